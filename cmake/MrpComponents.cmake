@@ -1,0 +1,204 @@
+# The core library, its backends and its providers.
+#
+#   mrp_add_core(<layer folder>...)             src/<folder>/*.c
+#   mrp_add_backend(<name> [LIBRARIES <lib>...])  src/backends/<name>.c
+#   mrp_add_provider(<name> EMBEDDED)           src/providers/<name>/*.c, in the core
+#   mrp_add_provider(<name> PKGCONFIG <module>...)  the same as a shared object
+#   mrp_finish_core()                           after the last of them
+#
+# A provider that is a module has a cache entry MRP_PROVIDER_<NAME>: AUTO builds
+# it when its dependency is found, ON insists, OFF leaves it out.
+
+set(MRP_MODULE_DIR "${PROJECT_BINARY_DIR}/modules")
+set(MRP_MODULE_INSTALL_DIR "${CMAKE_INSTALL_LIBDIR}/mrpool")
+set(MRP_GENERATED_DIR "${PROJECT_BINARY_DIR}/generated")
+
+
+function(mrp_summary kind name text)
+  set_property(GLOBAL APPEND PROPERTY MRP_SUMMARY "${kind}|${name}|${text}")
+endfunction()
+
+function(mrp_print_summary)
+  get_property(lines GLOBAL PROPERTY MRP_SUMMARY)
+  message(STATUS "")
+  message(STATUS "mrpool ${PROJECT_VERSION}, ${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}, sanitizers: ${MRP_SANITIZE}")
+  foreach(line IN LISTS lines)
+    string(REPLACE "|" ";" fields "${line}")
+    list(GET fields 0 kind)
+    list(GET fields 1 name)
+    list(GET fields 2 text)
+    string(LENGTH "${kind}" kind_width)
+    string(LENGTH "${name}" name_width)
+    math(EXPR kind_pad "10 - ${kind_width}")
+    math(EXPR name_pad "18 - ${name_width}")
+    string(REPEAT " " ${kind_pad} kind_pad)
+    string(REPEAT " " ${name_pad} name_pad)
+    message(STATUS "  ${kind}${kind_pad}${name}${name_pad}${text}")
+  endforeach()
+  message(STATUS "")
+endfunction()
+
+# Everything of the core is compiled once, into mrpool_objects; the shared and
+# the static library and the tests are made from it, so that tests reach
+# internals which no library exports.
+function(mrp_add_core)
+  set(sources)
+  foreach(layer IN LISTS ARGN)
+    file(GLOB found CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${layer}/*.c")
+    list(APPEND sources ${found})
+  endforeach()
+  add_library(mrpool_objects OBJECT ${sources})
+  mrp_house_rules(mrpool_objects)
+  set_target_properties(mrpool_objects PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_compile_definitions(mrpool_objects PRIVATE
+    MRP_MODULE_DIR="${CMAKE_INSTALL_FULL_LIBDIR}/mrpool")
+  target_include_directories(mrpool_objects
+    PUBLIC "${PROJECT_SOURCE_DIR}/include"
+    PRIVATE "${PROJECT_SOURCE_DIR}/src")
+  target_link_libraries(mrpool_objects PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
+
+  # Only the context knows which backends and providers are built in.
+  file(GLOB context_sources "${PROJECT_SOURCE_DIR}/src/context/*.c")
+  set_source_files_properties(${context_sources} PROPERTIES
+    INCLUDE_DIRECTORIES "${MRP_GENERATED_DIR}")
+endfunction()
+
+function(mrp_add_backend name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LIBRARIES")
+  target_sources(mrpool_objects PRIVATE "${PROJECT_SOURCE_DIR}/src/backends/${name}.c")
+  target_link_libraries(mrpool_objects PUBLIC ${arg_LIBRARIES})
+  set_property(GLOBAL APPEND PROPERTY MRP_BUILTINS "MRP_BUILTIN_BACKEND(${name})")
+  mrp_summary(backend ${name} "built in")
+endfunction()
+
+function(mrp_add_provider name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "EMBEDDED" "" "PKGCONFIG")
+  file(GLOB sources CONFIGURE_DEPENDS
+    "${PROJECT_SOURCE_DIR}/src/providers/${name}/*.c")
+  if(arg_EMBEDDED)
+    target_sources(mrpool_objects PRIVATE ${sources})
+    set_property(GLOBAL APPEND PROPERTY MRP_BUILTINS "MRP_BUILTIN_PROVIDER(${name})")
+    mrp_summary(provider ${name} "built in")
+    return()
+  endif()
+
+  string(TOUPPER "${name}" upper)
+  set(MRP_PROVIDER_${upper} AUTO CACHE STRING "provider ${name}: AUTO, ON or OFF")
+  set_property(CACHE MRP_PROVIDER_${upper} PROPERTY STRINGS AUTO ON OFF)
+  mrp_find_dependency(${name} ${arg_PKGCONFIG})
+  set_property(GLOBAL APPEND PROPERTY MRP_DEPENDENT ${name})
+  get_property(missing GLOBAL PROPERTY MRP_MISSING_${name})
+  if(NOT missing AND NOT sources)
+    set(missing "no sources in src/providers/${name}")
+    set_property(GLOBAL PROPERTY MRP_MISSING_${name} "${missing}")
+  endif()
+  if(missing)
+    mrp_summary(provider ${name} "not built: ${missing}")
+    return()
+  endif()
+  mrp_add_module(mrpool_${name} ${name} "${MRP_MODULE_DIR}" ${sources})
+  target_link_libraries(mrpool_${name} PRIVATE PkgConfig::MRP_DEP_${upper})
+  install(TARGETS mrpool_${name} LIBRARY DESTINATION "${MRP_MODULE_INSTALL_DIR}")
+  set_property(GLOBAL APPEND PROPERTY MRP_MODULES ${name})
+  mrp_summary(provider ${name}
+    "module, ${arg_PKGCONFIG} ${MRP_DEP_${upper}_VERSION}")
+endfunction()
+
+# Sets the global property MRP_MISSING_<name>: empty, or why there is none.
+# The library itself becomes the target PkgConfig::MRP_DEP_<NAME>.
+function(mrp_find_dependency name)
+  string(TOUPPER "${name}" upper)
+  set(choice "${MRP_PROVIDER_${upper}}")
+  string(JOIN " " wanted ${ARGN})
+  if(choice STREQUAL "ON")
+    pkg_check_modules(MRP_DEP_${upper} REQUIRED QUIET IMPORTED_TARGET GLOBAL ${ARGN})
+  elseif(choice STREQUAL "AUTO")
+    pkg_check_modules(MRP_DEP_${upper} QUIET IMPORTED_TARGET GLOBAL ${ARGN})
+  elseif(NOT choice STREQUAL "OFF")
+    message(FATAL_ERROR "MRP_PROVIDER_${upper} is '${choice}', not AUTO, ON or OFF")
+  endif()
+  set(missing "")
+  if(choice STREQUAL "OFF")
+    set(missing "switched off (MRP_PROVIDER_${upper}=OFF)")
+  elseif(NOT MRP_DEP_${upper}_FOUND)
+    set(missing "pkg-config does not find ${wanted}")
+  endif()
+  set_property(GLOBAL PROPERTY MRP_MISSING_${name} "${missing}")
+  set(MRP_DEP_${upper}_VERSION "${MRP_DEP_${upper}_VERSION}" PARENT_SCOPE)
+endfunction()
+
+# A provider module as a stranger would build it: public headers, the shared
+# library, and one exported symbol.
+function(mrp_add_module target name folder)
+  add_library(${target} MODULE ${ARGN})
+  mrp_house_rules(${target})
+  target_link_libraries(${target} PRIVATE mrpool)
+  set(map "${MRP_GENERATED_DIR}/${target}.map")
+  file(CONFIGURE OUTPUT "${map}" CONTENT
+    "{ global: mrp_provider_${name}; local: *; };\n" @ONLY)
+  target_link_options(${target} PRIVATE
+    ${MRP_LINK_DEFS} "LINKER:--version-script=${map}")
+  set_target_properties(${target} PROPERTIES
+    OUTPUT_NAME "mrpool-${name}"
+    LIBRARY_OUTPUT_DIRECTORY "${folder}"
+    INSTALL_RPATH "$ORIGIN/..")
+endfunction()
+
+# The two libraries of the core, and the list of what is built into them.
+function(mrp_finish_core)
+  get_property(builtins GLOBAL PROPERTY MRP_BUILTINS)
+  list(JOIN builtins "\n" builtins)
+  file(CONFIGURE OUTPUT "${MRP_GENERATED_DIR}/mrp_builtin.h" CONTENT
+"/* Written by CMake from the mrp_add_backend and mrp_add_provider lines of the top
+ * CMakeLists.txt. Define both macros, include as often as needed, undefine them. */
+@builtins@
+" @ONLY)
+
+  add_library(mrpool SHARED $<TARGET_OBJECTS:mrpool_objects>)
+  add_library(mrpool_static STATIC $<TARGET_OBJECTS:mrpool_objects>)
+  foreach(target mrpool mrpool_static)
+    add_library(mrpool::${target} ALIAS ${target})
+    set_target_properties(${target} PROPERTIES
+      LINKER_LANGUAGE C
+      OUTPUT_NAME mrpool)
+    target_include_directories(${target} INTERFACE
+      "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
+      "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
+  endforeach()
+
+  # nodelete: threads may still be inside a destructor of ours when the last
+  # dlclose comes, and modules are never unloaded either.
+  # Bsymbolic-functions: the library's calls of its own public functions stay
+  # inside it, whatever a program happens to define.
+  set(map "${PROJECT_SOURCE_DIR}/src/mrpool.map")
+  mrp_house_rules(mrpool)
+  set_target_properties(mrpool PROPERTIES
+    VERSION ${PROJECT_VERSION}
+    SOVERSION ${PROJECT_VERSION_MAJOR}
+    LINK_DEPENDS "${map}")
+  target_link_options(mrpool PRIVATE ${MRP_LINK_DEFS}
+    LINKER:-z,nodelete LINKER:-Bsymbolic-functions "LINKER:--version-script=${map}")
+  target_link_libraries(mrpool PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+
+  # A program with the static library offers its symbols to the modules it loads:
+  # see tests/CMakeLists.txt on how a module finds them.
+  target_link_libraries(mrpool_static PRIVATE $<BUILD_INTERFACE:mrpool_flags>)
+  target_link_libraries(mrpool_static INTERFACE Threads::Threads ${CMAKE_DL_LIBS})
+  target_link_options(mrpool_static INTERFACE LINKER:--export-dynamic)
+endfunction()
+
+# Which provider with a dependency a file is about, by its name: <provider>_* or
+# *_<provider>*. Gives the provider and, when it cannot be built, why not.
+function(mrp_dependency_of name provider_out missing_out)
+  get_property(known GLOBAL PROPERTY MRP_DEPENDENT)
+  set(provider "")
+  set(missing "")
+  foreach(candidate IN LISTS known)
+    if("_${name}_" MATCHES "_${candidate}_")
+      set(provider ${candidate})
+      get_property(missing GLOBAL PROPERTY MRP_MISSING_${candidate})
+    endif()
+  endforeach()
+  set(${provider_out} "${provider}" PARENT_SCOPE)
+  set(${missing_out} "${missing}" PARENT_SCOPE)
+endfunction()
