@@ -25,7 +25,7 @@
 #define MRP_VERSION_PATCH 0
 
 #define MRP_API __attribute__((visibility("default")))
-#define MRP_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define MRP_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 #ifdef __cplusplus
 extern "C" {
