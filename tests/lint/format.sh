@@ -32,8 +32,11 @@ if printf 'int  a ;\n' | "$formatter" --dry-run --Werror --assume-filename=src/a
     echo "self-test: $formatter accepts 'int  a ;'"
     exit 1
 fi
-if ! report=$("$formatter" --dry-run --Werror "${files[@]}" 2>&1); then
-    head -n 200 <<<"$report"
+if ! "$formatter" --dry-run --Werror "${files[@]}" 2>/dev/null; then
+    for file in "${files[@]}"; do
+        diff -u --label "$file" --label "$file, as it should be" \
+            "$file" <("$formatter" "$file")
+    done | head -n 200
     echo "to lay them out: tests/lint/format.sh . --fix"
     exit 1
 fi

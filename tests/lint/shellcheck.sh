@@ -12,7 +12,7 @@ cd "$source_dir" || exit 1
 for script in run .ci/run; do
     [[ -e $script ]] && scripts+=("$script")
 done
-if printf '#!/bin/sh\nrm $1\n' | shellcheck - >/dev/null; then
+if printf '#!/bin/sh\nrm %s1\n' "$" | shellcheck - >/dev/null; then
     echo "self-test: shellcheck accepts an unquoted variable"
     exit 1
 fi

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The core library pulls in no network library, directly or through another one; a
+# module does, and finds the core beside it.
+# shellcheck source=tests/install/support.sh
+source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
+
+networks='fabric|ucp|uct|ucs|ucx|mpi|verbs|rdmacm|numa|cuda'
+library=$(find "$prefix" -name libmrpool.so)
+needed=$(ldd "$library") || fail "ldd $library"
+if grep -E "$networks" <<<"$needed"; then
+    fail "libmrpool.so pulls in the above"
+fi
+# It can fail: a module does pull one in.
+while read -r module; do
+    needed=$(ldd "$module")
+    core=$(sed -n 's/.*libmrpool\.so\.0 => \(.*\) (0x.*/\1/p' <<<"$needed")
+    [[ -n $core && $core -ef $library ]] ||
+        fail "$(basename "$module") does not find libmrpool.so.0 of its own prefix: $needed"
+    grep -qE "$networks" <<<"$needed" || fail "$(basename "$module") pulls in no network library"
+    echo "$(basename "$module"): ok"
+done < <(find "$prefix" -path '*/mrpool/libmrpool-*.so')
+echo "libmrpool.so: ok"
