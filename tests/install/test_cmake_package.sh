@@ -3,7 +3,7 @@
 # shellcheck source=tests/install/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
 
-try "configure the consumer" cmake -S "$source_dir/tests/install/consumer" \
+try "configure the consumer" cmake -G Ninja -S "$source_dir/tests/install/consumer" \
     -B "$work/consumer" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="$CC"
 try "build the consumer" cmake --build "$work/consumer"
 try "run it with the shared library" "$work/consumer/consumer_shared"
