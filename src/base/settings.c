@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/settings.h"
+
+#include "base/align.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+extern char **environ;
+
+static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
+    [MRP_SET_PROVIDER_PATH] = { "MRPOOL_PROVIDER_PATH", MRP_SETTING_TEXT, 0, 0, NULL, "",
+        "folders searched for provider modules before the library's own, separated by ':'" },
+    [MRP_SET_BACKEND] = { "MRPOOL_BACKEND", MRP_SETTING_CHOICE, 0, 0, "mmap|malloc", "mmap",
+        "backend of pools that are given none" },
+    [MRP_SET_PAGES] = { "MRPOOL_PAGES", MRP_SETTING_CHOICE, 0, 0, "auto|4k|thp|2m|1g", "auto",
+        "pages the mmap backend asks for; each falls back to the next smaller" },
+    [MRP_SET_PREFAULT] = { "MRPOOL_PREFAULT", MRP_SETTING_SWITCH, 0, 0, NULL, "on",
+        "touch memory when it is mapped, not at first use" },
+    [MRP_SET_MAX_BYTES] = { "MRPOOL_MAX_BYTES", MRP_SETTING_SIZE, 256 * MRP_KIB,
+        (uint64_t)128 << 40, NULL, "",
+        "memory a pool maps at most; default: half of RAM, or what memlock leaves if it pins" },
+    [MRP_SET_MAX_REGISTRATIONS] = { "MRPOOL_MAX_REGISTRATIONS", MRP_SETTING_COUNT, 1, 100000,
+        NULL, "1024", "registrations a pool holds at most, per rail" },
+    [MRP_SET_CHUNK_MIN] = { "MRPOOL_CHUNK_MIN", MRP_SETTING_SIZE, 256 * MRP_KIB, 64 * MRP_GIB,
+        NULL, "",
+        "first chunk of a pool, a power of two; default: an eighth of max_bytes, 256K to 16M" },
+    [MRP_SET_CHUNK_MAX] = { "MRPOOL_CHUNK_MAX", MRP_SETTING_SIZE, 256 * MRP_KIB, 64 * MRP_GIB,
+        NULL, "128M", "chunks double up to this, a power of two" },
+    [MRP_SET_SMALL_MAX] = { "MRPOOL_SMALL_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "1K",
+        "largest request of the small tier" },
+    [MRP_SET_MEDIUM_MAX] = { "MRPOOL_MEDIUM_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "16K",
+        "largest request of the medium tier" },
+    [MRP_SET_LARGE_MAX] = { "MRPOOL_LARGE_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "64K",
+        "largest request of the large tier" },
+    [MRP_SET_HUGE_MAX] = { "MRPOOL_HUGE_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "1M",
+        "largest request of the huge tier; beyond it a request has a chunk of its own" },
+    [MRP_SET_RETAINED_SIZE] = { "MRPOOL_RETAINED_SIZE", MRP_SETTING_SIZE, 0, (uint64_t)128 << 40,
+        NULL, "256M", "idle larger-than-huge memory a context keeps registered for reuse" },
+    [MRP_SET_RETAINED_COUNT] = { "MRPOOL_RETAINED_COUNT", MRP_SETTING_COUNT, 0, 100000, NULL,
+        "64", "chunks of idle memory a context keeps for reuse" },
+};
+
+const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id)
+{
+    return &specs[id];
+}
+
+const char *mrp_setting_text(const struct mrp_setting_spec *spec)
+{
+    const char *text = getenv(spec->variable);
+
+    return text != NULL ? text : spec->default_text;
+}
+
+static void format_size(uint64_t size, char text[24])
+{
+    static const char units[] = "\0KMGT";
+    int unit = 0;
+
+    while (size != 0 && size % 1024 == 0 && unit < 4) {
+        size /= 1024;
+        unit++;
+    }
+    snprintf(text, 24, "%llu%.1s", (unsigned long long)size, &units[unit]);
+}
+
+static bool parse_number(const char *text, bool with_unit, uint64_t *value)
+{
+    static const char units[] = "KMGT";
+    unsigned long long number;
+    char *end;
+
+    if (text[0] < '0' || text[0] > '9') { /* strtoull would take "-1" and " 1" */
+        return false;
+    }
+    errno = 0;
+    number = strtoull(text, &end, 10);
+    if (errno != 0) {
+        return false;
+    }
+    if (with_unit && *end != '\0') {
+        const char *unit = strchr(units, *end & ~0x20);
+        unsigned shift = unit == NULL ? 64 : 10 * (unsigned)(unit - units + 1);
+
+        if (shift == 64 || number > UINT64_MAX >> shift) {
+            return false;
+        }
+        number <<= shift;
+        end++;
+    }
+    *value = number;
+    return *end == '\0';
+}
+
+static enum mrp_status parse_in_range(const struct mrp_setting_spec *spec, const char *where,
+    const char *text, uint64_t *value)
+{
+    bool is_size = spec->kind == MRP_SETTING_SIZE;
+    char min[24], max[24];
+    uint64_t number;
+
+    if (parse_number(text, is_size, &number) && number >= spec->min && number <= spec->max) {
+        *value = number;
+        return MRP_OK;
+    }
+    if (!is_size) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "%s=%.64s: not a count; write a decimal number from %llu to %llu", where, text,
+            (unsigned long long)spec->min, (unsigned long long)spec->max);
+    }
+    format_size(spec->min, min);
+    format_size(spec->max, max);
+    return mrp_fail(MRP_ERR_INVALID, 0,
+        "%s=%.64s: not a size; write bytes, or a number with K, M, G or T, from %s to %s", where,
+        text, min, max);
+}
+
+static enum mrp_status parse_choice(
+    const char *where, const char *choices, const char *text, uint64_t *value)
+{
+    size_t length = strlen(text);
+    uint64_t index = 0;
+
+    for (const char *word = choices; word != NULL; index++) {
+        const char *bar = strchr(word, '|');
+        size_t word_length = bar != NULL ? (size_t)(bar - word) : strlen(word);
+
+        if (length == word_length && strncasecmp(word, text, length) == 0) {
+            *value = index;
+            return MRP_OK;
+        }
+        word = bar != NULL ? bar + 1 : NULL;
+    }
+    return mrp_fail(
+        MRP_ERR_INVALID, 0, "%s=%.64s: not one of %s", where, text, choices);
+}
+
+enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const char *where,
+    const char *text, uint64_t *value)
+{
+    enum mrp_status status;
+
+    if (text[0] == '\0' && spec->default_text[0] == '\0') {
+        *value = 0;
+        return MRP_OK;
+    }
+    switch (spec->kind) {
+    case MRP_SETTING_TEXT:
+        *value = 0;
+        return MRP_OK;
+    case MRP_SETTING_CHOICE:
+        return parse_choice(where, spec->choices, text, value);
+    case MRP_SETTING_SWITCH:
+        status = parse_choice(where, "off|on|no|yes|false|true|0|1", text, value);
+        if (status == MRP_OK) {
+            *value &= 1;
+        }
+        return status;
+    case MRP_SETTING_COUNT:
+    case MRP_SETTING_SIZE:
+        return parse_in_range(spec, where, text, value);
+    }
+    return mrp_fail(MRP_ERR_INVALID, 0, "%s: its table row has no valid kind", where);
+}
+
+enum mrp_status mrp_setting_number(
+    enum mrp_setting_id id, const char *where, uint64_t given, uint64_t *value)
+{
+    const struct mrp_setting_spec *spec = &specs[id];
+
+    if (given == 0) {
+        return mrp_setting_parse(spec, spec->variable, mrp_setting_text(spec), value);
+    }
+    if (given < spec->min || given > spec->max) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "%s is %llu: it must be from %llu to %llu", where,
+            (unsigned long long)given, (unsigned long long)spec->min,
+            (unsigned long long)spec->max);
+    }
+    *value = given;
+    return MRP_OK;
+}
+
+void mrp_setting_describe(const struct mrp_setting_spec *spec, struct mrp_setting *setting,
+    char *problem, size_t problem_size)
+{
+    struct mrp_error before = *mrp_error_last();
+    uint64_t value;
+
+    setting->spec = spec;
+    setting->value = mrp_setting_text(spec);
+    setting->from_environment = getenv(spec->variable) != NULL;
+    setting->status = mrp_setting_parse(spec, spec->variable, setting->value, &value);
+    setting->problem = problem;
+    snprintf(problem, problem_size, "%s",
+        setting->status == MRP_OK ? "" : mrp_error_last()->text);
+    if (setting->status != MRP_OK) { /* describing is not failing */
+        mrp_fail_at(before.function, before.status, before.native, "%s", before.text);
+    }
+}
+
+void mrp_setting_visit(mrp_setting_visitor *visit, void *user)
+{
+    char problem[sizeof(((struct mrp_error *)0)->text)];
+    struct mrp_setting setting;
+
+    for (size_t i = 0; i < MRP_SET_COUNT; i++) {
+        mrp_setting_describe(&specs[i], &setting, problem, sizeof problem);
+        visit(&setting, user);
+    }
+}
+
+static const struct mrp_setting_spec *find_spec(const struct mrp_setting_spec *table,
+    size_t n_rows, const char *variable, size_t length)
+{
+    for (size_t i = 0; i < n_rows; i++) {
+        if (strlen(table[i].variable) == length &&
+            strncmp(table[i].variable, variable, length) == 0) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
+
+enum mrp_status mrp_settings_validate(const char *prefix, const struct mrp_setting_spec *table,
+    size_t n_rows, bool (*is_foreign)(const char *variable, size_t length))
+{
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
+        const char *equals = strchr(*entry, '=');
+        const struct mrp_setting_spec *spec;
+        enum mrp_status status;
+        size_t length;
+        uint64_t value;
+
+        if (equals == NULL || strncmp(*entry, prefix, strlen(prefix)) != 0) {
+            continue;
+        }
+        length = (size_t)(equals - *entry);
+        spec = find_spec(table, n_rows, *entry, length);
+        if (spec == NULL && is_foreign != NULL && is_foreign(*entry, length)) {
+            continue;
+        }
+        if (spec == NULL) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "%.*s: no such setting; `mrpool info` lists them all", (int)length, *entry);
+        }
+        status = mrp_setting_parse(spec, spec->variable, equals + 1, &value);
+        if (status != MRP_OK) {
+            return status;
+        }
+    }
+    return MRP_OK;
+}
+
+enum mrp_status mrp_settings_check(bool (*is_foreign)(const char *variable, size_t length))
+{
+    return mrp_settings_validate("MRPOOL_", specs, MRP_SET_COUNT, is_foreign);
+}
