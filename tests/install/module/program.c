@@ -22,6 +22,7 @@ int main(int argc, char **argv)
     }
     memcpy(&probe_fail, &symbol, sizeof(probe_fail));
     probe_fail();
-    printf("error record: native %d, '%s'\n", mrp_error_last()->native, mrp_error_last()->text);
+    printf("error record: native %d, '%s'\n", mrp_error_last()->native,
+        mrp_error_last()->text);
     return mrp_error_last()->native == 7 ? 0 : 1;
 }
