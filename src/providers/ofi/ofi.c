@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * libfabric: the module's table. domain.c opens a domain of its own, wrap.c takes the
+ * caller's, register.c and keys.c do the work, devices.c and node.c look around.
+ */
+#include "devices.h"
+#include "domain.h"
+#include "keys.h"
+#include "node.h"
+#include "register.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum {
+    SETTING_PROVIDER,
+    SETTING_DOMAIN,
+    SETTING_FABRIC,
+    SETTING_HMEM,
+    N_SETTINGS
+};
+
+static const struct mrp_setting_spec settings[N_SETTINGS] = {
+    [SETTING_PROVIDER] = {"MRPOOL_OFI_PROVIDER", MRP_SETTING_TEXT, 0, 0, NULL, "",
+        "libfabric provider to open: tcp, shm, verbs, ... (fi_info -l); the one "
+        "libfabric "
+        "puts first when empty"},
+    [SETTING_DOMAIN] = {"MRPOOL_OFI_DOMAIN", MRP_SETTING_TEXT, 0, 0, NULL, "",
+        "domain to open: a network interface or device (lo, mlx5_0); the first that "
+        "opens "
+        "when empty"},
+    [SETTING_FABRIC] = {"MRPOOL_OFI_FABRIC", MRP_SETTING_TEXT, 0, 0, NULL, "",
+        "fabric to open, where a domain has several addresses (127.0.0.1/32)"},
+    [SETTING_HMEM] = {"MRPOOL_OFI_HMEM", MRP_SETTING_SWITCH, 0, 0, NULL, "off",
+        "open a domain that registers device memory too (FI_HMEM)"},
+};
+
+static bool is_on(const char *value)
+{
+    return strcasecmp(value, "on") == 0 || strcasecmp(value, "yes") == 0 ||
+           strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
+}
+
+static enum mrp_status open_domain(
+    const struct mrp_provider_open_request *request, void **state)
+{
+    const char *const *values = request->values;
+    struct mrp_ofi_domain *domain;
+    enum mrp_status status;
+
+    if (request->native != NULL) {
+        status = mrp_ofi_domain_wrap(request->native, &domain);
+    } else {
+        const struct mrp_ofi_choice choice = {values[SETTING_PROVIDER],
+            values[SETTING_DOMAIN], values[SETTING_FABRIC], is_on(values[SETTING_HMEM])};
+
+        status = mrp_ofi_domain_open(&choice, &domain);
+    }
+    if (status == MRP_OK) {
+        *state = domain;
+    }
+    return status;
+}
+
+static void close_domain(void *state)
+{
+    mrp_ofi_domain_destroy(state);
+}
+
+/* libfabric does not say whether registering pins, so this goes by name. These are
+ * software only and copy through sockets or the kernel; all others are taken to pin, the
+ * safe side for a budget. A layered name ("tcp;ofi_rxm") begins with the one that
+ * registers. */
+static bool is_pinning(const char *provider)
+{
+    static const char *const software[] = {"tcp", "net", "udp", "sockets", "shm", "sm2"};
+    size_t length = provider != NULL ? strcspn(provider, ";") : 0;
+
+    for (size_t i = 0; i < sizeof(software) / sizeof(software[0]); i++) {
+        if (length == strlen(software[i]) && memcmp(provider, software[i], length) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t domain_traits(const struct mrp_ofi_domain *domain)
+{
+    int mode = domain->mr_mode;
+
+    return (is_pinning(domain->info->fabric_attr->prov_name) ? MRP_PROVIDER_PINS : 0u) |
+           ((mode & FI_MR_LOCAL) != 0 ? MRP_PROVIDER_LOCAL_DESC : 0u) |
+           ((mode & FI_MR_VIRT_ADDR) != 0 ? MRP_PROVIDER_VIRTUAL_ADDRESS : 0u) |
+           ((mode & FI_MR_RAW) != 0 ? MRP_PROVIDER_RAW_KEY : 0u) |
+           ((mrp_ofi_domain_access(domain) & MRP_ACCESS_REMOTE) != 0
+                   ? MRP_PROVIDER_REMOTE_KEY
+                   : 0u);
+}
+
+static size_t domain_key_size(const struct mrp_ofi_domain *domain)
+{
+    if ((mrp_ofi_domain_access(domain) & MRP_ACCESS_REMOTE) == 0) {
+        return 0;
+    }
+    return (domain->mr_mode & FI_MR_RAW) != 0 ? domain->info->domain_attr->mr_key_size
+                                              : sizeof(uint64_t);
+}
+
+/* max_size stays 0: libfabric knows a largest message, but no largest registration.
+ * mr_cnt is called the "optimal number" in fi_domain(3); providers with hardware put its
+ * limit there, those without 0 or SIZE_MAX. */
+static void query_domain(void *state, struct mrp_provider_info *info)
+{
+    const struct mrp_ofi_domain *domain = state;
+    size_t n_registrations = domain->info->domain_attr->mr_cnt;
+
+    info->device = domain->device;
+    info->traits = domain_traits(domain);
+    info->access = mrp_ofi_domain_access(domain);
+    info->memory_kinds = 1u << MRP_MEMORY_HOST;
+    if ((domain->info->caps & FI_HMEM) != 0) {
+        info->memory_kinds |= 1u << MRP_MEMORY_CUDA | 1u << MRP_MEMORY_ROCM;
+    }
+    info->max_registrations = n_registrations != SIZE_MAX ? n_registrations : 0;
+    info->max_size = 0;
+    info->key_size = domain_key_size(domain);
+    info->node = mrp_ofi_device_node(domain->info);
+}
+
+MRP_API const struct mrp_provider_ops mrp_provider_ofi = {
+    .struct_size = sizeof(struct mrp_provider_ops),
+    .abi = MRP_PROVIDER_ABI,
+    .module = "ofi",
+    .purpose = "libfabric: tcp, shm, verbs, efa, cxi, ... or a domain of the caller's",
+    .settings = settings,
+    .n_settings = N_SETTINGS,
+
+    .register_memory = mrp_ofi_register_memory,
+    .deregister_memory = mrp_ofi_deregister_memory,
+    .open = open_domain,
+
+    .close = close_domain,
+    .query = query_domain,
+    .devices = mrp_ofi_devices,
+    .import_key = mrp_ofi_import_key,
+    .release_key = mrp_ofi_release_key,
+};
