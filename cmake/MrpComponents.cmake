@@ -1,10 +1,10 @@
 # The core library, its backends and its providers.
 #
-#   mrp_add_core(<layer folder>...)             src/<folder>/*.c
-#   mrp_add_backend(<name> [LIBRARIES <lib>...])  src/backends/<name>.c
-#   mrp_add_provider(<name> EMBEDDED)           src/providers/<name>/*.c, in the core
+#   mrp_add_core(<layer>...)                        src/<layer>/*.c
+#   mrp_add_backend(<name> [LIBRARIES <lib>...])    src/backends/<name>.c
+#   mrp_add_provider(<name> EMBEDDED)               src/providers/<name>/*.c, in the core
 #   mrp_add_provider(<name> PKGCONFIG <module>...)  the same as a shared object
-#   mrp_finish_core()                           after the last of them
+#   mrp_finish_core()                               after the last of them
 #
 # A provider that is a module has a cache entry MRP_PROVIDER_<NAME>: AUTO builds
 # it when its dependency is found, ON insists, OFF leaves it out.
@@ -13,27 +13,33 @@ set(MRP_MODULE_DIR "${PROJECT_BINARY_DIR}/modules")
 set(MRP_MODULE_INSTALL_DIR "${CMAKE_INSTALL_LIBDIR}/mrpool")
 set(MRP_GENERATED_DIR "${PROJECT_BINARY_DIR}/generated")
 
+set(kind_width 9)
+set(name_width 20)
 
+# One line of the summary that ends a configure run.
 function(mrp_summary kind name text)
-  set_property(GLOBAL APPEND PROPERTY MRP_SUMMARY "${kind}|${name}|${text}")
+  foreach(column kind name)
+    string(LENGTH "${${column}}" width)
+    math(EXPR missing "${${column}_width} - ${width}")
+    if(missing GREATER 0)
+      string(REPEAT " " ${missing} padding)
+      string(APPEND ${column} "${padding}")
+    endif()
+  endforeach()
+  set_property(GLOBAL APPEND PROPERTY MRP_SUMMARY "  ${kind} ${name} ${text}")
 endfunction()
 
 function(mrp_print_summary)
-  get_property(lines GLOBAL PROPERTY MRP_SUMMARY)
+  set(how "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}" ${CMAKE_BUILD_TYPE})
+  if(MRP_SANITIZE)
+    list(APPEND how "sanitizers ${MRP_SANITIZE}")
+  endif()
+  list(JOIN how ", " how)
   message(STATUS "")
-  message(STATUS "mrpool ${PROJECT_VERSION}, ${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}, sanitizers: ${MRP_SANITIZE}")
+  message(STATUS "mrpool ${PROJECT_VERSION}: ${how}")
+  get_property(lines GLOBAL PROPERTY MRP_SUMMARY)
   foreach(line IN LISTS lines)
-    string(REPLACE "|" ";" fields "${line}")
-    list(GET fields 0 kind)
-    list(GET fields 1 name)
-    list(GET fields 2 text)
-    string(LENGTH "${kind}" kind_width)
-    string(LENGTH "${name}" name_width)
-    math(EXPR kind_pad "10 - ${kind_width}")
-    math(EXPR name_pad "18 - ${name_width}")
-    string(REPEAT " " ${kind_pad} kind_pad)
-    string(REPEAT " " ${name_pad} name_pad)
-    message(STATUS "  ${kind}${kind_pad}${name}${name_pad}${text}")
+    message(STATUS "${line}")
   endforeach()
   message(STATUS "")
 endfunction()
@@ -110,18 +116,20 @@ function(mrp_find_dependency name)
   string(TOUPPER "${name}" upper)
   set(choice "${MRP_PROVIDER_${upper}}")
   string(JOIN " " wanted ${ARGN})
-  if(choice STREQUAL "ON")
-    pkg_check_modules(MRP_DEP_${upper} REQUIRED QUIET IMPORTED_TARGET GLOBAL ${ARGN})
-  elseif(choice STREQUAL "AUTO")
-    pkg_check_modules(MRP_DEP_${upper} QUIET IMPORTED_TARGET GLOBAL ${ARGN})
-  elseif(NOT choice STREQUAL "OFF")
+  if(NOT choice MATCHES "^(AUTO|ON|OFF)$")
     message(FATAL_ERROR "MRP_PROVIDER_${upper} is '${choice}', not AUTO, ON or OFF")
+  endif()
+  if(NOT choice STREQUAL "OFF")
+    pkg_check_modules(MRP_DEP_${upper} QUIET IMPORTED_TARGET GLOBAL ${ARGN})
   endif()
   set(missing "")
   if(choice STREQUAL "OFF")
     set(missing "switched off (MRP_PROVIDER_${upper}=OFF)")
   elseif(NOT MRP_DEP_${upper}_FOUND)
     set(missing "pkg-config does not find ${wanted}")
+  endif()
+  if(missing AND choice STREQUAL "ON")
+    message(FATAL_ERROR "MRP_PROVIDER_${upper}=ON, but ${missing}")
   endif()
   set_property(GLOBAL PROPERTY MRP_MISSING_${name} "${missing}")
   set(MRP_DEP_${upper}_VERSION "${MRP_DEP_${upper}_VERSION}" PARENT_SCOPE)
