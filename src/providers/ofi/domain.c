@@ -249,9 +249,22 @@ static bool is_wanted(const char *wanted, const char *name)
            (name != NULL && strcmp(wanted, name) == 0);
 }
 
-/* The first of the list that opens: fi_getinfo puts the fastest first. The names are
- * compared here because tcp and others of 1.17 disregard them in the hints. `status` is
- * left alone when the list holds nothing that was asked for. */
+/* Compared here too because tcp and others of 1.17 disregard names in the hints. "tcp" is
+ * matched by libfabric, which knows that tcp;ofi_rxm serves it. */
+static bool is_choice(const struct mrp_ofi_choice *choice, const struct fi_info *info)
+{
+    const char *provider = choice->provider;
+
+    if (provider != NULL && strchr(provider, ';') != NULL &&
+        !is_wanted(provider, info->fabric_attr->prov_name)) {
+        return false;
+    }
+    return is_wanted(choice->domain, info->domain_attr->name) &&
+           is_wanted(choice->fabric, info->fabric_attr->name);
+}
+
+/* The first of the list that opens: fi_getinfo puts the fastest first. `status` is left
+ * alone when the list holds nothing that was asked for. */
 static void open_first(const struct mrp_ofi_choice *choice, const struct fi_info *list,
     struct mrp_ofi_domain **opened, enum mrp_status *status)
 {
