@@ -88,6 +88,8 @@ function(mrp_add_provider name)
     return()
   endif()
 
+  # named even where it is not built, so that the library can say that it is missing
+  set_property(GLOBAL APPEND PROPERTY MRP_BUILTINS "MRP_KNOWN_MODULE(${name})")
   string(TOUPPER "${name}" upper)
   set(MRP_PROVIDER_${upper} AUTO CACHE STRING "provider ${name}: AUTO, ON or OFF")
   set_property(CACHE MRP_PROVIDER_${upper} PROPERTY STRINGS AUTO ON OFF)
@@ -158,7 +160,7 @@ function(mrp_finish_core)
   list(JOIN builtins "\n" builtins)
   file(CONFIGURE OUTPUT "${MRP_GENERATED_DIR}/mrp_builtin.h" CONTENT
 "/* Written by CMake from the mrp_add_backend and mrp_add_provider lines of the top
- * CMakeLists.txt. Define both macros, include as often as needed, undefine them. */
+ * CMakeLists.txt. Define the three macros, include as often as needed, undefine them. */
 @builtins@
 " @ONLY)
 

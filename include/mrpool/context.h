@@ -143,7 +143,7 @@ struct mrp_registration_info {
     const void *address;           /**< first byte registered */
     size_t size;                   /**< bytes */
     struct mrp_provider *provider;
-    struct mrp_pool *pool;         /**< whose chunk it is; NULL for a pinned block */
+    struct mrp_pool *pool;         /**< whose chunk it is */
     uint32_t access;               /**< enum mrp_access */
     struct mrp_registration native; /**< as the provider gave it */
 };
@@ -151,8 +151,9 @@ struct mrp_registration_info {
     { sizeof(struct mrp_registration_info), NULL, 0, NULL, NULL, 0, \
         { sizeof(struct mrp_registration), NULL, NULL, 0, NULL, 0, 0 } }
 
-/** The provider's registration that covers `address`, interior addresses included.
- *  MRP_ERR_NOT_FOUND. Pool memory only. Lock-free, O(1) (O(log n) for adopted memory). */
+/** The provider's registration of pool or registered user memory that covers `address`, interior
+ *  addresses included. MRP_ERR_NOT_FOUND. O(chunks), under a lock: for tools and checks; the data
+ *  path has mrp_resolve. */
 MRP_API enum mrp_status mrp_registration_query(struct mrp_context *context,
     struct mrp_provider *provider, const void *address, struct mrp_registration_info *info);
 

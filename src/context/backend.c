@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/align.h"
+#include "base/error.h"
+#include "base/handle.h"
+#include "base/settings.h"
+#include "context/context.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MRP_BUILTIN_PROVIDER(name)
+#define MRP_KNOWN_MODULE(name)
+#define MRP_BUILTIN_BACKEND(name) extern const struct mrp_backend_ops mrp_backend_##name;
+#include "mrp_builtin.h"
+#undef MRP_BUILTIN_BACKEND
+
+static const struct mrp_backend_ops *const builtin[] = {
+#define MRP_BUILTIN_BACKEND(name) &mrp_backend_##name,
+#include "mrp_builtin.h"
+#undef MRP_BUILTIN_BACKEND
+};
+
+#define N_BUILTIN (sizeof builtin / sizeof builtin[0])
+
+void mrp_backend_kinds(mrp_backend_visitor *visit, void *user)
+{
+    for (size_t i = 0; i < N_BUILTIN; i++) {
+        visit(builtin[i]->kind, builtin[i]->purpose, user);
+    }
+}
+
+static const struct mrp_backend_ops *find_builtin(const char *kind)
+{
+    char known[128] = "";
+
+    for (size_t i = 0; i < N_BUILTIN; i++) {
+        if (strcmp(builtin[i]->kind, kind) == 0) {
+            return builtin[i];
+        }
+        strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
+        strncat(known, builtin[i]->kind, sizeof known - strlen(known) - 1);
+    }
+    mrp_fail(MRP_ERR_NOT_FOUND, 0, "no backend of kind \"%.32s\"; there are: %s", kind, known);
+    return NULL;
+}
+
+/* -- create and destroy ------------------------------------------------------------------- */
+
+static enum mrp_status check_ops(const struct mrp_backend_ops *ops)
+{
+    if (ops == NULL || ops->struct_size < offsetof(struct mrp_backend_ops, create) ||
+        ops->kind == NULL || ops->map == NULL || ops->unmap == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "a backend needs an ops table with struct_size, kind, map and unmap");
+    }
+    return MRP_OK;
+}
+
+static void query_limits(struct mrp_backend_state *backend)
+{
+    struct mrp_backend_info info = MRP_BACKEND_INFO_INIT;
+
+    if (backend->ops.query != NULL) {
+        backend->ops.query(backend->state, &info);
+    }
+    backend->granularity = mrp_max(info.granularity, 1);
+    backend->max_size = info.max_size;
+}
+
+static enum mrp_status make_state(struct mrp_context_state *context,
+    const struct mrp_backend_ops *ops, void *state, const char *name,
+    struct mrp_backend_state **created)
+{
+    struct mrp_backend_state *backend = calloc(1, sizeof *backend);
+    enum mrp_status status;
+
+    if (backend == NULL) {
+        return mrp_fail(
+            MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a backend failed", sizeof *backend);
+    }
+    backend->context = context;
+    memcpy(&backend->ops, ops, mrp_min(ops->struct_size, sizeof backend->ops));
+    backend->state = state;
+    query_limits(backend);
+    backend->handle = mrp_handle_create(MRP_HANDLE_BACKEND, backend);
+    if (backend->handle == NULL) {
+        status = mrp_error_last()->status;
+        goto undo_allocate;
+    }
+    status = mrp_context_link(context, &context->backends, &backend->named, name, ops->kind);
+    if (status != MRP_OK) {
+        goto undo_handle;
+    }
+    *created = backend;
+    return MRP_OK;
+
+undo_handle:
+    mrp_handle_destroy(MRP_HANDLE_BACKEND, backend->handle);
+undo_allocate:
+    free(backend);
+    return status;
+}
+
+/* Defaults come from the environment here, so that a backend never reads it. */
+static enum mrp_status resolve_params(
+    const struct mrp_backend_ops *ops, struct mrp_backend_params *params)
+{
+    enum mrp_status status;
+    uint64_t value;
+
+    if ((unsigned)params->pages > MRP_PAGES_1G) {
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "pages is %d: no enum mrp_pages", (int)params->pages);
+    }
+    if (strcmp(ops->kind, "mmap") != 0) {
+        return MRP_OK;
+    }
+    if (params->pages == MRP_PAGES_DEFAULT) {
+        status = mrp_setting_number(MRP_SET_PAGES, "pages", 0, &value);
+        if (status != MRP_OK) {
+            return status;
+        }
+        params->pages = (enum mrp_pages)(MRP_PAGES_AUTO + (int)value);
+    }
+    if (params->prefault == 0) {
+        status = mrp_setting_number(MRP_SET_PREFAULT, "prefault", 0, &value);
+        if (status != MRP_OK) {
+            return status;
+        }
+        params->prefault = value != 0 ? 1 : -1;
+    }
+    return MRP_OK;
+}
+
+enum mrp_status mrp_backend_state_create(struct mrp_context_state *context, const char *kind,
+    const struct mrp_backend_params *given, struct mrp_backend_state **backend)
+{
+    const struct mrp_backend_ops *ops = find_builtin(kind);
+    struct mrp_backend_params params;
+    void *state = NULL;
+    enum mrp_status status;
+
+    if (ops == NULL) {
+        return MRP_ERR_NOT_FOUND;
+    }
+    status = mrp_params_read(&params, sizeof params, given, "mrp_backend_params");
+    if (status == MRP_OK) {
+        status = resolve_params(ops, &params);
+    }
+    if (status == MRP_OK && ops->create != NULL) {
+        status = ops->create(&params, &state);
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    status = make_state(context, ops, state, params.name, backend);
+    if (status != MRP_OK && ops->destroy != NULL) {
+        ops->destroy(state);
+    }
+    return status;
+}
+
+void mrp_backend_state_destroy(struct mrp_backend_state *backend)
+{
+    mrp_handle_destroy(MRP_HANDLE_BACKEND, backend->handle);
+    mrp_context_unlink(backend->context, &backend->context->backends, &backend->named);
+    if (backend->ops.destroy != NULL) {
+        backend->ops.destroy(backend->state);
+    }
+    free(backend);
+}
+
+/* -- the only callers of map and unmap ------------------------------------------------------ */
+
+enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
+    const struct mrp_map_request *request, struct mrp_mapping *mapping)
+{
+    struct mrp_mapping got = { .struct_size = sizeof got };
+    enum mrp_status status;
+
+    if (request->size == 0 || request->size > PTRDIFF_MAX - request->alignment) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "backend %s: cannot map %zu bytes",
+            backend->named.name, request->size);
+    }
+    status = backend->ops.map(backend->state, request, &got);
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (got.address == NULL || got.size < request->size ||
+        ((uintptr_t)got.address & (request->alignment - 1)) != 0) {
+        backend->ops.unmap(backend->state, &got);
+        return mrp_fail(MRP_ERR_MEMORY, 0,
+            "backend %s gave %zu bytes at %p for %zu bytes aligned to %zu: it breaks the "
+            "contract of backend.h",
+            backend->named.name, got.size, got.address, request->size, request->alignment);
+    }
+    mrp_add_relaxed(&backend->n_mappings, 1);
+    mrp_add_relaxed(&backend->mapped_size, got.size);
+    *mapping = got;
+    return MRP_OK;
+}
+
+enum mrp_status mrp_backend_unmap(
+    struct mrp_backend_state *backend, const struct mrp_mapping *mapping)
+{
+    mrp_sub_relaxed(&backend->n_mappings, 1);
+    mrp_sub_relaxed(&backend->mapped_size, mapping->size);
+    return backend->ops.unmap(backend->state, mapping);
+}
+
+/* -- public ------------------------------------------------------------------------------------ */
+
+enum mrp_status mrp_backend_get(struct mrp_backend *handle, struct mrp_backend_state **backend)
+{
+    void *object;
+    enum mrp_status status = mrp_handle_get(MRP_HANDLE_BACKEND, handle, &object);
+
+    if (status == MRP_OK) {
+        *backend = object;
+    }
+    return status;
+}
+
+enum mrp_status mrp_backend_create(struct mrp_context *handle, const char *kind,
+    const struct mrp_backend_params *params, struct mrp_backend **created)
+{
+    struct mrp_context_state *context;
+    struct mrp_backend_state *backend;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (kind == NULL || created == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL", kind == NULL ? "kind" : "backend");
+    }
+    status = mrp_backend_state_create(context, kind, params, &backend);
+    if (status == MRP_OK) {
+        *created = backend->handle;
+    }
+    return status;
+}
+
+enum mrp_status mrp_backend_create_custom(struct mrp_context *handle, const char *name,
+    const struct mrp_backend_ops *ops, void *state, struct mrp_backend **created)
+{
+    struct mrp_context_state *context;
+    struct mrp_backend_state *backend;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status == MRP_OK) {
+        status = created == NULL ? mrp_fail(MRP_ERR_INVALID, 0, "backend is NULL")
+                                 : check_ops(ops);
+    }
+    if (status == MRP_OK) {
+        status = make_state(context, ops, state, name, &backend);
+    }
+    if (status == MRP_OK) {
+        *created = backend->handle;
+    }
+    return status;
+}
+
+enum mrp_status mrp_backend_destroy(struct mrp_backend *handle)
+{
+    struct mrp_backend_state *backend;
+    enum mrp_status status = mrp_backend_get(handle, &backend);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (mrp_load_relaxed(&backend->n_users) > 0) {
+        return mrp_fail(MRP_ERR_BUSY, 0,
+            "backend %s is used by %zu pools or blocks (%zu bytes mapped): destroy them first",
+            backend->named.name, mrp_load_relaxed(&backend->n_users),
+            mrp_load_relaxed(&backend->mapped_size));
+    }
+    mrp_backend_state_destroy(backend);
+    return MRP_OK;
+}
+
+enum mrp_status mrp_backend_find(
+    struct mrp_context *handle, const char *name, struct mrp_backend **found)
+{
+    struct mrp_context_state *context;
+    struct mrp_named *named;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    named = mrp_context_lookup(context, &context->backends, name, "backend");
+    if (named == NULL) {
+        return mrp_error_last()->status;
+    }
+    *found = ((struct mrp_backend_state *)named)->handle;
+    return MRP_OK;
+}
+
+enum mrp_status mrp_backend_query(struct mrp_backend *handle, struct mrp_backend_info *info)
+{
+    struct mrp_backend_state *backend;
+    struct mrp_backend_info found = MRP_BACKEND_INFO_INIT;
+    enum mrp_status status = mrp_backend_get(handle, &backend);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    found.name = backend->named.name;
+    found.kind = backend->ops.kind;
+    found.memory_kind = backend->ops.memory_kind;
+    found.granularity = backend->granularity;
+    found.max_size = backend->max_size;
+    found.n_mappings = mrp_load_relaxed(&backend->n_mappings);
+    found.mapped_size = mrp_load_relaxed(&backend->mapped_size);
+    return mrp_info_write(info, &found, sizeof found, "mrp_backend_info");
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "context/chunk.h"
+
+#include "base/align.h"
+#include "context/context.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNKS_PER_BLOCK 32
+
+struct mrp_chunk_block {
+    struct mrp_chunk chunks[CHUNKS_PER_BLOCK];
+    struct mrp_chunk_block *next;
+};
+
+void mrp_chunk_store_create(struct mrp_chunk_store *store)
+{
+    *store = (struct mrp_chunk_store){ .mutex = PTHREAD_MUTEX_INITIALIZER };
+}
+
+void mrp_chunk_store_destroy(struct mrp_chunk_store *store)
+{
+    while (store->blocks != NULL) {
+        struct mrp_chunk_block *next = store->blocks->next;
+
+        free(store->blocks);
+        store->blocks = next;
+    }
+    pthread_mutex_destroy(&store->mutex);
+}
+
+/* Under the store's mutex. */
+static void provide_records(struct mrp_chunk_store *store)
+{
+    struct mrp_chunk_block *block = aligned_alloc(_Alignof(struct mrp_chunk), sizeof *block);
+
+    if (block == NULL) {
+        return;
+    }
+    memset(block, 0, sizeof *block);
+    block->next = store->blocks;
+    store->blocks = block;
+    for (size_t i = 0; i < CHUNKS_PER_BLOCK; i++) {
+        block->chunks[i].next = store->unused;
+        store->unused = &block->chunks[i];
+    }
+}
+
+static struct mrp_chunk *take_record(struct mrp_chunk_store *store)
+{
+    struct mrp_chunk *chunk;
+
+    pthread_mutex_lock(&store->mutex);
+    if (store->unused == NULL) {
+        provide_records(store);
+    }
+    chunk = store->unused;
+    if (chunk != NULL) {
+        store->unused = chunk->next;
+    }
+    pthread_mutex_unlock(&store->mutex);
+    if (chunk == NULL) {
+        mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for chunk records failed",
+            sizeof(struct mrp_chunk_block));
+    }
+    return chunk;
+}
+
+static void return_record(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
+{
+    free(chunk->rails);
+    free(chunk->registrations);
+    chunk->rails = NULL;
+    chunk->registrations = NULL;
+    pthread_mutex_lock(&store->mutex);
+    chunk->next = store->unused;
+    store->unused = chunk;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+/* Only whole chunks are on the live list: who walks it finds every rail in place. */
+static void enlist(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
+{
+    pthread_mutex_lock(&store->mutex);
+    chunk->previous = NULL;
+    chunk->next = store->live;
+    if (store->live != NULL) {
+        store->live->previous = chunk;
+    }
+    store->live = chunk;
+    store->n_live++;
+    store->live_size += chunk->mapping.size;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+static void delist(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
+{
+    pthread_mutex_lock(&store->mutex);
+    *(chunk->previous != NULL ? &chunk->previous->next : &store->live) = chunk->next;
+    if (chunk->next != NULL) {
+        chunk->next->previous = chunk->previous;
+    }
+    store->n_live--;
+    store->live_size -= chunk->mapping.size;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+/* -- create ------------------------------------------------------------------------------ */
+
+static enum mrp_status map_memory(
+    const struct mrp_chunk_request *request, struct mrp_mapping *mapping, bool *aligned)
+{
+    struct mrp_map_request map_request = { .struct_size = sizeof map_request };
+    enum mrp_status status;
+
+    if (request->backend == NULL) {
+        mapping->struct_size = sizeof *mapping;
+        mapping->address = request->adopted;
+        mapping->size = request->size;
+        *aligned = false;
+        return MRP_OK;
+    }
+    /* a backend of fixed memory cannot spare 2 MiB for alignment: its chunks are ranges */
+    *aligned = request->backend->max_size == 0;
+    map_request.size = request->size;
+    map_request.alignment =
+        *aligned ? mrp_max(request->alignment, MRP_MAP_GRANULE) : request->alignment;
+    status = mrp_backend_map(request->backend, &map_request, mapping);
+    return status;
+}
+
+static enum mrp_status register_rails(
+    struct mrp_chunk *chunk, const struct mrp_chunk_request *request)
+{
+    struct mrp_register_request register_request = {
+        .struct_size = sizeof register_request,
+        .address = chunk->mapping.address,
+        .size = chunk->mapping.size,
+        .access = request->access,
+        .native_flags = request->native_flags,
+        .kind = request->backend == NULL ? MRP_MEMORY_HOST : request->backend->ops.memory_kind,
+    };
+
+    for (; chunk->n_rails < request->n_rails; chunk->n_rails++) {
+        struct mrp_provider_state *rail = request->rails[chunk->n_rails];
+        enum mrp_status status = mrp_provider_register(
+            rail, &register_request, &chunk->registrations[chunk->n_rails]);
+
+        if (status != MRP_OK) {
+            return status;
+        }
+        chunk->rails[chunk->n_rails] = rail;
+    }
+    return MRP_OK;
+}
+
+static enum mrp_status allocate_rails(struct mrp_chunk *chunk, size_t n_rails)
+{
+    chunk->n_rails = 0;
+    if (n_rails == 0) {
+        return MRP_OK;
+    }
+    chunk->rails = calloc(n_rails, sizeof *chunk->rails);
+    chunk->registrations = calloc(n_rails, sizeof *chunk->registrations);
+    return chunk->rails != NULL && chunk->registrations != NULL
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the registrations of %zu rails failed", n_rails);
+}
+
+/* Deregister what is registered, latest first; then unmap, or park with the rail that refused. */
+static enum mrp_status release_memory(struct mrp_chunk *chunk)
+{
+    struct mrp_provider_state *refused = NULL;
+    enum mrp_status status = MRP_OK;
+
+    while (chunk->n_rails > 0) {
+        size_t rail = --chunk->n_rails;
+        enum mrp_status rail_status = mrp_provider_deregister(
+            chunk->rails[rail], &chunk->registrations[rail], chunk->mapping.size);
+
+        if (rail_status != MRP_OK) {
+            status = rail_status;
+            refused = chunk->rails[rail];
+        }
+    }
+    if (chunk->backend != NULL && refused != NULL) {
+        mrp_provider_park(refused, chunk->backend, &chunk->mapping);
+    } else if (chunk->backend != NULL) {
+        status = mrp_backend_unmap(chunk->backend, &chunk->mapping);
+    }
+    return status;
+}
+
+enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
+    const struct mrp_chunk_request *request, struct mrp_chunk **created)
+{
+    struct mrp_mapping mapping = { .struct_size = sizeof mapping };
+    struct mrp_error first;
+    struct mrp_chunk *chunk;
+    enum mrp_status status;
+    bool aligned;
+
+    status = map_memory(request, &mapping, &aligned);
+    if (status != MRP_OK) {
+        return status;
+    }
+    chunk = take_record(&context->chunks);
+    if (chunk == NULL) {
+        if (request->backend != NULL) {
+            mrp_backend_unmap(request->backend, &mapping);
+        }
+        return MRP_ERR_MEMORY;
+    }
+    chunk->context = context;
+    chunk->backend = request->backend;
+    chunk->mapping = mapping;
+    chunk->aligned = aligned;
+    chunk->access = request->access;
+    chunk->pool = request->pool;
+    chunk->was_zeroed = mapping.zeroed;
+    status = allocate_rails(chunk, request->n_rails);
+    if (status == MRP_OK) {
+        status = register_rails(chunk, request);
+    }
+    if (status != MRP_OK) {
+        first = *mrp_error_last(); /* the cause, not what undoing it may add */
+        release_memory(chunk);
+        return_record(&context->chunks, chunk);
+        return mrp_fail_at(first.function, first.status, first.native, "%s", first.text);
+    }
+    enlist(&context->chunks, chunk);
+    *created = chunk;
+    return MRP_OK;
+}
+
+/* -- publish, withdraw, destroy ------------------------------------------------------------- */
+
+enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk, uint32_t id,
+    const uint64_t *granules, struct mrp_region *region)
+{
+    struct mrp_chunk_view *view = &chunk->view;
+    uintptr_t base = (uintptr_t)chunk->mapping.address;
+    enum mrp_status status;
+
+    /* The generation is even. Each store is a release: a lookup that still holds this record
+     * from its former life and reads a new value also sees the generation moved. */
+    mrp_store_release(&view->id, id);
+    mrp_store_release(&view->base, base);
+    mrp_store_release(&view->size, chunk->mapping.size);
+    mrp_store_release(&view->pool, chunk->pool);
+    mrp_store_release(&view->granules, granules);
+    mrp_store_release(&view->region, region);
+    mrp_store_release(&view->generation, mrp_load_relaxed(&view->generation) + 1);
+    status = mrp_address_map_insert(
+        &chunk->context->map, chunk, base, chunk->mapping.size, chunk->aligned);
+    if (status != MRP_OK) {
+        mrp_store_release(&view->generation, mrp_load_relaxed(&view->generation) + 1);
+    }
+    return status;
+}
+
+void mrp_chunk_withdraw(struct mrp_chunk *chunk)
+{
+    struct mrp_chunk_view *view = &chunk->view;
+
+    mrp_address_map_remove(&chunk->context->map, chunk, (uintptr_t)chunk->mapping.address,
+        chunk->mapping.size, chunk->aligned);
+    mrp_store_release(&view->generation, mrp_load_relaxed(&view->generation) + 1);
+}
+
+enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)
+{
+    struct mrp_context_state *context = chunk->context;
+    enum mrp_status status;
+
+    delist(&context->chunks, chunk);
+    status = release_memory(chunk);
+    return_record(&context->chunks, chunk);
+    return status;
+}

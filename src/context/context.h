@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The context's own view of itself, its backends and its providers. Public handles are resolved
+ * once at the door (mrp_context_get and so on); below it these structs are passed.
+ */
+#ifndef MRP_CONTEXT_CONTEXT_H
+#define MRP_CONTEXT_CONTEXT_H
+
+#include "base/atomic.h"
+#include "context/address_map.h"
+#include "context/block_table.h"
+#include "context/chunk.h"
+#include "context/retention.h"
+#include "mrpool/context.h"
+
+#include <pthread.h>
+
+#define MRP_NAME_SIZE 64
+#define MRP_RECENTLY_FREED 64 /* addresses remembered to tell a double free from a stray one */
+
+/** What one destroy found still live. */
+struct mrp_leak_report {
+    mrp_leak_visitor *visit;
+    void *user;
+    size_t count, size;
+    char first[192]; /* the first one, in words */
+};
+
+/** Count one leak, remember the first, tell the visitor. */
+void mrp_leak_add(struct mrp_leak_report *report, const struct mrp_leak *leak);
+
+/** Anything with a unique name in a context: links of the three lists below. */
+struct mrp_named {
+    char name[MRP_NAME_SIZE];
+    struct mrp_named *next;
+};
+
+struct mrp_context_state {
+    struct mrp_context *handle;
+    char name[MRP_NAME_SIZE];
+    mrp_leak_visitor *on_leak;
+    void *on_leak_user;
+
+    pthread_mutex_t mutex; /* of all down to pin_provider; leaf lock, nothing is called under it */
+    struct mrp_named *backends, *providers, *pools;
+    unsigned last_number; /* for names nobody gave */
+
+    struct mrp_block_table blocks;
+    size_t block_size;
+    uintptr_t freed[MRP_RECENTLY_FREED];
+    size_t next_freed;
+    struct mrp_provider_state *pin_provider; /* of pinned blocks; opened at the first one */
+
+    struct mrp_backend_state *block_backend; /* of blocks that ask for none */
+    struct mrp_address_map map;
+    struct mrp_chunk_store chunks;
+    struct mrp_retention retention;
+};
+
+struct mrp_backend_state {
+    struct mrp_named named; /* first */
+    struct mrp_backend *handle;
+    struct mrp_context_state *context;
+    struct mrp_backend_ops ops; /* a copy: slots the author's header did not have are NULL */
+    void *state;
+    size_t granularity, max_size; /* as the backend says, at least 1 and 0 */
+    _Atomic size_t n_users;       /* pools, blocks and parked mappings */
+    _Atomic size_t n_mappings, mapped_size;
+};
+
+struct mrp_provider_state {
+    struct mrp_named named; /* first */
+    struct mrp_provider *handle;
+    struct mrp_context_state *context;
+    struct mrp_provider_ops ops; /* a copy, as above */
+    void *state;
+    struct mrp_provider_info info; /* as queried at open; texts below */
+    char device[128];
+    _Atomic size_t n_users; /* pools that have it as a rail, and imports */
+    _Atomic size_t n_registrations, registered_size;
+    pthread_mutex_t parked_mutex;
+    struct mrp_parked *parked; /* mappings that a failed deregistration keeps */
+};
+
+/** A pool as its context knows it; embedded in the pool. */
+struct mrp_pool_member {
+    struct mrp_named named; /* first */
+    struct mrp_pool *handle;
+    void (*destroy)(struct mrp_pool *pool, struct mrp_leak_report *report);
+};
+
+enum mrp_status mrp_context_get(struct mrp_context *handle, struct mrp_context_state **context);
+enum mrp_status mrp_backend_get(struct mrp_backend *handle, struct mrp_backend_state **backend);
+enum mrp_status mrp_provider_get(
+    struct mrp_provider *handle, struct mrp_provider_state **provider);
+
+/** Name an object ("<prefix>-<number>" when name is NULL) and link it into one of the context's
+ *  lists. MRP_ERR_EXISTS, MRP_ERR_INVALID (longer than 63 bytes, or empty). */
+enum mrp_status mrp_context_link(struct mrp_context_state *context, struct mrp_named **list,
+    struct mrp_named *object, const char *name, const char *prefix);
+void mrp_context_unlink(
+    struct mrp_context_state *context, struct mrp_named **list, struct mrp_named *object);
+
+/** The object of that name, or NULL with MRP_ERR_NOT_FOUND recorded. */
+struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
+    struct mrp_named *const *list, const char *name, const char *what);
+
+/* -- backend.c: the only callers of backend ops -------------------------------------------- */
+
+enum mrp_status mrp_backend_state_create(struct mrp_context_state *context, const char *kind,
+    const struct mrp_backend_params *params, struct mrp_backend_state **backend);
+void mrp_backend_state_destroy(struct mrp_backend_state *backend);
+enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
+    const struct mrp_map_request *request, struct mrp_mapping *mapping);
+enum mrp_status mrp_backend_unmap(
+    struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
+
+/* -- provider.c: the only callers of provider ops ------------------------------------------- */
+
+enum mrp_status mrp_provider_state_open(struct mrp_context_state *context, const char *module,
+    const struct mrp_provider_params *params, struct mrp_provider_state **provider);
+void mrp_provider_state_close(struct mrp_provider_state *provider);
+enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
+    const struct mrp_register_request *request, struct mrp_registration *registration);
+enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
+    const struct mrp_registration *registration, size_t size);
+
+/** MRP_OK when the provider can grant these rights on this kind of memory. */
+enum mrp_status mrp_provider_grants(
+    const struct mrp_provider_state *provider, uint32_t access, enum mrp_memory_kind kind);
+
+/** Keep a mapping until the provider closes, because its deregistration failed. Never fails:
+ *  without memory for the note the mapping is simply never unmapped. */
+void mrp_provider_park(struct mrp_provider_state *provider, struct mrp_backend_state *backend,
+    const struct mrp_mapping *mapping);
+
+/* -- memory.c ------------------------------------------------------------------------------------ */
+
+/** Free every block still live and report it. */
+void mrp_memory_free_all(struct mrp_context_state *context, struct mrp_leak_report *report);
+
+#endif

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "base/align.h"
+#include "base/error.h"
+#include "base/handle.h"
+#include "context/context.h"
+#include "context/module.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mrp_parked {
+    struct mrp_backend_state *backend;
+    struct mrp_mapping mapping;
+    struct mrp_parked *next;
+};
+
+/* A stranger's op may return a bare status: whoever asked still gets a sentence. */
+static enum mrp_status require_record(
+    const struct mrp_provider_state *provider, enum mrp_status status, const char *what, size_t size)
+{
+    if (mrp_error_last()->status == status) {
+        return status;
+    }
+    return mrp_fail(status, 0, "provider %s: %s of %zu bytes: %s", provider->named.name, what,
+        size, mrp_status_text(status));
+}
+
+/* -- open and close ------------------------------------------------------------------------- */
+
+static void query_info(struct mrp_provider_state *provider)
+{
+    struct mrp_provider_info info = MRP_PROVIDER_INFO_INIT;
+
+    info.access = MRP_ACCESS_ALL;
+    info.memory_kinds = 1u << MRP_MEMORY_HOST;
+    if (provider->ops.query != NULL) {
+        provider->ops.query(provider->state, &info);
+    }
+    snprintf(provider->device, sizeof provider->device, "%s",
+        info.device == NULL ? "" : info.device);
+    provider->info = info;
+    provider->info.struct_size = sizeof info;
+    provider->info.device = provider->device;
+    provider->info.name = provider->named.name;
+    provider->info.module = provider->ops.module == NULL ? "" : provider->ops.module;
+}
+
+static enum mrp_status make_state(struct mrp_context_state *context,
+    const struct mrp_provider_ops *ops, void *state, const char *name,
+    struct mrp_provider_state **created)
+{
+    struct mrp_provider_state *provider = calloc(1, sizeof *provider);
+    const char *prefix = ops->module == NULL ? "provider" : ops->module;
+    enum mrp_status status;
+
+    if (provider == NULL) {
+        return mrp_fail(
+            MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a provider failed", sizeof *provider);
+    }
+    provider->context = context;
+    memcpy(&provider->ops, ops, mrp_min(ops->struct_size, sizeof provider->ops));
+    provider->state = state;
+    pthread_mutex_init(&provider->parked_mutex, NULL);
+    provider->handle = mrp_handle_create(MRP_HANDLE_PROVIDER, provider);
+    if (provider->handle == NULL) {
+        status = mrp_error_last()->status;
+        goto undo_allocate;
+    }
+    status = mrp_context_link(context, &context->providers, &provider->named, name, prefix);
+    if (status != MRP_OK) {
+        goto undo_handle;
+    }
+    query_info(provider);
+    *created = provider;
+    return MRP_OK;
+
+undo_handle:
+    mrp_handle_destroy(MRP_HANDLE_PROVIDER, provider->handle);
+undo_allocate:
+    pthread_mutex_destroy(&provider->parked_mutex);
+    free(provider);
+    return status;
+}
+
+static enum mrp_status open_module(const struct mrp_provider_ops *ops, const char *module,
+    const struct mrp_provider_params *params, void **state)
+{
+    struct mrp_provider_open_request request = {
+        .struct_size = sizeof request,
+        .native = params->native,
+    };
+    const char **values = calloc(ops->n_settings + 1, sizeof *values);
+    char *storage = NULL;
+    enum mrp_status status;
+
+    if (values == NULL) {
+        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the settings of %s failed", module);
+    }
+    status = mrp_module_settings(ops, params->options, values, &storage);
+    if (status == MRP_OK) {
+        request.values = values;
+        status = ops->open(&request, state);
+        free(storage);
+    }
+    free(values);
+    if (status != MRP_OK && mrp_error_last()->status != status) {
+        mrp_fail(status, 0, "provider module %s: open: %s", module, mrp_status_text(status));
+    }
+    return status;
+}
+
+enum mrp_status mrp_provider_state_open(struct mrp_context_state *context, const char *module,
+    const struct mrp_provider_params *given, struct mrp_provider_state **provider)
+{
+    const struct mrp_provider_ops *ops;
+    struct mrp_provider_params params;
+    enum mrp_status status;
+    void *state = NULL;
+
+    status = mrp_params_read(&params, sizeof params, given, "mrp_provider_params");
+    if (status == MRP_OK) {
+        status = mrp_module_load(module, &ops);
+    }
+    if (status == MRP_OK) {
+        status = open_module(ops, module, &params, &state);
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    status = make_state(context, ops, state, params.name, provider);
+    if (status != MRP_OK && ops->close != NULL) {
+        ops->close(state);
+    }
+    return status;
+}
+
+/* Memory that the network may still reach becomes free to unmap only now. */
+static void unmap_parked(struct mrp_provider_state *provider)
+{
+    struct mrp_chunk_store *store = &provider->context->chunks;
+
+    while (provider->parked != NULL) {
+        struct mrp_parked *parked = provider->parked;
+
+        provider->parked = parked->next;
+        pthread_mutex_lock(&store->mutex);
+        store->n_parked--;
+        store->parked_size -= parked->mapping.size;
+        pthread_mutex_unlock(&store->mutex);
+        mrp_backend_unmap(parked->backend, &parked->mapping);
+        mrp_sub_relaxed(&parked->backend->n_users, 1);
+        free(parked);
+    }
+}
+
+void mrp_provider_state_close(struct mrp_provider_state *provider)
+{
+    mrp_handle_destroy(MRP_HANDLE_PROVIDER, provider->handle);
+    mrp_context_unlink(provider->context, &provider->context->providers, &provider->named);
+    if (provider->ops.close != NULL) {
+        provider->ops.close(provider->state);
+    }
+    unmap_parked(provider);
+    pthread_mutex_destroy(&provider->parked_mutex);
+    free(provider);
+}
+
+void mrp_provider_park(struct mrp_provider_state *provider, struct mrp_backend_state *backend,
+    const struct mrp_mapping *mapping)
+{
+    struct mrp_chunk_store *store = &provider->context->chunks;
+    struct mrp_parked *parked = malloc(sizeof *parked);
+
+    mrp_add_relaxed(&backend->n_users, 1);
+    pthread_mutex_lock(&store->mutex);
+    store->n_parked++;
+    store->parked_size += mapping->size;
+    pthread_mutex_unlock(&store->mutex);
+    if (parked == NULL) {
+        return;
+    }
+    parked->backend = backend;
+    parked->mapping = *mapping;
+    pthread_mutex_lock(&provider->parked_mutex);
+    parked->next = provider->parked;
+    provider->parked = parked;
+    pthread_mutex_unlock(&provider->parked_mutex);
+}
+
+/* -- the only callers of register and deregister ----------------------------------------------- */
+
+enum mrp_status mrp_provider_grants(
+    const struct mrp_provider_state *provider, uint32_t access, enum mrp_memory_kind kind)
+{
+    if ((access & ~provider->info.access) != 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "provider %s cannot grant access %#x, only %#x: ask for less, or use a provider with "
+            "remote access",
+            provider->named.name, access, provider->info.access);
+    }
+    if ((provider->info.memory_kinds >> kind & 1) == 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0, "provider %s cannot register memory of kind %d",
+            provider->named.name, (int)kind);
+    }
+    return MRP_OK;
+}
+
+enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
+    const struct mrp_register_request *request, struct mrp_registration *registration)
+{
+    struct mrp_registration got = { .struct_size = sizeof got };
+    const struct mrp_provider_info *info = &provider->info;
+    size_t n_live = mrp_load_relaxed(&provider->n_registrations);
+    enum mrp_status status = mrp_provider_grants(provider, request->access, request->kind);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (info->max_size != 0 && request->size > info->max_size) {
+        return mrp_fail(MRP_ERR_LIMIT, 0,
+            "provider %s registers at most %zu bytes at once, not %zu: use smaller chunks "
+            "(chunk_max, MRPOOL_CHUNK_MAX)",
+            provider->named.name, info->max_size, request->size);
+    }
+    if (info->max_registrations != 0 && n_live >= info->max_registrations) {
+        return mrp_fail(MRP_ERR_LIMIT, 0,
+            "provider %s holds %zu of %zu registrations (%zu bytes): use larger chunks "
+            "(chunk_min, MRPOOL_CHUNK_MIN) or free memory",
+            provider->named.name, n_live, info->max_registrations,
+            mrp_load_relaxed(&provider->registered_size));
+    }
+    mrp_error_clear();
+    status = provider->ops.register_memory(provider->state, request, &got);
+    if (status != MRP_OK) {
+        return require_record(provider, status, "registration", request->size);
+    }
+    mrp_add_relaxed(&provider->n_registrations, 1);
+    mrp_add_relaxed(&provider->registered_size, request->size);
+    *registration = got;
+    return MRP_OK;
+}
+
+enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
+    const struct mrp_registration *registration, size_t size)
+{
+    enum mrp_status status;
+
+    mrp_sub_relaxed(&provider->n_registrations, 1);
+    mrp_sub_relaxed(&provider->registered_size, size);
+    status = provider->ops.deregister_memory(provider->state, registration);
+    return status == MRP_OK ? status
+                            : require_record(provider, status, "deregistration", size);
+}
+
+/* -- public --------------------------------------------------------------------------------------- */
+
+enum mrp_status mrp_provider_get(
+    struct mrp_provider *handle, struct mrp_provider_state **provider)
+{
+    void *object;
+    enum mrp_status status = mrp_handle_get(MRP_HANDLE_PROVIDER, handle, &object);
+
+    if (status == MRP_OK) {
+        *provider = object;
+    }
+    return status;
+}
+
+enum mrp_status mrp_provider_open(struct mrp_context *handle, const char *module,
+    const struct mrp_provider_params *params, struct mrp_provider **opened)
+{
+    struct mrp_context_state *context;
+    struct mrp_provider_state *provider;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (module == NULL || opened == NULL) {
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "%s is NULL", module == NULL ? "module" : "provider");
+    }
+    status = mrp_provider_state_open(context, module, params, &provider);
+    if (status == MRP_OK) {
+        *opened = provider->handle;
+    }
+    return status;
+}
+
+enum mrp_status mrp_provider_create(struct mrp_context *handle, const char *name,
+    const struct mrp_provider_ops *ops, void *state, struct mrp_provider **created)
+{
+    struct mrp_context_state *context;
+    struct mrp_provider_state *provider;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status == MRP_OK) {
+        status = created == NULL
+            ? mrp_fail(MRP_ERR_INVALID, 0, "provider is NULL")
+            : mrp_provider_ops_check(ops, name == NULL ? "(unnamed)" : name, false);
+    }
+    if (status == MRP_OK) {
+        status = make_state(context, ops, state, name, &provider);
+    }
+    if (status == MRP_OK) {
+        *created = provider->handle;
+    }
+    return status;
+}
+
+enum mrp_status mrp_provider_close(struct mrp_provider *handle)
+{
+    struct mrp_provider_state *provider;
+    enum mrp_status status = mrp_provider_get(handle, &provider);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (mrp_load_relaxed(&provider->n_users) > 0 ||
+        mrp_load_relaxed(&provider->n_registrations) > 0) {
+        return mrp_fail(MRP_ERR_BUSY, 0,
+            "provider %s serves %zu pools or imports and holds %zu registrations: destroy those "
+            "first",
+            provider->named.name, mrp_load_relaxed(&provider->n_users),
+            mrp_load_relaxed(&provider->n_registrations));
+    }
+    mrp_provider_state_close(provider);
+    return MRP_OK;
+}
+
+enum mrp_status mrp_provider_find(
+    struct mrp_context *handle, const char *name, struct mrp_provider **found)
+{
+    struct mrp_context_state *context;
+    struct mrp_named *named;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    named = mrp_context_lookup(context, &context->providers, name, "provider");
+    if (named == NULL) {
+        return mrp_error_last()->status;
+    }
+    *found = ((struct mrp_provider_state *)named)->handle;
+    return MRP_OK;
+}
+
+enum mrp_status mrp_provider_query(
+    struct mrp_provider *handle, struct mrp_provider_info *info)
+{
+    struct mrp_provider_state *provider;
+    struct mrp_provider_info found;
+    enum mrp_status status = mrp_provider_get(handle, &provider);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    found = provider->info;
+    found.n_registrations = mrp_load_relaxed(&provider->n_registrations);
+    found.registered_size = mrp_load_relaxed(&provider->registered_size);
+    return mrp_info_write(info, &found, sizeof found, "mrp_provider_info");
+}
