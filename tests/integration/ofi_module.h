@@ -35,10 +35,10 @@ static const struct mrp_provider_ops *ofi_ops(void)
 }
 
 /* Open a domain of the module's own. */
-static inline enum mrp_status ofi_open_fabric(const char *provider, const char *domain,
-    const char *fabric, const char *hmem, void **state)
+static inline enum mrp_status ofi_open_by(const char *provider, const char *domain,
+    const char *fabric, const char *endpoint, const char *hmem, void **state)
 {
-    const char *const values[] = {provider, domain, fabric, hmem};
+    const char *const values[] = {provider, domain, fabric, endpoint, hmem};
     const struct mrp_provider_open_request request = {sizeof(request), values, NULL};
 
     return ofi_ops()->open(&request, state);
@@ -47,13 +47,13 @@ static inline enum mrp_status ofi_open_fabric(const char *provider, const char *
 static inline enum mrp_status ofi_open(
     const char *provider, const char *domain, void **state)
 {
-    return ofi_open_fabric(provider, domain, "", "off", state);
+    return ofi_open_by(provider, domain, "", "auto", "off", state);
 }
 
 static inline enum mrp_status ofi_wrap(
     const struct mrp_ofi_wrap_params *params, void **state)
 {
-    const char *const values[] = {"", "", "", "off"};
+    const char *const values[] = {"", "", "", "auto", "off"};
     const struct mrp_provider_open_request request = {sizeof(request), values, params};
 
     return ofi_ops()->open(&request, state);

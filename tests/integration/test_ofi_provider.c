@@ -137,10 +137,28 @@ static void open__fabric_chooses_the_address(void **test)
     void *state;
 
     (void)test;
-    assert_int_equal(ofi_open_fabric("tcp", "lo", "127.0.0.1/32", "off", &state), MRP_OK);
+    assert_int_equal(
+        ofi_open_by("tcp", "lo", "127.0.0.1/32", "auto", "off", &state), MRP_OK);
     ofi_ops()->close(state);
-    assert_error(ofi_open_fabric("tcp", "lo", "10.99.99.0/24", "off", &state),
+    assert_error(ofi_open_by("tcp", "lo", "10.99.99.0/24", "auto", "off", &state),
         MRP_ERR_UNAVAILABLE, "10.99.99.0/24");
+}
+
+static void open__endpoint_type(void **test)
+{
+    static const char *const types[][2] = {
+        {"msg", "tcp on lo"}, {"rdm", "tcp;ofi_rxm on lo"}};
+    void *state;
+
+    (void)test;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(
+            ofi_open_by("tcp", "lo", "", types[i][0], "off", &state), MRP_OK);
+        assert_string_equal(ofi_query(state).device, types[i][1]);
+        ofi_ops()->close(state);
+    }
+    assert_error(
+        ofi_open_by("shm", "", "", "msg", "off", &state), MRP_ERR_UNAVAILABLE, "'shm'");
 }
 
 /* ofi_mrail stripes over rails of other providers and packs their keys into a blob. */
@@ -170,9 +188,9 @@ static void open__device_memory(void **test)
     void *state;
 
     (void)test;
-    assert_error(ofi_open_fabric("sockets", "", "", "on", &state), MRP_ERR_UNAVAILABLE,
-        "device memory");
-    assert_int_equal(ofi_open_fabric("shm", "", "", "YES", &state), MRP_OK);
+    assert_error(ofi_open_by("sockets", "", "", "auto", "on", &state),
+        MRP_ERR_UNAVAILABLE, "device memory");
+    assert_int_equal(ofi_open_by("shm", "", "", "auto", "YES", &state), MRP_OK);
     assert_int_equal(ofi_query(state).memory_kinds,
         1 << MRP_MEMORY_HOST | 1 << MRP_MEMORY_CUDA | 1 << MRP_MEMORY_ROCM);
     request = ofi_request(memory, 4096, MRP_ACCESS_LOCAL);
@@ -673,13 +691,15 @@ static void devices__each_opens_by_its_options(void **test)
     (void)test;
     assert_int_equal(ofi_ops()->devices(note_device, &list), MRP_OK);
     for (size_t i = 0; i < list.n_devices; i++) {
-        char provider[256], domain[256];
+        char provider[64], domain[64], endpoint[64] = "auto";
         void *state;
 
+        assert_in_range(
+            sscanf(list.options[i], "provider=%63[^,],domain=%63[^,],endpoint=%63s",
+                provider, domain, endpoint),
+            2, 3);
         assert_int_equal(
-            sscanf(list.options[i], "provider=%255[^,],domain=%255s", provider, domain),
-            2);
-        assert_int_equal(ofi_open(provider, domain, &state), MRP_OK);
+            ofi_open_by(provider, domain, "", endpoint, "off", &state), MRP_OK);
         assert_string_equal(ofi_query(state).device, list.names[i]);
         ofi_ops()->close(state);
         n_tcp += strncmp(list.names[i], "tcp", 3) == 0;
@@ -694,6 +714,7 @@ int main(void)
         cmocka_unit_test(open__unknown_domain_names_it),
         cmocka_unit_test(open__software_providers),
         cmocka_unit_test(open__fabric_chooses_the_address),
+        cmocka_unit_test(open__endpoint_type),
         cmocka_unit_test(open__raw_key_provider),
         cmocka_unit_test(open__device_memory),
         cmocka_unit_test(wrap__wrong_params),

@@ -32,7 +32,8 @@ static void write_options(char *text, size_t size, const struct fi_info *info)
 
     text[0] = '\0';
     if (strchr(provider, ',') == NULL && strchr(domain, ',') == NULL) {
-        snprintf(text, size, "provider=%s,domain=%s", provider, domain);
+        snprintf(text, size, "provider=%s,domain=%s%s", provider, domain,
+            info->ep_attr->type == FI_EP_MSG ? ",endpoint=msg" : "");
     }
 }
 

@@ -215,13 +215,14 @@ enum mrp_status mrp_ofi_fail_none(const struct mrp_ofi_choice *choice, int code)
 
     list_providers(providers, sizeof(providers));
     return mrp_fail(MRP_ERR_UNAVAILABLE, code,
-        "fi_getinfo: %s for provider '%s', domain '%s', fabric '%s'%s. libfabric %u.%u "
-        "has: "
-        "%s (fi_info -l). Choose one with MRPOOL_OFI_PROVIDER, or install the driver "
-        "(verbs: rdma-core) or a libfabric built with it (FI_PROVIDER_PATH)",
+        "fi_getinfo: %s for provider '%s', domain '%s', fabric '%s'%s%s. "
+        "libfabric %u.%u has: %s (fi_info -l). Choose one with MRPOOL_OFI_PROVIDER, or "
+        "install the driver (verbs: rdma-core) or a libfabric built with it "
+        "(FI_PROVIDER_PATH)",
         fi_strerror(-code), text_or(choice->provider, "any"),
         text_or(choice->domain, "any"), text_or(choice->fabric, "any"),
-        choice->device_memory ? " with device memory" : "", FI_MAJOR(version),
+        choice->endpoint_type == FI_EP_MSG ? ", connected" : "",
+        choice->device_memory ? ", device memory" : "", FI_MAJOR(version),
         FI_MINOR(version), providers);
 }
 
@@ -309,6 +310,10 @@ enum mrp_status mrp_ofi_domain_open(
     for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
         struct fi_info *list = NULL;
 
+        if (choice->endpoint_type != FI_EP_UNSPEC &&
+            choice->endpoint_type != attempts[i].type) {
+            continue;
+        }
         code = mrp_ofi_getinfo(choice, attempts[i].type, attempts[i].caps,
             attempts[i].with_modes ? mrp_ofi_mr_modes : 0, &list);
         if (code == 0) {

@@ -59,9 +59,10 @@ void mrp_ofi_domain_destroy(struct mrp_ofi_domain *domain);
 /* What no registration can be made with, whoever opened the domain. */
 enum mrp_status mrp_ofi_domain_check(const struct mrp_ofi_domain *domain);
 
-/* Which domain to open; NULL or "" leaves the choice to libfabric. */
+/* Which domain to open; NULL, "" and FI_EP_UNSPEC leave the choice to libfabric. */
 struct mrp_ofi_choice {
     const char *provider, *domain, *fabric;
+    enum fi_ep_type endpoint_type;
     bool device_memory;
 };
 

@@ -9,6 +9,7 @@
 #include "node.h"
 #include "register.h"
 
+#include <rdma/fi_endpoint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -16,21 +17,23 @@ enum {
     SETTING_PROVIDER,
     SETTING_DOMAIN,
     SETTING_FABRIC,
+    SETTING_ENDPOINT,
     SETTING_HMEM,
     N_SETTINGS
 };
 
 static const struct mrp_setting_spec settings[N_SETTINGS] = {
     [SETTING_PROVIDER] = {"MRPOOL_OFI_PROVIDER", MRP_SETTING_TEXT, 0, 0, NULL, "",
-        "libfabric provider to open: tcp, shm, verbs, ... (fi_info -l); the one "
-        "libfabric "
-        "puts first when empty"},
+        "libfabric provider to open: tcp, shm, verbs, ... (fi_info -l); when empty the "
+        "one that libfabric puts first"},
     [SETTING_DOMAIN] = {"MRPOOL_OFI_DOMAIN", MRP_SETTING_TEXT, 0, 0, NULL, "",
-        "domain to open: a network interface or device (lo, mlx5_0); the first that "
-        "opens "
-        "when empty"},
+        "network interface or device to open (lo, mlx5_0); when empty the first"},
     [SETTING_FABRIC] = {"MRPOOL_OFI_FABRIC", MRP_SETTING_TEXT, 0, 0, NULL, "",
         "fabric to open, where a domain has several addresses (127.0.0.1/32)"},
+    [SETTING_ENDPOINT] = {"MRPOOL_OFI_ENDPOINT", MRP_SETTING_CHOICE, 0, 0, "auto|rdm|msg",
+        "auto",
+        "endpoints the domain is for: datagram (rdm), connected (msg), or whichever "
+        "there is"},
     [SETTING_HMEM] = {"MRPOOL_OFI_HMEM", MRP_SETTING_SWITCH, 0, 0, NULL, "off",
         "open a domain that registers device memory too (FI_HMEM)"},
 };
@@ -39,6 +42,14 @@ static bool is_on(const char *value)
 {
     return strcasecmp(value, "on") == 0 || strcasecmp(value, "yes") == 0 ||
            strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
+}
+
+static enum fi_ep_type endpoint_type(const char *value)
+{
+    if (strcmp(value, "rdm") == 0) {
+        return FI_EP_RDM;
+    }
+    return strcmp(value, "msg") == 0 ? FI_EP_MSG : FI_EP_UNSPEC;
 }
 
 static enum mrp_status open_domain(
@@ -52,7 +63,8 @@ static enum mrp_status open_domain(
         status = mrp_ofi_domain_wrap(request->native, &domain);
     } else {
         const struct mrp_ofi_choice choice = {values[SETTING_PROVIDER],
-            values[SETTING_DOMAIN], values[SETTING_FABRIC], is_on(values[SETTING_HMEM])};
+            values[SETTING_DOMAIN], values[SETTING_FABRIC],
+            endpoint_type(values[SETTING_ENDPOINT]), is_on(values[SETTING_HMEM])};
 
         status = mrp_ofi_domain_open(&choice, &domain);
     }

@@ -265,7 +265,7 @@ static int describe_remote(struct mrp_ofi_domain *domain,
     if ((domain->mr_mode & FI_MR_VIRT_ADDR) != 0) {
         registration->remote_base = (uintptr_t)request->address;
     }
-    return registration->remote_key != FI_KEY_NOTAVAIL ? 0 : -FI_ENOKEY;
+    return registration->remote_key != FI_KEY_NOTAVAIL ? 0 : -FI_ENODATA;
 }
 
 /* -- what went wrong
@@ -337,7 +337,11 @@ enum mrp_status mrp_ofi_register_memory(void *state,
     if (code != 0) {
         goto undo_make;
     }
-    call = (domain->mr_mode & FI_MR_RAW) != 0 ? "fi_mr_raw_attr" : "fi_mr_key";
+    call =
+        (domain->mr_mode & FI_MR_RAW) != 0
+            ? "fi_mr_raw_attr"
+            : "fi_mr_key (FI_KEY_NOTAVAIL: FI_MR_RAW is missing in the fi_info, or the "
+              "domain registers asynchronously, FI_REG_MR)";
     code = describe_remote(domain, request, mr, &made);
     if (code != 0) {
         goto undo_make;
