@@ -202,18 +202,15 @@ static enum mrp_status host_open(
     return MRP_OK;
 }
 
+/* No max_size: memlock is a budget of the process, not a property of one registration,
+ * and may be raised later. Its refusal names the remedy. */
 static void host_query(void *state, struct mrp_provider_info *info)
 {
-    struct mrp_system system = MRP_SYSTEM_INIT;
-
     (void)state;
     info->device = "";
     info->traits = MRP_PROVIDER_PINS;
     info->access = MRP_ACCESS_LOCAL;
     info->memory_kinds = 1U << MRP_MEMORY_HOST;
-    if (mrp_system_query(&system) == MRP_OK && system.memlock_limit != MRP_UNLIMITED) {
-        info->max_size = system.memlock_limit;
-    }
 }
 
 const struct mrp_provider_ops mrp_provider_host = {
