@@ -13,6 +13,8 @@
 #include <pthread.h>
 #include <rdma/fi_errno.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define API FI_VERSION(1, 9)
 
@@ -161,14 +163,12 @@ static void open__endpoint_type(void **test)
         ofi_open_by("shm", "", "", "msg", "off", &state), MRP_ERR_UNAVAILABLE, "'shm'");
 }
 
-/* ofi_mrail stripes over rails of other providers and packs their keys into a blob. */
-static void open__raw_key_provider(void **test)
+static void use_raw_key_provider(void)
 {
     struct mrp_registration made;
     struct mrp_provider_info info;
     void *state;
 
-    (void)test;
     assert_int_equal(ofi_open("ofi_mrail", "", &state), MRP_OK);
     info = ofi_query(state);
     assert_int_equal(info.traits, MRP_PROVIDER_REMOTE_KEY | MRP_PROVIDER_RAW_KEY);
@@ -179,6 +179,25 @@ static void open__raw_key_provider(void **test)
     assert_non_null(made.key_blob);
     assert_int_equal(ofi_deregister(state, &made), MRP_OK);
     ofi_ops()->close(state);
+}
+
+/* ofi_mrail stripes over rails of other providers and packs their keys into a blob. In
+ * libfabric 1.17 it does not free what fi_close gets, hence a process without leak check.
+ */
+static void open__raw_key_provider(void **test)
+{
+    int status;
+    pid_t child;
+
+    (void)test;
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        use_raw_key_provider();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static void open__device_memory(void **test)
@@ -710,12 +729,12 @@ static void devices__each_opens_by_its_options(void **test)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(open__raw_key_provider), /* forks: before libfabric is used */
         cmocka_unit_test(open__unknown_provider_names_it),
         cmocka_unit_test(open__unknown_domain_names_it),
         cmocka_unit_test(open__software_providers),
         cmocka_unit_test(open__fabric_chooses_the_address),
         cmocka_unit_test(open__endpoint_type),
-        cmocka_unit_test(open__raw_key_provider),
         cmocka_unit_test(open__device_memory),
         cmocka_unit_test(wrap__wrong_params),
         cmocka_unit_test(wrap__what_the_domain_needs),
