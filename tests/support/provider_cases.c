@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "provider_cases.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct provider_case cases[] = {
+    {"host", "host", NULL},
+    {"null", "null", NULL},
+    {"null-offset", "null", "addressing=offset"},
+    {"null-raw", "null", "keys=raw"},
+    {"null-no-keys", "null", "keys=none"},
+    {"null-few", "null", "max_registrations=4"},
+    {"trace", "trace", NULL},
+    {"fault", "fault", NULL},
+    {"ofi-tcp", "ofi", "provider=tcp"},
+    {"ofi-sockets", "ofi", "provider=sockets"},
+    {"ofi-shm", "ofi", "provider=shm"},
+};
+
+#define N_CASES (sizeof(cases) / sizeof(cases[0]))
+
+static bool is_in_list(const char *list, const char *word)
+{
+    size_t size = strlen(word);
+
+    while (list != NULL && *list != '\0') {
+        size_t span = strcspn(list, ",");
+
+        if (span == size && strncmp(list, word, span) == 0) {
+            return true;
+        }
+        list += span + (list[span] == ',');
+    }
+    return false;
+}
+
+static bool is_required(const struct provider_case *provider)
+{
+    const char *list = getenv("MRP_TEST_REQUIRE");
+
+    return is_in_list(list, provider->module) || is_in_list(list, provider->label);
+}
+
+/* Add the tests of one case; whether all is well with it, or it may be missing. */
+static bool add_case(struct provider_case *provider, provider_case_probe *probe,
+    const struct provider_test *tests, size_t n_tests, struct CMUnitTest *chosen,
+    size_t *n_chosen)
+{
+    enum mrp_status status = probe(provider);
+
+    if (status != MRP_OK) {
+        bool may_miss = status == MRP_ERR_UNAVAILABLE && !is_required(provider);
+
+        printf("%s: %s: %s\n", may_miss ? "SKIP" : "FAIL", provider->label,
+            mrp_error_last()->text);
+        return may_miss;
+    }
+    for (size_t i = 0; i < n_tests; i++) {
+        char *name = NULL;
+
+        if (asprintf(&name, "%s: %s", provider->label, tests[i].name) < 0) {
+            return false;
+        }
+        chosen[(*n_chosen)++] = (struct CMUnitTest){
+            .name = name, .test_func = tests[i].function, .initial_state = provider};
+    }
+    return true;
+}
+
+int provider_cases_run(
+    const struct provider_test *tests, size_t n_tests, provider_case_probe *probe)
+{
+    struct CMUnitTest *chosen = calloc(N_CASES * n_tests, sizeof(*chosen));
+    size_t n_chosen = 0;
+    bool is_complete = chosen != NULL;
+    int n_failed;
+
+    for (size_t i = 0; i < N_CASES && chosen != NULL; i++) {
+        is_complete &= add_case(&cases[i], probe, tests, n_tests, chosen, &n_chosen);
+    }
+    n_failed = _cmocka_run_group_tests("providers", chosen, n_chosen, NULL, NULL);
+    for (size_t i = 0; i < n_chosen; i++) {
+        free((char *)(uintptr_t)chosen[i].name);
+    }
+    free(chosen);
+    return n_failed == 0 && is_complete ? 0 : 1;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The providers that the conformance suites run over, and how a suite is run over them
+ * all.
+ *
+ * A case whose module or device is missing is left out with a line "SKIP: <label>:
+ * <reason>", unless MRP_TEST_REQUIRE ("ofi,host": modules or labels) names it: then it is
+ * a failure.
+ */
+#ifndef MRP_PROVIDER_CASES_H
+#define MRP_PROVIDER_CASES_H
+
+#include "mrpool/provider.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+struct provider_case {
+    const char *label;
+    const char *module;
+    const char *options; /* as mrp_provider_params.options */
+};
+
+/* Whether a case can be opened here: MRP_OK, MRP_ERR_UNAVAILABLE, or what is wrong with
+ * it. */
+typedef enum mrp_status provider_case_probe(const struct provider_case *provider);
+
+struct provider_test {
+    const char *name;
+    CMUnitTestFunction function; /* its state points to the struct provider_case */
+};
+
+#define PROVIDER_TEST(function)                                                          \
+    {                                                                                    \
+#function, function                                                              \
+    }
+
+/* Run every test over every case; returns the exit status of the program. */
+int provider_cases_run(
+    const struct provider_test *tests, size_t n_tests, provider_case_probe *probe);
+
+#endif
