@@ -17,9 +17,9 @@
  *     edges         1      2        1      0      (n_covers)
  *
  * Adding a range makes at most two edges and removing it takes away at most those two,
- * which is why removal never needs memory. An array beats a tree here: moving the edges
- * above a new one costs less than the mlock that follows, up to tens of thousands of
- * ranges. */
+ * which is why removal never needs memory. An array beats a tree here: up to ten thousand
+ * ranges, moving the edges above a new one costs less than locking a single page, and
+ * vm.max_map_count ends it at some thirty thousand. */
 struct mrp_host_edge {
     uintptr_t address;
     size_t n_covers; /* ranges over the pages from here to the next edge */
