@@ -243,7 +243,6 @@ static inline void peer_accept(struct peer *peer)
 static inline void peer_connect(struct peer *peer)
 {
     struct fi_eq_attr eq_attr = {.size = 16, .wait_obj = FI_WAIT_UNSPEC};
-    unsigned char name[256];
 
     if (peer->test->type == FI_EP_RDM) {
         peer_open_endpoint(peer, peer->info);
@@ -255,9 +254,12 @@ static inline void peer_connect(struct peer *peer)
         peer_accept(peer);
         return;
     }
-    peer_receive(peer, name, sizeof(name));
+    /* verbs wants to know the other side when the endpoint is made */
+    free(peer->info->dest_addr);
+    peer->info->dest_addr = calloc(1, 256);
+    peer->info->dest_addrlen = peer_receive(peer, peer->info->dest_addr, 256);
     peer_open_endpoint(peer, peer->info);
-    PEER_CALL(fi_connect(peer->endpoint, name, NULL, 0));
+    PEER_CALL(fi_connect(peer->endpoint, peer->info->dest_addr, NULL, 0));
     peer_wait_event(peer, FI_CONNECTED);
 }
 

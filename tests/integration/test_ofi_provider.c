@@ -171,7 +171,9 @@ static void use_raw_key_provider(void)
 
     assert_int_equal(ofi_open("ofi_mrail", "", &state), MRP_OK);
     info = ofi_query(state);
-    assert_int_equal(info.traits, MRP_PROVIDER_REMOTE_KEY | MRP_PROVIDER_RAW_KEY);
+    assert_true(
+        (info.traits & MRP_PROVIDER_REMOTE_KEY) != 0); /* the others: as the rails */
+    assert_true((info.traits & MRP_PROVIDER_RAW_KEY) != 0);
     assert_int_equal(info.key_size, 32);
     assert_int_equal(
         ofi_register(state, memory, sizeof(memory), MRP_ACCESS_REMOTE, &made), MRP_OK);

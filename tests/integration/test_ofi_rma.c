@@ -231,9 +231,14 @@ static struct peer_case cases[] = {
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
-int main(void)
+/* An argument is a pattern of the cases to run: "rma__verbs". */
+int main(int n_arguments, char **arguments)
 {
     struct CMUnitTest tests[N_CASES];
+
+    if (n_arguments > 1) {
+        cmocka_set_test_filter(arguments[1]);
+    }
 
     setenv("FI_OFI_MRAIL_ADDR", LOCALHOST "," LOCALHOST, 0);
     for (size_t i = 0; i < N_CASES; i++) {

@@ -13,6 +13,13 @@ static bool is_same(const struct fi_info *one, const struct fi_info *other)
            strcmp(one->domain_attr->name, other->domain_attr->name) == 0;
 }
 
+/* ofi_mrail bundles devices that are listed anyway, those of FI_OFI_MRAIL_ADDR, under
+ * names that it makes up anew each time. provider=ofi_mrail opens it. */
+static bool is_bundle(const struct fi_info *info)
+{
+    return strstr(info->fabric_attr->prov_name, "ofi_mrail") != NULL;
+}
+
 static bool is_listed(
     const struct fi_info *list, const struct fi_info *end, const struct fi_info *info)
 {
@@ -70,7 +77,8 @@ static void visit_new(const struct fi_info *list, const struct fi_info *listed,
     mrp_device_visitor *visit, void *user)
 {
     for (const struct fi_info *info = list; info != NULL; info = info->next) {
-        if (!is_listed(list, info, info) && !is_listed(listed, NULL, info)) {
+        if (!is_bundle(info) && !is_listed(list, info, info) &&
+            !is_listed(listed, NULL, info)) {
             visit_info(info, visit, user);
         }
     }
