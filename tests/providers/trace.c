@@ -38,13 +38,21 @@ static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct trace_provider *open_providers;
 static unsigned n_opened;
 
-static bool is_mapped(const struct trace_entry *entry)
+static bool is_page_mapped(const unsigned char *byte)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t first = (uintptr_t)entry->address & ~(page - 1);
-    size_t size = (uintptr_t)entry->address + entry->size - first;
+    unsigned char resident;
 
-    return msync((void *)first, size, MS_ASYNC) == 0 || errno != ENOMEM;
+    return mincore((void *)((uintptr_t)byte & ~(page - 1)), 1, &resident) == 0 ||
+           errno != ENOMEM;
+}
+
+/* Whether first and last byte can still be read, without a crash if they cannot. */
+static bool is_mapped(const struct trace_entry *entry)
+{
+    const unsigned char *first = entry->address;
+
+    return is_page_mapped(first) && is_page_mapped(first + entry->size - 1);
 }
 
 static bool overlaps_live(

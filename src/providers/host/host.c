@@ -36,11 +36,20 @@ static bool pin_set(struct mrp_host_pin *pin, const struct mrp_register_request 
     return true;
 }
 
-/* mlock says ENOMEM for a hole in the range too; msync says it for nothing else. */
+/* mlock says ENOMEM for a hole in the range too; mincore says it for nothing else. */
 static bool is_mapped(const struct mrp_host_pin *pin)
 {
-    return msync((void *)pin->start, pin->end - pin->start, MS_ASYNC) == 0 ||
-           errno != ENOMEM;
+    unsigned char resident[1024];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), step;
+
+    for (uintptr_t at = pin->start; at < pin->end; at += step) {
+        step = pin->end - at < sizeof(resident) * page ? pin->end - at
+                                                       : sizeof(resident) * page;
+        if (mincore((void *)at, step, resident) != 0 && errno == ENOMEM) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static const char *limit_text(char text[24], rlim_t limit)
