@@ -15,7 +15,7 @@ import xml.etree.ElementTree
 SKIP = re.compile(r"^SKIP: *(.+?) *$", re.MULTILINE)
 
 TELLING = re.compile(
-    r"^.*(?:\[  FAILED  \] \w+__|: error: |runtime error: |SUMMARY: |: failed).*$",
+    r"^.*(?:\[  FAILED  \] \w+__|: error: |runtime error: |SUMMARY: |undefined reference|: failed).*$",
     re.MULTILINE,
 )
 
@@ -49,7 +49,7 @@ class Summary:
 
     def add_case(self, suite, case):
         name = case.get("name")
-        reasons = SKIP.findall(case.findtext("system-out") or "")
+        reasons = dict.fromkeys(SKIP.findall(case.findtext("system-out") or ""))
         skipped = case.find("skipped")
         if skipped is not None and "SKIP_" in skipped.get("message", ""):
             self.skipped.append((suite, name, "; ".join(reasons) or "no reason given"))
@@ -79,7 +79,9 @@ def print_grouped(title, entries):
         return
     groups = collections.OrderedDict()
     for suite, name, reason in entries:
-        groups.setdefault((name, reason), []).append(suite)
+        suites = groups.setdefault((name, reason), [])
+        if suite not in suites:
+            suites.append(suite)
     print(title)
     for (name, reason), suites in groups.items():
         where = ", ".join(suite for suite in suites if suite)
