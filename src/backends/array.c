@@ -170,9 +170,9 @@ static enum mrp_status request_check(const struct mrp_map_request *request)
 {
     if (request->node) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "backend array cannot bind to node %d, its memory is there already: bind the "
-            "array before, or use backend mmap",
-            request->node - 1);
+            "backend array cannot bind to node %ld, its memory is there already: bind "
+            "the array before, or use backend mmap",
+            (long)request->node - 1);
     }
     if (request->pages > MRP_PAGES_AUTO) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,

@@ -39,7 +39,8 @@ static enum mrp_status malloc_map(
     (void)state;
     if (request->node) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "backend malloc cannot bind to node %d: use backend mmap", request->node - 1);
+            "backend malloc cannot bind to node %ld: use backend mmap",
+            (long)request->node - 1);
     }
     if (request->pages > MRP_PAGES_AUTO) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,

@@ -118,9 +118,9 @@ static enum mrp_status node_check(int node)
     line_read("/sys/devices/system/node/has_memory", list, sizeof list);
     if (node < 0 || node > NODES_MAX || (list[0] && !list_has(list, node - 1))) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "NUMA node %d is not among those with memory here, %s: choose MRP_NODE(n) of "
-            "one of these, or 0 for no binding",
-            node - 1, list[0] ? list : "those below 1024");
+            "NUMA node %ld is not among those with memory here, %s: choose MRP_NODE(n) "
+            "of one of these, or 0 for no binding",
+            (long)node - 1, list[0] ? list : "those below 1024");
     }
     return MRP_OK;
 }

@@ -243,8 +243,8 @@ static bool faults_install(const struct faulty_run *run)
 static bool cover_install(const struct faulty_run *run)
 {
     return unshare(CLONE_NEWNS) == 0 &&
-           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount(run->cover, run->path, NULL, MS_BIND, NULL) == 0;
+           mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount(run->cover, run->path, "none", MS_BIND, NULL) == 0;
 }
 
 static void *faulty_thread(void *user)
