@@ -2,9 +2,10 @@
  *
  * Providers: who registers memory and gives keys.
  *
- * For users: mrp_provider_open (a module found by name) and mrp_provider_create (the caller's
- * own callbacks). For authors of one: struct mrp_provider_ops, a const table at the end of one
- * file; CONTRIBUTING.md has the six steps. A provider sees only this header and base.h.
+ * For users: mrp_provider_open (a module found by name) and mrp_provider_create (the
+ * caller's own callbacks). For authors of one: struct mrp_provider_ops, a const table at
+ * the end of one file; CONTRIBUTING.md has the six steps. A provider sees only this
+ * header and base.h.
  */
 #ifndef MRPOOL_PROVIDER_H
 #define MRPOOL_PROVIDER_H
@@ -36,26 +37,32 @@ enum mrp_access {
 /** Parameters of mrp_provider_open. */
 struct mrp_provider_params {
     size_t struct_size;
-    const char *name;    /**< unique in the context; NULL: "<module>-<number>" */
-    const char *options; /**< "key=value,key=value": the module's settings (mrp_module_visit)
-                              in lower case without MRPOOL_<MODULE>_; wins over the environment */
-    const void *native;  /**< the module's own struct (mrp_ofi_wrap_params, ...), or NULL */
+    const char *name; /**< unique in the context; NULL: "<module>-<number>" */
+    const char *
+        options; /**< "key=value,key=value": the module's settings (mrp_module_visit)
+                      in lower case without MRPOOL_<MODULE>_; wins over the environment */
+    const void
+        *native; /**< the module's own struct (mrp_ofi_wrap_params, ...), or NULL */
 };
-#define MRP_PROVIDER_PARAMS_INIT { sizeof(struct mrp_provider_params), NULL, NULL, NULL }
+#define MRP_PROVIDER_PARAMS_INIT                                                         \
+    {                                                                                    \
+        sizeof(struct mrp_provider_params), NULL, NULL, NULL                             \
+    }
 
 /** Open a provider by module name ("host", "ofi"): built in, or libmrpool-<name>.so from
- *  MRPOOL_PROVIDER_PATH (folders separated by ':', absolute) or the library's module folder.
- *  @return MRP_ERR_UNAVAILABLE when there is no such module, it does not load, or it finds no
- *  device: the text says which and what to install. Thread-safe; blocks. */
+ *  MRPOOL_PROVIDER_PATH (folders separated by ':', absolute) or the library's module
+ * folder.
+ *  @return MRP_ERR_UNAVAILABLE when there is no such module, it does not load, or it
+ * finds no device: the text says which and what to install. Thread-safe; blocks. */
 MRP_API enum mrp_status mrp_provider_open(struct mrp_context *context, const char *module,
     const struct mrp_provider_params *params, struct mrp_provider **provider);
 
 struct mrp_provider_ops;
 
 /** A provider from the caller's own register and deregister callbacks: no module needed.
- *  `ops` must outlive the provider; `state` is passed to each op; open is never called, close
- *  is when set. Callbacks run under no lock of the library, possibly on several threads at
- *  once, and must not call the pool they serve. */
+ *  `ops` must outlive the provider; `state` is passed to each op; open is never called,
+ * close is when set. Callbacks run under no lock of the library, possibly on several
+ * threads at once, and must not call the pool they serve. */
 MRP_API enum mrp_status mrp_provider_create(struct mrp_context *context, const char *name,
     const struct mrp_provider_ops *ops, void *state, struct mrp_provider **provider);
 
@@ -67,12 +74,12 @@ MRP_API enum mrp_status mrp_provider_find(
     struct mrp_context *context, const char *name, struct mrp_provider **provider);
 
 enum mrp_provider_trait {
-    MRP_PROVIDER_PINS = 1 << 0,          /**< registering pins pages, against memlock */
-    MRP_PROVIDER_LOCAL_DESC = 1 << 1,    /**< local access needs the local descriptor */
-    MRP_PROVIDER_REMOTE_KEY = 1 << 2,    /**< gives remote keys */
-    MRP_PROVIDER_VIRTUAL_ADDRESS = 1 << 3, /**< remote addresses are virtual addresses, not
-                                                offsets from the registration */
-    MRP_PROVIDER_RAW_KEY = 1 << 4        /**< keys are blobs that the peer has to import */
+    MRP_PROVIDER_PINS = 1 << 0,            /**< registering pins pages, against memlock */
+    MRP_PROVIDER_LOCAL_DESC = 1 << 1,      /**< local access needs the local descriptor */
+    MRP_PROVIDER_REMOTE_KEY = 1 << 2,      /**< gives remote keys */
+    MRP_PROVIDER_VIRTUAL_ADDRESS = 1 << 3, /**< remote addresses are virtual addresses,
+                                              not offsets from the registration */
+    MRP_PROVIDER_RAW_KEY = 1 << 4 /**< keys are blobs that the peer has to import */
 };
 
 struct mrp_provider_info {
@@ -89,29 +96,33 @@ struct mrp_provider_info {
     size_t n_registrations;    /**< live now */
     size_t registered_size;    /**< bytes of them */
 };
-#define MRP_PROVIDER_INFO_INIT \
-    { sizeof(struct mrp_provider_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define MRP_PROVIDER_INFO_INIT                                                           \
+    {                                                                                    \
+        sizeof(struct mrp_provider_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0    \
+    }
 
 MRP_API enum mrp_status mrp_provider_query(
     struct mrp_provider *provider, struct mrp_provider_info *info);
 
-/* -- modules, for `mrpool info` ----------------------------------------------------------- */
+/* -- modules, for `mrpool info`
+ * ----------------------------------------------------------- */
 
 /** One device that a module could open. */
 struct mrp_device {
     size_t struct_size;
-    const char *name;    /**< "tcp;ofi_rxm" */
-    const char *domain;  /**< "lo", "mlx5_0"; "" if none */
-    const char *options; /**< what to pass as mrp_provider_params.options to get this one */
-    const char *detail;  /**< one line for people, "" if nothing to say */
+    const char *name;   /**< "tcp;ofi_rxm" */
+    const char *domain; /**< "lo", "mlx5_0"; "" if none */
+    const char
+        *options; /**< what to pass as mrp_provider_params.options to get this one */
+    const char *detail; /**< one line for people, "" if nothing to say */
 };
 typedef void mrp_device_visitor(const struct mrp_device *device, void *user);
 
 /** One module, present or known and missing. */
 struct mrp_module {
     const char *name;
-    const char *purpose;   /**< "" when it could not be loaded */
-    const char *path;      /**< file, or "built in", or "" */
+    const char *purpose;                     /**< "" when it could not be loaded */
+    const char *path;                        /**< file, or "built in", or "" */
     const struct mrp_setting_spec *settings; /**< n_settings rows */
     size_t n_settings;
     enum mrp_status status; /**< MRP_OK: usable */
@@ -119,15 +130,17 @@ struct mrp_module {
 };
 typedef void mrp_module_visitor(const struct mrp_module *module, void *user);
 
-/** Load and describe every module: built in, found in the folders, or known to this library
- *  and absent. Loads network libraries: tens of milliseconds. */
+/** Load and describe every module: built in, found in the folders, or known to this
+ * library and absent. Loads network libraries: tens of milliseconds. */
 MRP_API void mrp_module_visit(mrp_module_visitor *visit, void *user);
 
-/** List the devices of one module; MRP_ERR_UNAVAILABLE when it has none, with the reason. */
+/** List the devices of one module; MRP_ERR_UNAVAILABLE when it has none, with the reason.
+ */
 MRP_API enum mrp_status mrp_module_devices(
     const char *module, mrp_device_visitor *visit, void *user);
 
-/* -- the contract --------------------------------------------------------------------------- */
+/* -- the contract
+ * --------------------------------------------------------------------------- */
 
 /** One registration wanted. */
 struct mrp_register_request {
@@ -138,7 +151,7 @@ struct mrp_register_request {
     uint64_t native_flags; /**< passed on to the network library as they are */
     enum mrp_memory_kind kind;
     int device;
-    int dmabuf_fd;         /**< valid when has_dmabuf; the provider does not close it */
+    int dmabuf_fd; /**< valid when has_dmabuf; the provider does not close it */
     uint64_t dmabuf_offset;
     bool has_dmabuf;
 };
@@ -146,23 +159,24 @@ struct mrp_register_request {
 /** One registration got. The provider fills it; the core keeps it and gives it back. */
 struct mrp_registration {
     size_t struct_size;
-    void *native;          /**< fid_mr*, ibv_mr*, ucp_mem_h, ...; what deregister needs */
-    void *local_desc;      /**< what local access needs; NULL when it needs none */
-    uint64_t remote_key;   /**< keys of up to 64 bits; 0 otherwise */
-    const void *key_blob;  /**< larger (raw) keys, valid until deregistered; NULL otherwise */
-    size_t key_size;       /**< bytes of the key; 0: no remote key, remote access is refused */
-    uint64_t remote_base;  /**< what a peer uses to address the first byte: the virtual address,
-                                or 0 where remote addresses are offsets */
+    void *native;        /**< fid_mr*, ibv_mr*, ucp_mem_h, ...; what deregister needs */
+    void *local_desc;    /**< what local access needs; NULL when it needs none */
+    uint64_t remote_key; /**< keys of up to 64 bits; 0 otherwise */
+    const void
+        *key_blob;   /**< larger (raw) keys, valid until deregistered; NULL otherwise */
+    size_t key_size; /**< bytes of the key; 0: no remote key, remote access is refused */
+    uint64_t remote_base; /**< what a peer uses to address the first byte: the virtual
+                             address, or 0 where remote addresses are offsets */
 };
 
 /** A peer's registration, imported. */
 struct mrp_import_request {
     size_t struct_size;
-    void *endpoint;        /**< whatever the network ties imports to; NULL for most */
+    void *endpoint; /**< whatever the network ties imports to; NULL for most */
     const void *key;
     size_t key_size;
     uint64_t remote_base;
-    size_t size;           /**< bytes the peer registered */
+    size_t size; /**< bytes the peer registered */
 };
 
 #define MRP_PROVIDER_ABI 1
@@ -171,36 +185,39 @@ struct mrp_import_request {
 struct mrp_provider_open_request {
     size_t struct_size;
     const char *const *values; /**< one validated text per row of ops->settings */
-    const void *native;        /**< as mrp_provider_params.native; check its struct_size */
+    const void *native; /**< as mrp_provider_params.native; check its struct_size */
 };
 
 struct mrp_provider_ops {
     size_t struct_size;
-    uint32_t abi;            /**< MRP_PROVIDER_ABI */
-    const char *module;      /**< "ofi": lower case, no spaces */
-    const char *purpose;     /**< one line, for `mrpool info` */
+    uint32_t abi;                            /**< MRP_PROVIDER_ABI */
+    const char *module;                      /**< "ofi": lower case, no spaces */
+    const char *purpose;                     /**< one line, for `mrpool info` */
     const struct mrp_setting_spec *settings; /**< variables named MRPOOL_<MODULE>_... */
     size_t n_settings;
 
     /* required; may run on several threads at once */
-    enum mrp_status (*register_memory)(void *state, const struct mrp_register_request *request,
+    enum mrp_status (*register_memory)(void *state,
+        const struct mrp_register_request *request,
         struct mrp_registration *registration);
     enum mrp_status (*deregister_memory)(
         void *state, const struct mrp_registration *registration);
 
     /* required in a module, unused in mrp_provider_create */
-    enum mrp_status (*open)(const struct mrp_provider_open_request *request, void **state);
+    enum mrp_status (*open)(
+        const struct mrp_provider_open_request *request, void **state);
 
     /* optional */
     void (*close)(void *state);
-    /** Fill device, traits, access, memory_kinds, limits, key_size, node. Without it: local and
-     *  remote access to host memory, no known limit, no traits. */
+    /** Fill device, traits, access, memory_kinds, limits, key_size, node. Without it:
+     * local and remote access to host memory, no known limit, no traits. */
     void (*query)(void *state, struct mrp_provider_info *info);
     /** List usable devices; fails with the reason when there are none. */
     enum mrp_status (*devices)(mrp_device_visitor *visit, void *user);
-    /** Make a peer's raw key usable; without it keys of up to 8 bytes are used as they are. */
-    enum mrp_status (*import_key)(
-        void *state, const struct mrp_import_request *request, uint64_t *key, void **handle);
+    /** Make a peer's raw key usable; without it keys of up to 8 bytes are used as they
+     * are. */
+    enum mrp_status (*import_key)(void *state, const struct mrp_import_request *request,
+        uint64_t *key, void **handle);
     void (*release_key)(void *state, void *handle, uint64_t key);
 };
 

@@ -5,38 +5,40 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Default (global-dynamic) TLS on purpose: initial-exec space is scarce, and a library that
- * takes half a KiB of it may fail to load with dlopen. */
-static _Thread_local struct mrp_error last_error = { MRP_OK, 0, "", "" };
+/* Default (global-dynamic) TLS on purpose: initial-exec space is scarce, and a library
+ * that takes half a KiB of it may fail to load with dlopen. */
+static _Thread_local struct mrp_error last_error = {MRP_OK, 0, "", ""};
 
 static const struct {
     const char *name;
     const char *text;
 } statuses[] = {
-    [-MRP_OK] = { "MRP_OK", "success" },
-    [-MRP_ERR_INVALID] = { "MRP_ERR_INVALID", "an argument or setting is wrong: correct it" },
-    [-MRP_ERR_STALE] = { "MRP_ERR_STALE",
-        "the handle, region or pointer is not, or no longer, one of this library's" },
-    [-MRP_ERR_NOT_FOUND] = { "MRP_ERR_NOT_FOUND", "nothing of that name or at that address" },
-    [-MRP_ERR_EXISTS] = { "MRP_ERR_EXISTS", "the name is taken: choose another" },
-    [-MRP_ERR_MEMORY] = { "MRP_ERR_MEMORY", "the system has no memory of that kind left" },
-    [-MRP_ERR_LIMIT] = { "MRP_ERR_LIMIT",
-        "a budget or a system limit is reached: free something or raise it" },
-    [-MRP_ERR_AGAIN] = { "MRP_ERR_AGAIN",
-        "would have to grow or to block: call again from a thread that may" },
-    [-MRP_ERR_BUSY] = { "MRP_ERR_BUSY", "still referenced or in use: release it first" },
-    [-MRP_ERR_UNSUPPORTED] = { "MRP_ERR_UNSUPPORTED",
-        "this backend, provider or rail cannot do that" },
-    [-MRP_ERR_REGISTER] = { "MRP_ERR_REGISTER", "the network refused the registration" },
-    [-MRP_ERR_UNAVAILABLE] = { "MRP_ERR_UNAVAILABLE",
-        "the module or device is missing: install it or choose another" },
-    [-MRP_ERR_SYSTEM] = { "MRP_ERR_SYSTEM", "the operating system refused" },
-    [-MRP_ERR_FORKED] = { "MRP_ERR_FORKED",
-        "the object belongs to the parent of this forked process" },
-    [-MRP_ERR_LEAKED] = { "MRP_ERR_LEAKED",
-        "destroyed, but something was still live and has been freed" },
-    [-MRP_ERR_CORRUPT] = { "MRP_ERR_CORRUPT",
-        "an invariant does not hold: memory was overwritten" },
+    [-MRP_OK] = {"MRP_OK", "success"},
+    [-MRP_ERR_INVALID] = {"MRP_ERR_INVALID",
+        "an argument or setting is wrong: correct it"},
+    [-MRP_ERR_STALE] = {"MRP_ERR_STALE",
+        "the handle, region or pointer is not, or no longer, one of this library's"},
+    [-MRP_ERR_NOT_FOUND] = {"MRP_ERR_NOT_FOUND",
+        "nothing of that name or at that address"},
+    [-MRP_ERR_EXISTS] = {"MRP_ERR_EXISTS", "the name is taken: choose another"},
+    [-MRP_ERR_MEMORY] = {"MRP_ERR_MEMORY", "the system has no memory of that kind left"},
+    [-MRP_ERR_LIMIT] = {"MRP_ERR_LIMIT",
+        "a budget or a system limit is reached: free something or raise it"},
+    [-MRP_ERR_AGAIN] = {"MRP_ERR_AGAIN",
+        "would have to grow or to block: call again from a thread that may"},
+    [-MRP_ERR_BUSY] = {"MRP_ERR_BUSY", "still referenced or in use: release it first"},
+    [-MRP_ERR_UNSUPPORTED] = {"MRP_ERR_UNSUPPORTED",
+        "this backend, provider or rail cannot do that"},
+    [-MRP_ERR_REGISTER] = {"MRP_ERR_REGISTER", "the network refused the registration"},
+    [-MRP_ERR_UNAVAILABLE] = {"MRP_ERR_UNAVAILABLE",
+        "the module or device is missing: install it or choose another"},
+    [-MRP_ERR_SYSTEM] = {"MRP_ERR_SYSTEM", "the operating system refused"},
+    [-MRP_ERR_FORKED] = {"MRP_ERR_FORKED",
+        "the object belongs to the parent of this forked process"},
+    [-MRP_ERR_LEAKED] = {"MRP_ERR_LEAKED",
+        "destroyed, but something was still live and has been freed"},
+    [-MRP_ERR_CORRUPT] = {"MRP_ERR_CORRUPT",
+        "an invariant does not hold: memory was overwritten"},
 };
 
 static bool is_known(enum mrp_status status)
@@ -51,7 +53,8 @@ const char *mrp_status_name(enum mrp_status status)
 
 const char *mrp_status_text(enum mrp_status status)
 {
-    return is_known(status) ? statuses[-(int)status].text : "not a status of this library";
+    return is_known(status) ? statuses[-(int)status].text
+                            : "not a status of this library";
 }
 
 const struct mrp_error *mrp_error_last(void)
@@ -61,7 +64,7 @@ const struct mrp_error *mrp_error_last(void)
 
 void mrp_error_clear(void)
 {
-    last_error = (struct mrp_error){ MRP_OK, 0, "", "" };
+    last_error = (struct mrp_error){MRP_OK, 0, "", ""};
 }
 
 enum mrp_status mrp_fail_at(
@@ -74,6 +77,19 @@ enum mrp_status mrp_fail_at(
     va_end(arguments);
     last_error.status = status;
     last_error.native = native;
+    last_error.function = function;
+    return status;
+}
+
+enum mrp_status mrp_fail_literal(
+    const char *function, enum mrp_status status, const char *text)
+{
+    size_t length = strnlen(text, sizeof last_error.text - 1);
+
+    memcpy(last_error.text, text, length);
+    last_error.text[length] = '\0';
+    last_error.status = status;
+    last_error.native = 0;
     last_error.function = function;
     return status;
 }
@@ -91,13 +107,15 @@ enum mrp_status mrp_params_read(
     memcpy(&given_size, given, sizeof given_size);
     if (given_size < sizeof given_size || given_size > (size_t)1 << 16) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "%s: struct_size is %zu; initialise the struct with its _INIT macro (%zu bytes)",
+            "%s: struct_size is %zu; initialise the struct with its _INIT macro (%zu "
+            "bytes)",
             what, given_size, params_size);
     }
     for (size_t i = params_size; i < given_size; i++) {
         if (((const unsigned char *)given)[i] != 0) {
             return mrp_fail(MRP_ERR_INVALID, 0,
-                "%s: byte %zu is set, but mrpool %s knows only %zu bytes of it: the program was "
+                "%s: byte %zu is set, but mrpool %s knows only %zu bytes of it: the "
+                "program was "
                 "built for a newer library",
                 what, i, mrp_version(), params_size);
         }
@@ -108,7 +126,8 @@ enum mrp_status mrp_params_read(
     return MRP_OK;
 }
 
-enum mrp_status mrp_info_write(void *given, const void *info, size_t info_size, const char *what)
+enum mrp_status mrp_info_write(
+    void *given, const void *info, size_t info_size, const char *what)
 {
     size_t given_size;
 
@@ -127,7 +146,8 @@ enum mrp_status mrp_info_write(void *given, const void *info, size_t info_size, 
 }
 
 #define STRING(x) #x
-#define VERSION_TEXT(major, minor, patch) STRING(major) "." STRING(minor) "." STRING(patch)
+#define VERSION_TEXT(major, minor, patch)                                                \
+    STRING(major) "." STRING(minor) "." STRING(patch)
 
 const char *mrp_version(void)
 {

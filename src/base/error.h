@@ -8,13 +8,19 @@
 #include "mrpool/base.h"
 
 /** Copy a size-first parameter struct of the caller into *params (params_size bytes, this
- *  library's idea of it). NULL gives all defaults. Members beyond params_size must be zero. */
+ *  library's idea of it). NULL gives all defaults. Members beyond params_size must be
+ * zero. */
 enum mrp_status mrp_params_read(
     void *params, size_t params_size, const void *given, const char *what);
 
-/** Copy this library's info struct (info_size bytes) into the caller's, as much of it as the
- *  caller's struct_size has room for. */
+/** Copy this library's info struct (info_size bytes) into the caller's, as much of it as
+ * the caller's struct_size has room for. */
 enum mrp_status mrp_info_write(
     void *given, const void *info, size_t info_size, const char *what);
+
+/** mrp_fail_at for failures that are answers, on paths where formatting would cost more
+ * than the question: no lookup of "is this yours?" should pay for printf. */
+enum mrp_status mrp_fail_literal(
+    const char *function, enum mrp_status status, const char *text);
 
 #endif

@@ -18,13 +18,15 @@ struct slot {
     uint32_t next_free; /* index + 1 */
 };
 
-/* Blocks are never freed, so a lookup may read any slot of a published block at any time. */
+/* Blocks are never freed, so a lookup may read any slot of a published block at any time.
+ */
 static _Atomic(struct slot *) blocks[BLOCKS_MAX];
 static uint32_t n_slots, first_free; /* under the process lock */
 
 static const char *kind_name(enum mrp_handle_kind kind)
 {
-    static const char *const names[] = { "object", "context", "backend", "provider", "import" };
+    static const char *const names[] = {
+        "object", "context", "backend", "provider", "import"};
 
     return names[kind];
 }
@@ -51,7 +53,8 @@ static bool take_slot(uint32_t *index)
     }
     if (n_slots == SLOTS_PER_BLOCK * BLOCKS_MAX) {
         mrp_fail(MRP_ERR_LIMIT, 0,
-            "%u contexts, backends, providers and imports are live: destroy some", n_slots);
+            "%u contexts, backends, providers and imports are live: destroy some",
+            n_slots);
         return false;
     }
     if (n_slots % SLOTS_PER_BLOCK == 0) {
@@ -81,7 +84,7 @@ void *mrp_handle_create(enum mrp_handle_kind kind, void *object)
         slot->epoch = mrp_process_epoch;
         slot->generation++;
         handle = (uint64_t)slot->generation << 32 | (uint64_t)index << 8 |
-            (uint64_t)kind << 4 | HANDLE_MARK;
+                 (uint64_t)kind << 4 | HANDLE_MARK;
         /* pairs with the acquire in find_slot: object and epoch are there to be read */
         mrp_store_release(&slot->handle, handle);
     }
@@ -96,16 +99,17 @@ static enum mrp_status find_slot(
     struct slot *slot;
 
     if (handle == NULL) {
-        return mrp_fail(MRP_ERR_STALE, 0, "the %s is NULL: create one first", kind_name(kind));
+        return mrp_fail(
+            MRP_ERR_STALE, 0, "the %s is NULL: create one first", kind_name(kind));
     }
     if ((value & 0xff) != ((uint64_t)kind << 4 | HANDLE_MARK) ||
         (slot = slot_at((uint32_t)value >> 8)) == NULL) {
-        return mrp_fail(MRP_ERR_STALE, 0, "%p is not a %s of this library", handle,
-            kind_name(kind));
+        return mrp_fail(
+            MRP_ERR_STALE, 0, "%p is not a %s of this library", handle, kind_name(kind));
     }
     if (mrp_load_acquire(&slot->handle) != value) {
-        return mrp_fail(MRP_ERR_STALE, 0, "the %s %p has been destroyed, or never was one",
-            kind_name(kind), handle);
+        return mrp_fail(MRP_ERR_STALE, 0,
+            "the %s %p has been destroyed, or never was one", kind_name(kind), handle);
     }
     if (slot->epoch != mrp_process_epoch) {
         return mrp_fail(MRP_ERR_FORKED, 0,
@@ -116,7 +120,8 @@ static enum mrp_status find_slot(
     return MRP_OK;
 }
 
-enum mrp_status mrp_handle_get(enum mrp_handle_kind kind, const void *handle, void **object)
+enum mrp_status mrp_handle_get(
+    enum mrp_handle_kind kind, const void *handle, void **object)
 {
     struct slot *slot;
     enum mrp_status status = find_slot(kind, handle, &slot);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Handles of contexts, backends, providers and imports: numbers dressed as pointers, never
- * dereferenced. A table maps them to objects, so that NULL, garbage and destroyed handles are
- * recognised without reading freed memory, even after the slot has been used again.
+ * Handles of contexts, backends, providers and imports: numbers dressed as pointers,
+ * never dereferenced. A table maps them to objects, so that NULL, garbage and destroyed
+ * handles are recognised without reading freed memory, even after the slot has been used
+ * again.
  *
  *     63            32 31          8 7    4 3    0
  *     | generation    | slot index  | kind | mark |
@@ -24,7 +25,8 @@ void *mrp_handle_create(enum mrp_handle_kind kind, void *object);
 
 /** The object behind a handle. MRP_ERR_STALE; MRP_ERR_FORKED in a child of its process.
  *  Lock-free. The caller keeps the object from being destroyed meanwhile. */
-enum mrp_status mrp_handle_get(enum mrp_handle_kind kind, const void *handle, void **object);
+enum mrp_status mrp_handle_get(
+    enum mrp_handle_kind kind, const void *handle, void **object);
 
 /** Take the handle out of use. Only one of several racing calls gets MRP_OK. */
 enum mrp_status mrp_handle_destroy(enum mrp_handle_kind kind, const void *handle);

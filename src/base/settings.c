@@ -12,36 +12,40 @@
 extern char **environ;
 
 static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
-    [MRP_SET_PROVIDER_PATH] = { "MRPOOL_PROVIDER_PATH", MRP_SETTING_TEXT, 0, 0, NULL, "",
-        "folders searched for provider modules before the library's own, separated by ':'" },
-    [MRP_SET_BACKEND] = { "MRPOOL_BACKEND", MRP_SETTING_CHOICE, 0, 0, "mmap|malloc", "mmap",
-        "backend of pools that are given none" },
-    [MRP_SET_PAGES] = { "MRPOOL_PAGES", MRP_SETTING_CHOICE, 0, 0, "auto|4k|thp|2m|1g", "auto",
-        "pages the mmap backend asks for; each falls back to the next smaller" },
-    [MRP_SET_PREFAULT] = { "MRPOOL_PREFAULT", MRP_SETTING_SWITCH, 0, 0, NULL, "on",
-        "touch memory when it is mapped, not at first use" },
-    [MRP_SET_MAX_BYTES] = { "MRPOOL_MAX_BYTES", MRP_SETTING_SIZE, 256 * MRP_KIB,
+    [MRP_SET_PROVIDER_PATH] = {"MRPOOL_PROVIDER_PATH", MRP_SETTING_TEXT, 0, 0, NULL, "",
+        "folders searched for provider modules before the library's own, separated by "
+        "':'"},
+    [MRP_SET_BACKEND] = {"MRPOOL_BACKEND", MRP_SETTING_CHOICE, 0, 0, "mmap|malloc",
+        "mmap", "backend of pools that are given none"},
+    [MRP_SET_PAGES] = {"MRPOOL_PAGES", MRP_SETTING_CHOICE, 0, 0, "auto|4k|thp|2m|1g",
+        "auto", "pages the mmap backend asks for; each falls back to the next smaller"},
+    [MRP_SET_PREFAULT] = {"MRPOOL_PREFAULT", MRP_SETTING_SWITCH, 0, 0, NULL, "on",
+        "touch memory when it is mapped, not at first use"},
+    [MRP_SET_MAX_BYTES] = {"MRPOOL_MAX_BYTES", MRP_SETTING_SIZE, 256 * MRP_KIB,
         (uint64_t)128 << 40, NULL, "",
-        "memory a pool maps at most; default: half of RAM, or what memlock leaves if it pins" },
-    [MRP_SET_MAX_REGISTRATIONS] = { "MRPOOL_MAX_REGISTRATIONS", MRP_SETTING_COUNT, 1, 100000,
-        NULL, "1024", "registrations a pool holds at most, per rail" },
-    [MRP_SET_CHUNK_MIN] = { "MRPOOL_CHUNK_MIN", MRP_SETTING_SIZE, 256 * MRP_KIB, 64 * MRP_GIB,
-        NULL, "",
-        "first chunk of a pool, a power of two; default: an eighth of max_bytes, 256K to 16M" },
-    [MRP_SET_CHUNK_MAX] = { "MRPOOL_CHUNK_MAX", MRP_SETTING_SIZE, 256 * MRP_KIB, 64 * MRP_GIB,
-        NULL, "128M", "chunks double up to this, a power of two" },
-    [MRP_SET_SMALL_MAX] = { "MRPOOL_SMALL_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "1K",
-        "largest request of the small tier" },
-    [MRP_SET_MEDIUM_MAX] = { "MRPOOL_MEDIUM_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "16K",
-        "largest request of the medium tier" },
-    [MRP_SET_LARGE_MAX] = { "MRPOOL_LARGE_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "64K",
-        "largest request of the large tier" },
-    [MRP_SET_HUGE_MAX] = { "MRPOOL_HUGE_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "1M",
-        "largest request of the huge tier; beyond it a request has a chunk of its own" },
-    [MRP_SET_RETAINED_SIZE] = { "MRPOOL_RETAINED_SIZE", MRP_SETTING_SIZE, 0, (uint64_t)128 << 40,
-        NULL, "256M", "idle larger-than-huge memory a context keeps registered for reuse" },
-    [MRP_SET_RETAINED_COUNT] = { "MRPOOL_RETAINED_COUNT", MRP_SETTING_COUNT, 0, 100000, NULL,
-        "64", "chunks of idle memory a context keeps for reuse" },
+        "memory a pool maps at most; default: half of RAM, or what memlock leaves if it "
+        "pins"},
+    [MRP_SET_MAX_REGISTRATIONS] = {"MRPOOL_MAX_REGISTRATIONS", MRP_SETTING_COUNT, 1,
+        100000, NULL, "1024", "registrations a pool holds at most, per rail"},
+    [MRP_SET_CHUNK_MIN] = {"MRPOOL_CHUNK_MIN", MRP_SETTING_SIZE, 256 * MRP_KIB,
+        64 * MRP_GIB, NULL, "",
+        "first chunk of a pool, a power of two; default: an eighth of max_bytes, 256K to "
+        "16M"},
+    [MRP_SET_CHUNK_MAX] = {"MRPOOL_CHUNK_MAX", MRP_SETTING_SIZE, 256 * MRP_KIB,
+        64 * MRP_GIB, NULL, "128M", "chunks double up to this, a power of two"},
+    [MRP_SET_SMALL_MAX] = {"MRPOOL_SMALL_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "1K",
+        "largest request of the small tier"},
+    [MRP_SET_MEDIUM_MAX] = {"MRPOOL_MEDIUM_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL,
+        "16K", "largest request of the medium tier"},
+    [MRP_SET_LARGE_MAX] = {"MRPOOL_LARGE_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "64K",
+        "largest request of the large tier"},
+    [MRP_SET_HUGE_MAX] = {"MRPOOL_HUGE_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "1M",
+        "largest request of the huge tier; beyond it a request has a chunk of its own"},
+    [MRP_SET_RETAINED_SIZE] = {"MRPOOL_RETAINED_SIZE", MRP_SETTING_SIZE, 0,
+        (uint64_t)128 << 40, NULL, "256M",
+        "idle larger-than-huge memory a context keeps registered for reuse"},
+    [MRP_SET_RETAINED_COUNT] = {"MRPOOL_RETAINED_COUNT", MRP_SETTING_COUNT, 0, 100000,
+        NULL, "64", "chunks of idle memory a context keeps for reuse"},
 };
 
 const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id)
@@ -96,27 +100,28 @@ static bool parse_number(const char *text, bool with_unit, uint64_t *value)
     return *end == '\0';
 }
 
-static enum mrp_status parse_in_range(const struct mrp_setting_spec *spec, const char *where,
-    const char *text, uint64_t *value)
+static enum mrp_status parse_in_range(const struct mrp_setting_spec *spec,
+    const char *where, const char *text, uint64_t *value)
 {
     bool is_size = spec->kind == MRP_SETTING_SIZE;
     char min[24], max[24];
     uint64_t number;
 
-    if (parse_number(text, is_size, &number) && number >= spec->min && number <= spec->max) {
+    if (parse_number(text, is_size, &number) && number >= spec->min &&
+        number <= spec->max) {
         *value = number;
         return MRP_OK;
     }
     if (!is_size) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "%s=%.64s: not a count; write a decimal number from %llu to %llu", where, text,
-            (unsigned long long)spec->min, (unsigned long long)spec->max);
+            "%s=%.64s: not a count; write a decimal number from %llu to %llu", where,
+            text, (unsigned long long)spec->min, (unsigned long long)spec->max);
     }
     format_size(spec->min, min);
     format_size(spec->max, max);
     return mrp_fail(MRP_ERR_INVALID, 0,
-        "%s=%.64s: not a size; write bytes, or a number with K, M, G or T, from %s to %s", where,
-        text, min, max);
+        "%s=%.64s: not a size; write bytes, or a number with K, M, G or T, from %s to %s",
+        where, text, min, max);
 }
 
 static enum mrp_status parse_choice(
@@ -135,8 +140,7 @@ static enum mrp_status parse_choice(
         }
         word = bar != NULL ? bar + 1 : NULL;
     }
-    return mrp_fail(
-        MRP_ERR_INVALID, 0, "%s=%.64s: not one of %s", where, text, choices);
+    return mrp_fail(MRP_ERR_INVALID, 0, "%s=%.64s: not one of %s", where, text, choices);
 }
 
 enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const char *where,
@@ -176,16 +180,16 @@ enum mrp_status mrp_setting_number(
         return mrp_setting_parse(spec, spec->variable, mrp_setting_text(spec), value);
     }
     if (given < spec->min || given > spec->max) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%s is %llu: it must be from %llu to %llu", where,
-            (unsigned long long)given, (unsigned long long)spec->min,
+        return mrp_fail(MRP_ERR_INVALID, 0, "%s is %llu: it must be from %llu to %llu",
+            where, (unsigned long long)given, (unsigned long long)spec->min,
             (unsigned long long)spec->max);
     }
     *value = given;
     return MRP_OK;
 }
 
-void mrp_setting_describe(const struct mrp_setting_spec *spec, struct mrp_setting *setting,
-    char *problem, size_t problem_size)
+void mrp_setting_describe(const struct mrp_setting_spec *spec,
+    struct mrp_setting *setting, char *problem, size_t problem_size)
 {
     struct mrp_error before = *mrp_error_last();
     uint64_t value;
@@ -225,8 +229,9 @@ static const struct mrp_setting_spec *find_spec(const struct mrp_setting_spec *t
     return NULL;
 }
 
-enum mrp_status mrp_settings_validate(const char *prefix, const struct mrp_setting_spec *table,
-    size_t n_rows, bool (*is_foreign)(const char *variable, size_t length))
+enum mrp_status mrp_settings_validate(const char *prefix,
+    const struct mrp_setting_spec *table, size_t n_rows,
+    bool (*is_foreign)(const char *variable, size_t length))
 {
     for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
         const char *equals = strchr(*entry, '=');
@@ -245,7 +250,8 @@ enum mrp_status mrp_settings_validate(const char *prefix, const struct mrp_setti
         }
         if (spec == NULL) {
             return mrp_fail(MRP_ERR_INVALID, 0,
-                "%.*s: no such setting; `mrpool info` lists them all", (int)length, *entry);
+                "%.*s: no such setting; `mrpool info` lists them all", (int)length,
+                *entry);
         }
         status = mrp_setting_parse(spec, spec->variable, equals + 1, &value);
         if (status != MRP_OK) {
@@ -255,7 +261,8 @@ enum mrp_status mrp_settings_validate(const char *prefix, const struct mrp_setti
     return MRP_OK;
 }
 
-enum mrp_status mrp_settings_check(bool (*is_foreign)(const char *variable, size_t length))
+enum mrp_status mrp_settings_check(
+    bool (*is_foreign)(const char *variable, size_t length))
 {
     return mrp_settings_validate("MRPOOL_", specs, MRP_SET_COUNT, is_foreign);
 }

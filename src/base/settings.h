@@ -30,8 +30,8 @@ const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id);
 /** The text in force: the environment's, else the default. */
 const char *mrp_setting_text(const struct mrp_setting_spec *spec);
 
-/** Parse a value: COUNT and SIZE give the number, CHOICE the word's index, SWITCH 0 or 1, an
- *  empty default 0. A refusal names `where` ("MRPOOL_PAGES", "options key pages"). */
+/** Parse a value: COUNT and SIZE give the number, CHOICE the word's index, SWITCH 0 or 1,
+ * an empty default 0. A refusal names `where` ("MRPOOL_PAGES", "options key pages"). */
 enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const char *where,
     const char *text, uint64_t *value);
 
@@ -40,17 +40,20 @@ enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const cha
 enum mrp_status mrp_setting_number(
     enum mrp_setting_id id, const char *where, uint64_t given, uint64_t *value);
 
-/** Describe one row with its present value; problem text goes to `problem` (size bytes). */
-void mrp_setting_describe(const struct mrp_setting_spec *spec, struct mrp_setting *setting,
-    char *problem, size_t problem_size);
+/** Describe one row with its present value; problem text goes to `problem` (size bytes).
+ */
+void mrp_setting_describe(const struct mrp_setting_spec *spec,
+    struct mrp_setting *setting, char *problem, size_t problem_size);
 
 /** Validate every variable of the environment that starts with `prefix` against a table:
- *  wrong values and names that are in no row are refused by name, unless `is_foreign` says the
- *  name belongs to somebody else. */
-enum mrp_status mrp_settings_validate(const char *prefix, const struct mrp_setting_spec *specs,
-    size_t n_specs, bool (*is_foreign)(const char *variable, size_t length));
+ *  wrong values and names that are in no row are refused by name, unless `is_foreign`
+ * says the name belongs to somebody else. */
+enum mrp_status mrp_settings_validate(const char *prefix,
+    const struct mrp_setting_spec *specs, size_t n_specs,
+    bool (*is_foreign)(const char *variable, size_t length));
 
 /** mrp_settings_validate for the library's own table. */
-enum mrp_status mrp_settings_check(bool (*is_foreign)(const char *variable, size_t length));
+enum mrp_status mrp_settings_check(
+    bool (*is_foreign)(const char *variable, size_t length));
 
 #endif

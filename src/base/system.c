@@ -55,8 +55,8 @@ static unsigned long long read_field(const char *path, const char *name, int bas
     return value;
 }
 
-/* The kernel asks for the capability in the initial user namespace: in another one (rootless
- * containers) having it lifts nothing. */
+/* The kernel asks for the capability in the initial user namespace: in another one
+ * (rootless containers) having it lifts nothing. */
 static bool may_lock_without_limit(void)
 {
     unsigned long long inside, outside, count;
@@ -66,8 +66,8 @@ static bool may_lock_without_limit(void)
         return false;
     }
     return !read_line("/proc/self/uid_map", line, sizeof line) ||
-        (sscanf(line, "%llu %llu %llu", &inside, &outside, &count) == 3 && inside == 0 &&
-            outside == 0 && count == UINT32_MAX);
+           (sscanf(line, "%llu %llu %llu", &inside, &outside, &count) == 3 &&
+               inside == 0 && outside == 0 && count == UINT32_MAX);
 }
 
 static size_t memlock_limit(void)
@@ -81,7 +81,8 @@ static size_t memlock_limit(void)
     return (size_t)limit.rlim_cur;
 }
 
-/* Limit of this process's own memory cgroup, version 2 or 1; SIZE_MAX when there is none. */
+/* Limit of this process's own memory cgroup, version 2 or 1; SIZE_MAX when there is none.
+ */
 static size_t cgroup_limit(void)
 {
     FILE *file = fopen("/proc/self/cgroup", "re");
@@ -99,8 +100,8 @@ static size_t cgroup_limit(void)
             continue;
         }
         group[strcspn(group, "\n")] = '\0';
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/%s", v1 ? "/memory" : "", group + 1,
-            v1 ? "memory.limit_in_bytes" : "memory.max");
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s%s/%s", v1 ? "/memory" : "",
+            group + 1, v1 ? "memory.limit_in_bytes" : "memory.max");
         if (read_line(path, value, sizeof value) && value[0] >= '0' && value[0] <= '9') {
             limit = mrp_min(limit, strtoull(value, NULL, 10));
         }
@@ -136,7 +137,7 @@ static bool has_transparent_huge_pages(void)
     char line[128];
 
     return read_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof line) &&
-        strstr(line, "[never]") == NULL;
+           strstr(line, "[never]") == NULL;
 }
 
 enum mrp_status mrp_system_query(struct mrp_system *system)
@@ -149,7 +150,8 @@ enum mrp_status mrp_system_query(struct mrp_system *system)
     found.memory_size = mrp_min(ram, cgroup_limit());
     found.memlock_limit = memlock_limit();
     found.locked_size = (size_t)read_field("/proc/self/status", "VmLck", 10) * MRP_KIB;
-    found.huge_page_size = (size_t)read_field("/proc/meminfo", "Hugepagesize", 10) * MRP_KIB;
+    found.huge_page_size =
+        (size_t)read_field("/proc/meminfo", "Hugepagesize", 10) * MRP_KIB;
     found.huge_2m_total = read_number(HUGE_PAGES "2048kB/nr_hugepages");
     found.huge_2m_free = read_number(HUGE_PAGES "2048kB/free_hugepages");
     found.huge_1g_total = read_number(HUGE_PAGES "1048576kB/nr_hugepages");

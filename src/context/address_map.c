@@ -15,7 +15,8 @@ static void *map_zeroed(size_t size)
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (address == MAP_FAILED) {
-        mrp_fail(MRP_ERR_MEMORY, errno, "mmap of %zu bytes for the address map failed", size);
+        mrp_fail(
+            MRP_ERR_MEMORY, errno, "mmap of %zu bytes for the address map failed", size);
         return NULL;
     }
     return address;
@@ -23,7 +24,7 @@ static void *map_zeroed(size_t size)
 
 enum mrp_status mrp_address_map_create(struct mrp_address_map *map)
 {
-    *map = (struct mrp_address_map){ .mutex = PTHREAD_MUTEX_INITIALIZER };
+    *map = (struct mrp_address_map){.mutex = PTHREAD_MUTEX_INITIALIZER};
     map->root = map_zeroed(ROOT_BYTES);
     return map->root == NULL ? MRP_ERR_MEMORY : MRP_OK;
 }
@@ -48,9 +49,11 @@ void mrp_address_map_destroy(struct mrp_address_map *map)
     pthread_mutex_destroy(&map->mutex);
 }
 
-/* -- radix ---------------------------------------------------------------------------- */
+/* -- radix ----------------------------------------------------------------------------
+ */
 
-static enum mrp_status provide_leaves(struct mrp_address_map *map, size_t first, size_t last)
+static enum mrp_status provide_leaves(
+    struct mrp_address_map *map, size_t first, size_t last)
 {
     for (size_t i = first >> MRP_MAP_LEAF_SHIFT; i <= last >> MRP_MAP_LEAF_SHIFT; i++) {
         if (mrp_load_relaxed(&map->root[i]) == NULL) {
@@ -69,7 +72,8 @@ static void fill_granules(
     struct mrp_address_map *map, size_t first, size_t last, struct mrp_chunk *chunk)
 {
     for (size_t granule = first; granule <= last; granule++) {
-        struct mrp_map_leaf *leaf = mrp_load_relaxed(&map->root[granule >> MRP_MAP_LEAF_SHIFT]);
+        struct mrp_map_leaf *leaf =
+            mrp_load_relaxed(&map->root[granule >> MRP_MAP_LEAF_SHIFT]);
 
         mrp_store_release(&leaf->chunks[granule & (MRP_MAP_LEAF_SIZE - 1)], chunk);
     }
@@ -94,9 +98,11 @@ static enum mrp_status insert_aligned(
     return status;
 }
 
-/* -- ranges --------------------------------------------------------------------------- */
+/* -- ranges ---------------------------------------------------------------------------
+ */
 
-/* Make room in the array that is not being read; the old memory may still have late readers. */
+/* Make room in the array that is not being read; the old memory may still have late
+ * readers. */
 static enum mrp_status reserve_ranges(
     struct mrp_address_map *map, struct mrp_range_array *array, size_t n_ranges)
 {
@@ -117,8 +123,8 @@ static enum mrp_status reserve_ranges(
     }
     if (ranges == NULL || retired == NULL) {
         free(ranges);
-        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for the address map failed",
-            capacity * sizeof *ranges);
+        return mrp_fail(MRP_ERR_MEMORY, 0,
+            "malloc of %zu bytes for the address map failed", capacity * sizeof *ranges);
     }
     retired[map->n_retired++] = mrp_load_relaxed(&array->ranges);
     mrp_store_release(&array->ranges, ranges);
@@ -126,8 +132,8 @@ static enum mrp_status reserve_ranges(
     return MRP_OK;
 }
 
-/* Stores are releases and loads in find_range acquires: whoever reads one of these values also
- * sees the `begun` that was stored before, and knows to start over. */
+/* Stores are releases and loads in find_range acquires: whoever reads one of these values
+ * also sees the `begun` that was stored before, and knows to start over. */
 static void put_range(struct mrp_range_array *array, size_t index, uintptr_t start,
     uintptr_t end, struct mrp_chunk *chunk)
 {
@@ -140,10 +146,10 @@ static void put_range(struct mrp_range_array *array, size_t index, uintptr_t sta
     mrp_store_release(&range->chunk, chunk);
 }
 
-/* Rewrite the array nobody reads as the current one with `added` put in or `removed` left out,
- * then make it the current one. */
-static enum mrp_status rewrite_ranges(struct mrp_address_map *map, struct mrp_chunk *added,
-    uintptr_t base, size_t size, const struct mrp_chunk *removed)
+/* Rewrite the array nobody reads as the current one with `added` put in or `removed` left
+ * out, then make it the current one. */
+static enum mrp_status rewrite_ranges(struct mrp_address_map *map,
+    struct mrp_chunk *added, uintptr_t base, size_t size, const struct mrp_chunk *removed)
 {
     uint64_t version = mrp_load_relaxed(&map->published);
     struct mrp_range_array *from = &map->arrays[version & 1];
@@ -214,7 +220,8 @@ static struct mrp_chunk *search_ranges(struct mrp_range_array *array, uintptr_t 
     return NULL;
 }
 
-struct mrp_chunk *mrp_address_map_find_range(struct mrp_address_map *map, uintptr_t address)
+struct mrp_chunk *mrp_address_map_find_range(
+    struct mrp_address_map *map, uintptr_t address)
 {
     for (;;) {
         uint64_t version = mrp_load_acquire(&map->published);
@@ -227,10 +234,11 @@ struct mrp_chunk *mrp_address_map_find_range(struct mrp_address_map *map, uintpt
     }
 }
 
-/* -- both ----------------------------------------------------------------------------- */
+/* -- both -----------------------------------------------------------------------------
+ */
 
-enum mrp_status mrp_address_map_insert(struct mrp_address_map *map, struct mrp_chunk *chunk,
-    uintptr_t base, size_t size, bool aligned)
+enum mrp_status mrp_address_map_insert(struct mrp_address_map *map,
+    struct mrp_chunk *chunk, uintptr_t base, size_t size, bool aligned)
 {
     enum mrp_status status;
 

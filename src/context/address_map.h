@@ -2,11 +2,12 @@
  *
  * From an address to the chunk that holds it, without a lock.
  *
- *   aligned chunks    radix    root[address >> 34] -> leaf[address >> 21 & 0x1fff] -> chunk
- *   adopted memory    ranges   two sorted arrays, one read while the other is rewritten
+ *   aligned chunks    radix    root[address >> 34] -> leaf[address >> 21 & 0x1fff] ->
+ * chunk adopted memory    ranges   two sorted arrays, one read while the other is
+ * rewritten
  *
- * A chunk found here may be withdrawn at any moment after: the caller validates its generation
- * (chunk.h). Chunk records are type-stable, so reading one is always safe.
+ * A chunk found here may be withdrawn at any moment after: the caller validates its
+ * generation (chunk.h). Chunk records are type-stable, so reading one is always safe.
  */
 #ifndef MRP_CONTEXT_ADDRESS_MAP_H
 #define MRP_CONTEXT_ADDRESS_MAP_H
@@ -18,12 +19,13 @@
 
 struct mrp_chunk;
 
-#define MRP_MAP_ADDRESS_BITS 48 /* user space of x86-64 and aarch64 without five-level paging */
+#define MRP_MAP_ADDRESS_BITS                                                             \
+    48 /* user space of x86-64 and aarch64 without five-level paging */
 #define MRP_MAP_GRANULE_SHIFT 21
 #define MRP_MAP_GRANULE ((size_t)1 << MRP_MAP_GRANULE_SHIFT)
 #define MRP_MAP_LEAF_SHIFT 13
 #define MRP_MAP_LEAF_SIZE ((size_t)1 << MRP_MAP_LEAF_SHIFT)
-#define MRP_MAP_ROOT_SIZE \
+#define MRP_MAP_ROOT_SIZE                                                                \
     ((size_t)1 << (MRP_MAP_ADDRESS_BITS - MRP_MAP_GRANULE_SHIFT - MRP_MAP_LEAF_SHIFT))
 
 struct mrp_map_leaf {
@@ -45,26 +47,29 @@ struct mrp_range_array {
 struct mrp_address_map {
     _Atomic(struct mrp_map_leaf *) *root;
     struct mrp_range_array arrays[2];
-    _Atomic uint64_t begun, published; /* counts rewrites; arrays[published & 1] is current */
-    pthread_mutex_t mutex;             /* of writers; leaf lock */
-    void **retired;                    /* outgrown arrays, readable until the map goes */
+    _Atomic uint64_t begun,
+        published;         /* counts rewrites; arrays[published & 1] is current */
+    pthread_mutex_t mutex; /* of writers; leaf lock */
+    void **retired;        /* outgrown arrays, readable until the map goes */
     size_t n_retired;
 };
 
 enum mrp_status mrp_address_map_create(struct mrp_address_map *map);
 void mrp_address_map_destroy(struct mrp_address_map *map);
 
-/** Enter a chunk. Aligned ones (base on a granule boundary, no other chunk in its granules) go to
- *  the radix table, others, which may overlap anything, to the ranges. MRP_ERR_MEMORY. */
-enum mrp_status mrp_address_map_insert(struct mrp_address_map *map, struct mrp_chunk *chunk,
-    uintptr_t base, size_t size, bool aligned);
+/** Enter a chunk. Aligned ones (base on a granule boundary, no other chunk in its
+ * granules) go to the radix table, others, which may overlap anything, to the ranges.
+ * MRP_ERR_MEMORY. */
+enum mrp_status mrp_address_map_insert(struct mrp_address_map *map,
+    struct mrp_chunk *chunk, uintptr_t base, size_t size, bool aligned);
 
 /** Take a chunk out; cannot fail. */
 void mrp_address_map_remove(struct mrp_address_map *map, struct mrp_chunk *chunk,
     uintptr_t base, size_t size, bool aligned);
 
 /** The chunk that adopted memory at `address` belongs to, or NULL. O(log n). */
-struct mrp_chunk *mrp_address_map_find_range(struct mrp_address_map *map, uintptr_t address);
+struct mrp_chunk *mrp_address_map_find_range(
+    struct mrp_address_map *map, uintptr_t address);
 
 /** The aligned chunk whose granules include `address`, or NULL; the address may still lie
  *  beyond the chunk's end. O(1). */

@@ -40,11 +40,13 @@ static const struct mrp_backend_ops *find_builtin(const char *kind)
         strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
         strncat(known, builtin[i]->kind, sizeof known - strlen(known) - 1);
     }
-    mrp_fail(MRP_ERR_NOT_FOUND, 0, "no backend of kind \"%.32s\"; there are: %s", kind, known);
+    mrp_fail(
+        MRP_ERR_NOT_FOUND, 0, "no backend of kind \"%.32s\"; there are: %s", kind, known);
     return NULL;
 }
 
-/* -- create and destroy ------------------------------------------------------------------- */
+/* -- create and destroy
+ * ------------------------------------------------------------------- */
 
 static enum mrp_status check_ops(const struct mrp_backend_ops *ops)
 {
@@ -75,8 +77,8 @@ static enum mrp_status make_state(struct mrp_context_state *context,
     enum mrp_status status;
 
     if (backend == NULL) {
-        return mrp_fail(
-            MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a backend failed", sizeof *backend);
+        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a backend failed",
+            sizeof *backend);
     }
     backend->context = context;
     memcpy(&backend->ops, ops, mrp_min(ops->struct_size, sizeof backend->ops));
@@ -87,7 +89,8 @@ static enum mrp_status make_state(struct mrp_context_state *context,
         status = mrp_error_last()->status;
         goto undo_allocate;
     }
-    status = mrp_context_link(context, &context->backends, &backend->named, name, ops->kind);
+    status =
+        mrp_context_link(context, &context->backends, &backend->named, name, ops->kind);
     if (status != MRP_OK) {
         goto undo_handle;
     }
@@ -132,8 +135,9 @@ static enum mrp_status resolve_params(
     return MRP_OK;
 }
 
-enum mrp_status mrp_backend_state_create(struct mrp_context_state *context, const char *kind,
-    const struct mrp_backend_params *given, struct mrp_backend_state **backend)
+enum mrp_status mrp_backend_state_create(struct mrp_context_state *context,
+    const char *kind, const struct mrp_backend_params *given,
+    struct mrp_backend_state **backend)
 {
     const struct mrp_backend_ops *ops = find_builtin(kind);
     struct mrp_backend_params params;
@@ -170,12 +174,13 @@ void mrp_backend_state_destroy(struct mrp_backend_state *backend)
     free(backend);
 }
 
-/* -- the only callers of map and unmap ------------------------------------------------------ */
+/* -- the only callers of map and unmap
+ * ------------------------------------------------------ */
 
 enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     const struct mrp_map_request *request, struct mrp_mapping *mapping)
 {
-    struct mrp_mapping got = { .struct_size = sizeof got };
+    struct mrp_mapping got = {.struct_size = sizeof got};
     enum mrp_status status;
 
     if (request->size == 0 || request->size > PTRDIFF_MAX - request->alignment) {
@@ -192,7 +197,8 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
         return mrp_fail(MRP_ERR_MEMORY, 0,
             "backend %s gave %zu bytes at %p for %zu bytes aligned to %zu: it breaks the "
             "contract of backend.h",
-            backend->named.name, got.size, got.address, request->size, request->alignment);
+            backend->named.name, got.size, got.address, request->size,
+            request->alignment);
     }
     mrp_add_relaxed(&backend->n_mappings, 1);
     mrp_add_relaxed(&backend->mapped_size, got.size);
@@ -208,9 +214,11 @@ enum mrp_status mrp_backend_unmap(
     return backend->ops.unmap(backend->state, mapping);
 }
 
-/* -- public ------------------------------------------------------------------------------------ */
+/* -- public
+ * ------------------------------------------------------------------------------------ */
 
-enum mrp_status mrp_backend_get(struct mrp_backend *handle, struct mrp_backend_state **backend)
+enum mrp_status mrp_backend_get(
+    struct mrp_backend *handle, struct mrp_backend_state **backend)
 {
     void *object;
     enum mrp_status status = mrp_handle_get(MRP_HANDLE_BACKEND, handle, &object);
@@ -232,7 +240,8 @@ enum mrp_status mrp_backend_create(struct mrp_context *handle, const char *kind,
         return status;
     }
     if (kind == NULL || created == NULL) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL", kind == NULL ? "kind" : "backend");
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "%s is NULL", kind == NULL ? "kind" : "backend");
     }
     status = mrp_backend_state_create(context, kind, params, &backend);
     if (status == MRP_OK) {
@@ -271,7 +280,8 @@ enum mrp_status mrp_backend_destroy(struct mrp_backend *handle)
     }
     if (mrp_load_relaxed(&backend->n_users) > 0) {
         return mrp_fail(MRP_ERR_BUSY, 0,
-            "backend %s is used by %zu pools or blocks (%zu bytes mapped): destroy them first",
+            "backend %s is used by %zu pools or blocks (%zu bytes mapped): destroy them "
+            "first",
             backend->named.name, mrp_load_relaxed(&backend->n_users),
             mrp_load_relaxed(&backend->mapped_size));
     }
@@ -297,7 +307,8 @@ enum mrp_status mrp_backend_find(
     return MRP_OK;
 }
 
-enum mrp_status mrp_backend_query(struct mrp_backend *handle, struct mrp_backend_info *info)
+enum mrp_status mrp_backend_query(
+    struct mrp_backend *handle, struct mrp_backend_info *info)
 {
     struct mrp_backend_state *backend;
     struct mrp_backend_info found = MRP_BACKEND_INFO_INIT;

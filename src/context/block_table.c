@@ -5,10 +5,12 @@
 
 #define INITIAL_CAPACITY 64
 
-/* Fibonacci hashing: the high bits of address * 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
+/* Fibonacci hashing: the high bits of address * 2^64 / golden ratio (Knuth, TAOCP
+ * 3, 6.4). */
 static size_t home_of(const struct mrp_block_table *table, uintptr_t address)
 {
-    return (size_t)((uint64_t)address * 0x9e3779b97f4a7c15u >> 32) & (table->capacity - 1);
+    return (size_t)((uint64_t)address * 0x9e3779b97f4a7c15u >> 32) &
+           (table->capacity - 1);
 }
 
 static size_t next_of(const struct mrp_block_table *table, size_t index)
@@ -23,7 +25,7 @@ static void put(struct mrp_block_table *table, uintptr_t address, struct mrp_blo
     while (table->slots[index].address != 0) {
         index = next_of(table, index);
     }
-    table->slots[index] = (struct mrp_block_slot){ address, block };
+    table->slots[index] = (struct mrp_block_slot){address, block};
 }
 
 static enum mrp_status grow(struct mrp_block_table *table)
@@ -35,7 +37,8 @@ static enum mrp_status grow(struct mrp_block_table *table)
 
     larger.slots = calloc(larger.capacity, sizeof *larger.slots);
     if (larger.slots == NULL) {
-        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for %zu tracked blocks failed",
+        return mrp_fail(MRP_ERR_MEMORY, 0,
+            "malloc of %zu bytes for %zu tracked blocks failed",
             larger.capacity * sizeof *larger.slots, table->n_blocks);
     }
     for (size_t i = 0; i < table->capacity; i++) {
@@ -51,7 +54,7 @@ static enum mrp_status grow(struct mrp_block_table *table)
 void mrp_block_table_destroy(struct mrp_block_table *table)
 {
     free(table->slots);
-    *table = (struct mrp_block_table){ NULL, 0, 0 };
+    *table = (struct mrp_block_table){NULL, 0, 0};
 }
 
 enum mrp_status mrp_block_table_insert(
@@ -69,7 +72,8 @@ enum mrp_status mrp_block_table_insert(
     return MRP_OK;
 }
 
-static struct mrp_block_slot *find_slot(const struct mrp_block_table *table, uintptr_t address)
+static struct mrp_block_slot *find_slot(
+    const struct mrp_block_table *table, uintptr_t address)
 {
     if (table->capacity == 0 || address == 0) {
         return NULL;
@@ -83,17 +87,20 @@ static struct mrp_block_slot *find_slot(const struct mrp_block_table *table, uin
     return NULL;
 }
 
-struct mrp_block *mrp_block_table_find(const struct mrp_block_table *table, uintptr_t address)
+struct mrp_block *mrp_block_table_find(
+    const struct mrp_block_table *table, uintptr_t address)
 {
     struct mrp_block_slot *slot = find_slot(table, address);
 
     return slot == NULL ? NULL : slot->block;
 }
 
-/* Close the gap by moving back what would not be found across it (Knuth, 6.4, algorithm R). */
+/* Close the gap by moving back what would not be found across it (Knuth, 6.4, algorithm
+ * R). */
 static void close_gap(struct mrp_block_table *table, size_t gap)
 {
-    for (size_t i = next_of(table, gap); table->slots[i].address != 0; i = next_of(table, i)) {
+    for (size_t i = next_of(table, gap); table->slots[i].address != 0;
+         i = next_of(table, i)) {
         size_t home = home_of(table, table->slots[i].address);
         size_t from_home = (i - home) & (table->capacity - 1);
         size_t from_gap = (i - gap) & (table->capacity - 1);
@@ -103,7 +110,7 @@ static void close_gap(struct mrp_block_table *table, size_t gap)
             gap = i;
         }
     }
-    table->slots[gap] = (struct mrp_block_slot){ 0, NULL };
+    table->slots[gap] = (struct mrp_block_slot){0, NULL};
 }
 
 struct mrp_block *mrp_block_table_remove(struct mrp_block_table *table, uintptr_t address)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The registry of tracked blocks: a hash table from address to record, open addressing with
- * linear probing, at most half full. O(1) insert, find and remove, nothing allocated at remove.
+ * The registry of tracked blocks: a hash table from address to record, open addressing
+ * with linear probing, at most half full. O(1) insert, find and remove, nothing allocated
+ * at remove.
  */
 #ifndef MRP_CONTEXT_BLOCK_TABLE_H
 #define MRP_CONTEXT_BLOCK_TABLE_H
@@ -30,9 +31,11 @@ void mrp_block_table_destroy(struct mrp_block_table *table);
 enum mrp_status mrp_block_table_insert(
     struct mrp_block_table *table, uintptr_t address, struct mrp_block *block);
 
-struct mrp_block *mrp_block_table_find(const struct mrp_block_table *table, uintptr_t address);
+struct mrp_block *mrp_block_table_find(
+    const struct mrp_block_table *table, uintptr_t address);
 
 /** Take the record of an address out; NULL when there is none. */
-struct mrp_block *mrp_block_table_remove(struct mrp_block_table *table, uintptr_t address);
+struct mrp_block *mrp_block_table_remove(
+    struct mrp_block_table *table, uintptr_t address);
 
 #endif

@@ -16,7 +16,7 @@ struct mrp_chunk_block {
 
 void mrp_chunk_store_create(struct mrp_chunk_store *store)
 {
-    *store = (struct mrp_chunk_store){ .mutex = PTHREAD_MUTEX_INITIALIZER };
+    *store = (struct mrp_chunk_store){.mutex = PTHREAD_MUTEX_INITIALIZER};
 }
 
 void mrp_chunk_store_destroy(struct mrp_chunk_store *store)
@@ -33,7 +33,8 @@ void mrp_chunk_store_destroy(struct mrp_chunk_store *store)
 /* Under the store's mutex. */
 static void provide_records(struct mrp_chunk_store *store)
 {
-    struct mrp_chunk_block *block = aligned_alloc(_Alignof(struct mrp_chunk), sizeof *block);
+    struct mrp_chunk_block *block =
+        aligned_alloc(_Alignof(struct mrp_chunk), sizeof *block);
 
     if (block == NULL) {
         return;
@@ -106,12 +107,13 @@ static void delist(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
     pthread_mutex_unlock(&store->mutex);
 }
 
-/* -- create ------------------------------------------------------------------------------ */
+/* -- create
+ * ------------------------------------------------------------------------------ */
 
 static enum mrp_status map_memory(
     const struct mrp_chunk_request *request, struct mrp_mapping *mapping, bool *aligned)
 {
-    struct mrp_map_request map_request = { .struct_size = sizeof map_request };
+    struct mrp_map_request map_request = {.struct_size = sizeof map_request};
     enum mrp_status status;
 
     if (request->backend == NULL) {
@@ -121,7 +123,8 @@ static enum mrp_status map_memory(
         *aligned = false;
         return MRP_OK;
     }
-    /* a backend of fixed memory cannot spare 2 MiB for alignment: its chunks are ranges */
+    /* a backend of fixed memory cannot spare 2 MiB for alignment: its chunks are ranges
+     */
     *aligned = request->backend->max_size == 0;
     map_request.size = request->size;
     map_request.alignment =
@@ -139,7 +142,8 @@ static enum mrp_status register_rails(
         .size = chunk->mapping.size,
         .access = request->access,
         .native_flags = request->native_flags,
-        .kind = request->backend == NULL ? MRP_MEMORY_HOST : request->backend->ops.memory_kind,
+        .kind = request->backend == NULL ? MRP_MEMORY_HOST
+                                         : request->backend->ops.memory_kind,
     };
 
     for (; chunk->n_rails < request->n_rails; chunk->n_rails++) {
@@ -164,11 +168,13 @@ static enum mrp_status allocate_rails(struct mrp_chunk *chunk, size_t n_rails)
     chunk->rails = calloc(n_rails, sizeof *chunk->rails);
     chunk->registrations = calloc(n_rails, sizeof *chunk->registrations);
     return chunk->rails != NULL && chunk->registrations != NULL
-        ? MRP_OK
-        : mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the registrations of %zu rails failed", n_rails);
+               ? MRP_OK
+               : mrp_fail(MRP_ERR_MEMORY, 0,
+                     "malloc for the registrations of %zu rails failed", n_rails);
 }
 
-/* Deregister what is registered, latest first; then unmap, or park with the rail that refused. */
+/* Deregister what is registered, latest first; then unmap, or park with the rail that
+ * refused. */
 static enum mrp_status release_memory(struct mrp_chunk *chunk)
 {
     struct mrp_provider_state *refused = NULL;
@@ -195,7 +201,7 @@ static enum mrp_status release_memory(struct mrp_chunk *chunk)
 enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     const struct mrp_chunk_request *request, struct mrp_chunk **created)
 {
-    struct mrp_mapping mapping = { .struct_size = sizeof mapping };
+    struct mrp_mapping mapping = {.struct_size = sizeof mapping};
     struct mrp_error first;
     struct mrp_chunk *chunk;
     enum mrp_status status;
@@ -218,7 +224,6 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     chunk->aligned = aligned;
     chunk->access = request->access;
     chunk->pool = request->pool;
-    chunk->was_zeroed = mapping.zeroed;
     status = allocate_rails(chunk, request->n_rails);
     if (status == MRP_OK) {
         status = register_rails(chunk, request);
@@ -234,17 +239,19 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     return MRP_OK;
 }
 
-/* -- publish, withdraw, destroy ------------------------------------------------------------- */
+/* -- publish, withdraw, destroy
+ * ------------------------------------------------------------- */
 
 enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk, uint32_t id,
-    const uint64_t *granules, struct mrp_region *region)
+    _Atomic uint64_t *granules, struct mrp_region *region)
 {
     struct mrp_chunk_view *view = &chunk->view;
     uintptr_t base = (uintptr_t)chunk->mapping.address;
     enum mrp_status status;
 
-    /* The generation is even. Each store is a release: a lookup that still holds this record
-     * from its former life and reads a new value also sees the generation moved. */
+    /* The generation is even. Each store is a release: a lookup that still holds this
+     * record from its former life and reads a new value also sees the generation moved.
+     */
     mrp_store_release(&view->id, id);
     mrp_store_release(&view->base, base);
     mrp_store_release(&view->size, chunk->mapping.size);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Chunks: one mapping (or a range of the caller's memory) with one registration per rail. The
- * unit of mapping, pinning and keys.
+ * Chunks: one mapping (or a range of the caller's memory) with one registration per rail.
+ * The unit of mapping, pinning and keys.
  *
- * Life: mrp_chunk_create maps and registers in private; mrp_chunk_publish makes it visible to
- * address lookups; mrp_chunk_withdraw hides it; mrp_chunk_destroy deregisters, then unmaps.
- * None of these runs under a lock that an allocation takes.
+ * Life: mrp_chunk_create maps and registers in private; mrp_chunk_publish makes it
+ * visible to address lookups; mrp_chunk_withdraw hides it; mrp_chunk_destroy deregisters,
+ * then unmaps. None of these runs under a lock that an allocation takes.
  */
 #ifndef MRP_CONTEXT_CHUNK_H
 #define MRP_CONTEXT_CHUNK_H
@@ -23,15 +23,17 @@ struct mrp_provider_state;
 struct mrp_pool;
 struct mrp_region;
 
-/** One line that lookups read. Records are type-stable until the context goes: a lookup that
- *  holds one reads `generation`, then the rest, then `generation` again; odd means live. */
+/** One line that lookups read. Records are type-stable until the context goes: a lookup
+ * that holds one reads `generation`, then the rest, then `generation` again; odd means
+ * live. */
 struct mrp_chunk_view {
     _Atomic uint32_t generation;
     _Atomic uint32_t id; /* number of the chunk in its pool */
     _Atomic uintptr_t base;
     _Atomic size_t size;
     _Atomic(struct mrp_pool *) pool;
-    _Atomic(const uint64_t *) granules;  /* the slab of each 16 KiB, pool/slab.h; or NULL and */
+    _Atomic(_Atomic uint64_t *)
+        granules; /* the slab of each 16 KiB, pool/pool.h; or NULL and */
     _Atomic(struct mrp_region *) region; /* the one region this chunk is */
 };
 
@@ -45,17 +47,19 @@ struct mrp_chunk {
     bool aligned;                      /* in the radix part of the address map */
     uint32_t access;
     size_t n_rails;
-    struct mrp_provider_state **rails;       /* n_rails */
-    struct mrp_registration *registrations;  /* n_rails */
+    struct mrp_provider_state **rails;      /* n_rails */
+    struct mrp_registration *registrations; /* n_rails */
     struct mrp_pool *pool;
-    struct mrp_chunk *next, *previous; /* the store's live list, or its free list by next */
+    struct mrp_chunk *next,
+        *previous; /* the store's live list, or its free list by next */
 
     /* Room of the pool's for what it keeps per chunk. */
     struct mrp_retained retained;
-    struct mrp_chunk *pool_next;
+    uint32_t id;
+    struct mrp_region *region;
     size_t n_granules, n_granules_used;
-    uint64_t *granules;
-    bool was_zeroed;     /* came zeroed from the system and never given out */
+    _Atomic uint64_t *granules;
+    struct mrp_chunk *next_with_room, *next_shared;
 };
 
 /** All chunk records of a context. */
@@ -86,13 +90,14 @@ void mrp_chunk_store_destroy(struct mrp_chunk_store *store);
 enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     const struct mrp_chunk_request *request, struct mrp_chunk **chunk);
 
-/** Make the chunk findable by address; id, granules and region as in struct mrp_chunk_view. */
+/** Make the chunk findable by address; id, granules and region as in struct
+ * mrp_chunk_view. */
 enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk, uint32_t id,
-    const uint64_t *granules, struct mrp_region *region);
+    _Atomic uint64_t *granules, struct mrp_region *region);
 void mrp_chunk_withdraw(struct mrp_chunk *chunk);
 
-/** Deregister with every rail, then unmap. Where a rail refuses, the mapping is parked with it
- *  and MRP_ERR_REGISTER comes back; the record is released in any case. */
+/** Deregister with every rail, then unmap. Where a rail refuses, the mapping is parked
+ * with it and MRP_ERR_REGISTER comes back; the record is released in any case. */
 enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk);
 
 #endif

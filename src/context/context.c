@@ -12,7 +12,8 @@
 
 static _Atomic unsigned last_context;
 
-/* -- names ------------------------------------------------------------------------------------ */
+/* -- names
+ * ------------------------------------------------------------------------------------ */
 
 static struct mrp_named *find_name(struct mrp_named *list, const char *name)
 {
@@ -22,28 +23,30 @@ static struct mrp_named *find_name(struct mrp_named *list, const char *name)
     return list;
 }
 
-enum mrp_status mrp_context_link(struct mrp_context_state *context, struct mrp_named **list,
-    struct mrp_named *object, const char *name, const char *prefix)
+enum mrp_status mrp_context_link(struct mrp_context_state *context,
+    struct mrp_named **list, struct mrp_named *object, const char *name,
+    const char *prefix)
 {
     enum mrp_status status = MRP_OK;
 
     if (name != NULL && (name[0] == '\0' || strlen(name) >= MRP_NAME_SIZE)) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "name \"%.64s\": names have 1 to %d bytes", name,
-            MRP_NAME_SIZE - 1);
+        return mrp_fail(MRP_ERR_INVALID, 0, "name \"%.64s\": names have 1 to %d bytes",
+            name, MRP_NAME_SIZE - 1);
     }
     pthread_mutex_lock(&context->mutex);
     if (name != NULL) {
         snprintf(object->name, sizeof object->name, "%s", name);
     }
     while (name == NULL) {
-        snprintf(object->name, sizeof object->name, "%.40s-%u", prefix, ++context->last_number);
+        snprintf(object->name, sizeof object->name, "%.40s-%u", prefix,
+            ++context->last_number);
         if (find_name(*list, object->name) == NULL) {
             break;
         }
     }
     if (name != NULL && find_name(*list, name) != NULL) {
-        status = mrp_fail(MRP_ERR_EXISTS, 0, "context %s has a \"%s\" already: choose another name",
-            context->name, name);
+        status = mrp_fail(MRP_ERR_EXISTS, 0,
+            "context %s has a \"%s\" already: choose another name", context->name, name);
     } else {
         object->next = *list;
         *list = object;
@@ -76,14 +79,18 @@ struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
     found = find_name(*list, name);
     pthread_mutex_unlock(&context->mutex);
     if (found == NULL) {
-        mrp_fail(MRP_ERR_NOT_FOUND, 0, "context %s has no %s \"%.64s\"", context->name, what, name);
+        mrp_fail(MRP_ERR_NOT_FOUND, 0, "context %s has no %s \"%.64s\"", context->name,
+            what, name);
     }
     return found;
 }
 
-/* -- create ---------------------------------------------------------------------------------------- */
+/* -- create
+ * ----------------------------------------------------------------------------------------
+ */
 
-enum mrp_status mrp_context_get(struct mrp_context *handle, struct mrp_context_state **context)
+enum mrp_status mrp_context_get(
+    struct mrp_context *handle, struct mrp_context_state **context)
 {
     void *object;
     enum mrp_status status = mrp_handle_get(MRP_HANDLE_CONTEXT, handle, &object);
@@ -140,7 +147,7 @@ static enum mrp_status name_context(
         snprintf(context->name, sizeof context->name, "context-%u",
             mrp_add_relaxed(&last_context, 1) + 1);
     } else if (snprintf(context->name, sizeof context->name, "%s", params->name) >=
-        (int)sizeof context->name) {
+               (int)sizeof context->name) {
         return mrp_fail(MRP_ERR_INVALID, 0, "name \"%.64s\": names have at most %d bytes",
             params->name, MRP_NAME_SIZE - 1);
     }
@@ -155,7 +162,8 @@ enum mrp_status mrp_context_create(
     enum mrp_status status;
 
     if (created == NULL) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "context is NULL: pass where to store the handle");
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "context is NULL: pass where to store the handle");
     }
     status = mrp_params_read(&params, sizeof params, given, "mrp_context_params");
     if (status == MRP_OK) {
@@ -166,8 +174,8 @@ enum mrp_status mrp_context_create(
     }
     context = calloc(1, sizeof *context);
     if (context == NULL) {
-        return mrp_fail(
-            MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a context failed", sizeof *context);
+        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a context failed",
+            sizeof *context);
     }
     pthread_mutex_init(&context->mutex, NULL);
     context->on_leak = params.on_leak;
@@ -197,17 +205,19 @@ undo_allocate:
     return status;
 }
 
-/* -- destroy ------------------------------------------------------------------------------------------ */
+/* -- destroy
+ * ------------------------------------------------------------------------------------------
+ */
 
 void mrp_leak_add(struct mrp_leak_report *report, const struct mrp_leak *leak)
 {
     static const char *const kinds[] = {
-        "block", "region", "pool", "registration", "provider", "backend"
-    };
+        "block", "region", "pool", "registration", "provider", "backend"};
 
     if (report->count++ == 0) {
-        snprintf(report->first, sizeof report->first, "%s of %zu bytes at %p (%s) from %s",
-            kinds[leak->kind], leak->size, leak->address, leak->owner, leak->origin);
+        snprintf(report->first, sizeof report->first,
+            "%s of %zu bytes at %p (%s) from %s", kinds[leak->kind], leak->size,
+            leak->address, leak->owner, leak->origin);
     }
     report->size += leak->size;
     if (report->visit != NULL) {
@@ -218,7 +228,7 @@ void mrp_leak_add(struct mrp_leak_report *report, const struct mrp_leak *leak)
 enum mrp_status mrp_context_destroy(struct mrp_context *handle)
 {
     struct mrp_context_state *context;
-    struct mrp_leak_report report = { .count = 0 };
+    struct mrp_leak_report report = {.count = 0};
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status == MRP_OK) { /* of two racing calls one goes on */
@@ -245,7 +255,8 @@ enum mrp_status mrp_context_destroy(struct mrp_context *handle)
     pthread_mutex_destroy(&context->mutex);
     if (report.count > 0) {
         status = mrp_fail(MRP_ERR_LEAKED, 0,
-            "context %s: %zu blocks or regions (%zu bytes) were still live and have been freed; "
+            "context %s: %zu blocks or regions (%zu bytes) were still live and have been "
+            "freed; "
             "the first: %s",
             context->name, report.count, report.size, report.first);
     }
@@ -267,7 +278,8 @@ enum mrp_status mrp_context_default(struct mrp_context **found)
     enum mrp_status status = MRP_OK;
 
     if (found == NULL) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "context is NULL: pass where to store the handle");
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "context is NULL: pass where to store the handle");
     }
     pthread_mutex_lock(&mutex);
     if (context == NULL || mrp_context_check(context) != MRP_OK) {
@@ -283,7 +295,9 @@ enum mrp_status mrp_context_default(struct mrp_context **found)
     return status;
 }
 
-/* -- numbers --------------------------------------------------------------------------------------------- */
+/* -- numbers
+ * ---------------------------------------------------------------------------------------------
+ */
 
 static size_t count_list(const struct mrp_named *list)
 {
@@ -295,7 +309,8 @@ static size_t count_list(const struct mrp_named *list)
     return count;
 }
 
-enum mrp_status mrp_context_stats(struct mrp_context *handle, struct mrp_context_stats *stats)
+enum mrp_status mrp_context_stats(
+    struct mrp_context *handle, struct mrp_context_stats *stats)
 {
     struct mrp_context_stats found = MRP_CONTEXT_STATS_INIT;
     struct mrp_context_state *context;
@@ -310,7 +325,8 @@ enum mrp_status mrp_context_stats(struct mrp_context *handle, struct mrp_context
     found.n_pools = count_list(context->pools);
     found.n_blocks = context->blocks.n_blocks;
     found.block_size = context->block_size;
-    for (struct mrp_named *named = context->providers; named != NULL; named = named->next) {
+    for (struct mrp_named *named = context->providers; named != NULL;
+         named = named->next) {
         struct mrp_provider_state *provider = (struct mrp_provider_state *)named;
 
         found.n_registrations += mrp_load_relaxed(&provider->n_registrations);

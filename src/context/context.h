@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The context's own view of itself, its backends and its providers. Public handles are resolved
- * once at the door (mrp_context_get and so on); below it these structs are passed.
+ * The context's own view of itself, its backends and its providers. Public handles are
+ * resolved once at the door (mrp_context_get and so on); below it these structs are
+ * passed.
  */
 #ifndef MRP_CONTEXT_CONTEXT_H
 #define MRP_CONTEXT_CONTEXT_H
@@ -16,7 +17,8 @@
 #include <pthread.h>
 
 #define MRP_NAME_SIZE 64
-#define MRP_RECENTLY_FREED 64 /* addresses remembered to tell a double free from a stray one */
+#define MRP_RECENTLY_FREED                                                               \
+    64 /* addresses remembered to tell a double free from a stray one */
 
 /** What one destroy found still live. */
 struct mrp_leak_report {
@@ -41,7 +43,8 @@ struct mrp_context_state {
     mrp_leak_visitor *on_leak;
     void *on_leak_user;
 
-    pthread_mutex_t mutex; /* of all down to pin_provider; leaf lock, nothing is called under it */
+    pthread_mutex_t
+        mutex; /* of all down to pin_provider; leaf lock, nothing is called under it */
     struct mrp_named *backends, *providers, *pools;
     unsigned last_number; /* for names nobody gave */
 
@@ -49,7 +52,8 @@ struct mrp_context_state {
     size_t block_size;
     uintptr_t freed[MRP_RECENTLY_FREED];
     size_t next_freed;
-    struct mrp_provider_state *pin_provider; /* of pinned blocks; opened at the first one */
+    struct mrp_provider_state
+        *pin_provider; /* of pinned blocks; opened at the first one */
 
     struct mrp_backend_state *block_backend; /* of blocks that ask for none */
     struct mrp_address_map map;
@@ -61,7 +65,8 @@ struct mrp_backend_state {
     struct mrp_named named; /* first */
     struct mrp_backend *handle;
     struct mrp_context_state *context;
-    struct mrp_backend_ops ops; /* a copy: slots the author's header did not have are NULL */
+    struct mrp_backend_ops
+        ops; /* a copy: slots the author's header did not have are NULL */
     void *state;
     size_t granularity, max_size; /* as the backend says, at least 1 and 0 */
     _Atomic size_t n_users;       /* pools, blocks and parked mappings */
@@ -89,15 +94,18 @@ struct mrp_pool_member {
     void (*destroy)(struct mrp_pool *pool, struct mrp_leak_report *report);
 };
 
-enum mrp_status mrp_context_get(struct mrp_context *handle, struct mrp_context_state **context);
-enum mrp_status mrp_backend_get(struct mrp_backend *handle, struct mrp_backend_state **backend);
+enum mrp_status mrp_context_get(
+    struct mrp_context *handle, struct mrp_context_state **context);
+enum mrp_status mrp_backend_get(
+    struct mrp_backend *handle, struct mrp_backend_state **backend);
 enum mrp_status mrp_provider_get(
     struct mrp_provider *handle, struct mrp_provider_state **provider);
 
-/** Name an object ("<prefix>-<number>" when name is NULL) and link it into one of the context's
- *  lists. MRP_ERR_EXISTS, MRP_ERR_INVALID (longer than 63 bytes, or empty). */
-enum mrp_status mrp_context_link(struct mrp_context_state *context, struct mrp_named **list,
-    struct mrp_named *object, const char *name, const char *prefix);
+/** Name an object ("<prefix>-<number>" when name is NULL) and link it into one of the
+ * context's lists. MRP_ERR_EXISTS, MRP_ERR_INVALID (longer than 63 bytes, or empty). */
+enum mrp_status mrp_context_link(struct mrp_context_state *context,
+    struct mrp_named **list, struct mrp_named *object, const char *name,
+    const char *prefix);
 void mrp_context_unlink(
     struct mrp_context_state *context, struct mrp_named **list, struct mrp_named *object);
 
@@ -105,20 +113,24 @@ void mrp_context_unlink(
 struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
     struct mrp_named *const *list, const char *name, const char *what);
 
-/* -- backend.c: the only callers of backend ops -------------------------------------------- */
+/* -- backend.c: the only callers of backend ops
+ * -------------------------------------------- */
 
-enum mrp_status mrp_backend_state_create(struct mrp_context_state *context, const char *kind,
-    const struct mrp_backend_params *params, struct mrp_backend_state **backend);
+enum mrp_status mrp_backend_state_create(struct mrp_context_state *context,
+    const char *kind, const struct mrp_backend_params *params,
+    struct mrp_backend_state **backend);
 void mrp_backend_state_destroy(struct mrp_backend_state *backend);
 enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     const struct mrp_map_request *request, struct mrp_mapping *mapping);
 enum mrp_status mrp_backend_unmap(
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
 
-/* -- provider.c: the only callers of provider ops ------------------------------------------- */
+/* -- provider.c: the only callers of provider ops
+ * ------------------------------------------- */
 
-enum mrp_status mrp_provider_state_open(struct mrp_context_state *context, const char *module,
-    const struct mrp_provider_params *params, struct mrp_provider_state **provider);
+enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,
+    const char *module, const struct mrp_provider_params *params,
+    struct mrp_provider_state **provider);
 void mrp_provider_state_close(struct mrp_provider_state *provider);
 enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
     const struct mrp_register_request *request, struct mrp_registration *registration);
@@ -126,17 +138,19 @@ enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
     const struct mrp_registration *registration, size_t size);
 
 /** MRP_OK when the provider can grant these rights on this kind of memory. */
-enum mrp_status mrp_provider_grants(
-    const struct mrp_provider_state *provider, uint32_t access, enum mrp_memory_kind kind);
+enum mrp_status mrp_provider_grants(const struct mrp_provider_state *provider,
+    uint32_t access, enum mrp_memory_kind kind);
 
-/** Keep a mapping until the provider closes, because its deregistration failed. Never fails:
- *  without memory for the note the mapping is simply never unmapped. */
-void mrp_provider_park(struct mrp_provider_state *provider, struct mrp_backend_state *backend,
-    const struct mrp_mapping *mapping);
+/** Keep a mapping until the provider closes, because its deregistration failed. Never
+ * fails: without memory for the note the mapping is simply never unmapped. */
+void mrp_provider_park(struct mrp_provider_state *provider,
+    struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
 
-/* -- memory.c ------------------------------------------------------------------------------------ */
+/* -- memory.c
+ * ------------------------------------------------------------------------------------ */
 
 /** Free every block still live and report it. */
-void mrp_memory_free_all(struct mrp_context_state *context, struct mrp_leak_report *report);
+void mrp_memory_free_all(
+    struct mrp_context_state *context, struct mrp_leak_report *report);
 
 #endif

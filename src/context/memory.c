@@ -19,24 +19,27 @@ struct mrp_block {
     const void *caller;
 };
 
-/* -- alloc ----------------------------------------------------------------------------------- */
+/* -- alloc
+ * ----------------------------------------------------------------------------------- */
 
 static enum mrp_status check_request(const struct mrp_memory_info *info)
 {
     if (info->alignment != 0 &&
         (!mrp_is_power_of_two(info->alignment) || info->alignment > MRP_GIB)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "alignment is %zu: it must be a power of two, at most 1 GiB", info->alignment);
+            "alignment is %zu: it must be a power of two, at most 1 GiB",
+            info->alignment);
     }
     if ((info->flags & ~(uint32_t)(MRP_MEMORY_PINNED | MRP_MEMORY_UNZEROED)) != 0) {
         return mrp_fail(MRP_ERR_INVALID, 0, "flags are %#x: unknown bits", info->flags);
     }
     if ((unsigned)info->kind > MRP_MEMORY_ROCM) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "kind is %d: no enum mrp_memory_kind", (int)info->kind);
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "kind is %d: no enum mrp_memory_kind", (int)info->kind);
     }
     if (info->kind == MRP_MEMORY_HOST && info->device != 0) {
-        return mrp_fail(
-            MRP_ERR_INVALID, 0, "device is %d, but host memory has no device", info->device);
+        return mrp_fail(MRP_ERR_INVALID, 0, "device is %d, but host memory has no device",
+            info->device);
     }
     if (info->address != NULL || info->usable_size != 0 || info->page_size != 0) {
         return mrp_fail(MRP_ERR_INVALID, 0,
@@ -78,7 +81,8 @@ static struct mrp_provider_state *find_pin_provider(struct mrp_context_state *co
     pthread_mutex_lock(&context->mutex);
     provider = context->pin_provider;
     pthread_mutex_unlock(&context->mutex);
-    if (provider != NULL || mrp_provider_state_open(context, "host", &params, &opened) != MRP_OK) {
+    if (provider != NULL ||
+        mrp_provider_state_open(context, "host", &params, &opened) != MRP_OK) {
         return provider;
     }
     pthread_mutex_lock(&context->mutex);
@@ -109,11 +113,12 @@ static enum mrp_status pin(struct mrp_context_state *context, struct mrp_block *
                             : mrp_provider_register(provider, &request, &block->pin);
 }
 
-static enum mrp_status map_block(struct mrp_context_state *context, struct mrp_block *block)
+static enum mrp_status map_block(
+    struct mrp_context_state *context, struct mrp_block *block)
 {
     struct mrp_memory_info *info = &block->info;
     bool pinned = (info->flags & MRP_MEMORY_PINNED) != 0;
-    struct mrp_map_request request = { .struct_size = sizeof request };
+    struct mrp_map_request request = {.struct_size = sizeof request};
     struct mrp_system system = MRP_SYSTEM_INIT;
     enum mrp_status status;
 
@@ -150,7 +155,8 @@ static enum mrp_status map_block(struct mrp_context_state *context, struct mrp_b
     return MRP_OK;
 }
 
-static enum mrp_status unmap_block(struct mrp_context_state *context, struct mrp_block *block)
+static enum mrp_status unmap_block(
+    struct mrp_context_state *context, struct mrp_block *block)
 {
     enum mrp_status status = MRP_OK;
 
@@ -173,8 +179,8 @@ static enum mrp_status track(struct mrp_context_state *context, struct mrp_block
     enum mrp_status status;
 
     pthread_mutex_lock(&context->mutex);
-    status = mrp_block_table_insert(
-        &context->blocks, (uintptr_t)block->info.address, block);
+    status =
+        mrp_block_table_insert(&context->blocks, (uintptr_t)block->info.address, block);
     if (status == MRP_OK) {
         context->block_size += block->info.size;
     }
@@ -182,14 +188,16 @@ static enum mrp_status track(struct mrp_context_state *context, struct mrp_block
     return status;
 }
 
-static void *alloc_block(struct mrp_context_state *context, const struct mrp_memory_info *info,
-    struct mrp_backend_state *backend, const void *caller)
+static void *alloc_block(struct mrp_context_state *context,
+    const struct mrp_memory_info *info, struct mrp_backend_state *backend,
+    const void *caller)
 {
     struct mrp_block *block = malloc(sizeof *block);
     void *address;
 
     if (block == NULL) {
-        mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a block record failed", sizeof *block);
+        mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a block record failed",
+            sizeof *block);
         return NULL;
     }
     block->info = *info;
@@ -219,23 +227,27 @@ void *mrp_memory_alloc(struct mrp_context *handle, const struct mrp_memory_info 
 
     if (mrp_context_get(handle, &context) != MRP_OK ||
         mrp_params_read(&info, sizeof info, given, "mrp_memory_info") != MRP_OK ||
-        check_request(&info) != MRP_OK || choose_backend(context, &info, &backend) != MRP_OK) {
+        check_request(&info) != MRP_OK ||
+        choose_backend(context, &info, &backend) != MRP_OK) {
         return NULL;
     }
     return alloc_block(context, &info, backend, __builtin_return_address(0));
 }
 
-/* -- free and query --------------------------------------------------------------------------------- */
+/* -- free and query
+ * --------------------------------------------------------------------------------- */
 
-/* Why an address is none of ours. O(blocks), but only on a caller's mistake. Under the mutex. */
-static enum mrp_status explain_unknown(struct mrp_context_state *context, const void *address)
+/* Why an address is none of ours. O(blocks), but only on a caller's mistake. Under the
+ * mutex. */
+static enum mrp_status explain_unknown(
+    struct mrp_context_state *context, const void *address)
 {
     uintptr_t wanted = (uintptr_t)address;
 
     for (size_t i = 0; i < MRP_RECENTLY_FREED; i++) {
         if (context->freed[i] == wanted) {
-            return mrp_fail(MRP_ERR_STALE, 0, "address %p: the block there was freed already",
-                address);
+            return mrp_fail(MRP_ERR_STALE, 0,
+                "address %p: the block there was freed already", address);
         }
     }
     for (size_t i = 0; i < context->blocks.capacity; i++) {
@@ -244,14 +256,15 @@ static enum mrp_status explain_unknown(struct mrp_context_state *context, const 
 
         if (start != 0 && wanted > start && wanted - start < block->mapping.size) {
             return mrp_fail(MRP_ERR_STALE, 0,
-                "address %p lies %zu bytes inside the block of %zu bytes at %p: pass the block's "
+                "address %p lies %zu bytes inside the block of %zu bytes at %p: pass the "
+                "block's "
                 "first byte",
                 address, (size_t)(wanted - start), block->info.size, (void *)start);
         }
     }
     return mrp_fail(MRP_ERR_STALE, 0,
-        "address %p: no block of context %s begins there (%zu are live)", address, context->name,
-        context->blocks.n_blocks);
+        "address %p: no block of context %s begins there (%zu are live)", address,
+        context->name, context->blocks.n_blocks);
 }
 
 enum mrp_status mrp_memory_free(struct mrp_context *handle, void *address)
@@ -333,7 +346,8 @@ enum mrp_status mrp_memory_visit(
     return MRP_OK;
 }
 
-/* -- at the context's end ------------------------------------------------------------------------------ */
+/* -- at the context's end
+ * ------------------------------------------------------------------------------ */
 
 /* "main+0x12 (program)", or the tag where the caller gave one. */
 static void describe_origin(const struct mrp_block *block, char *text, size_t size)
@@ -355,14 +369,15 @@ static void describe_origin(const struct mrp_block *block, char *text, size_t si
     }
 }
 
-void mrp_memory_free_all(struct mrp_context_state *context, struct mrp_leak_report *report)
+void mrp_memory_free_all(
+    struct mrp_context_state *context, struct mrp_leak_report *report)
 {
     struct mrp_block_table *table = &context->blocks;
 
     for (size_t i = 0; i < table->capacity; i++) {
         struct mrp_block *block = table->slots[i].block;
         char origin[160];
-        struct mrp_leak leak = { .kind = MRP_OBJECT_BLOCK, .origin = origin };
+        struct mrp_leak leak = {.kind = MRP_OBJECT_BLOCK, .origin = origin};
 
         if (table->slots[i].address == 0) {
             continue;

@@ -13,7 +13,8 @@
 
 #define MRP_BUILTIN_BACKEND(name)
 #define MRP_KNOWN_MODULE(name)
-#define MRP_BUILTIN_PROVIDER(name) extern const struct mrp_provider_ops mrp_provider_##name;
+#define MRP_BUILTIN_PROVIDER(name)                                                       \
+    extern const struct mrp_provider_ops mrp_provider_##name;
 #include "mrp_builtin.h"
 #undef MRP_BUILTIN_PROVIDER
 
@@ -24,7 +25,8 @@ static const struct mrp_provider_ops *const builtin[] = {
 };
 #undef MRP_KNOWN_MODULE
 
-/* Modules this library can be built with, present or not: so that a missing one is named. */
+/* Modules this library can be built with, present or not: so that a missing one is named.
+ */
 static const char *const known[] = {
 #define MRP_BUILTIN_PROVIDER(name)
 #define MRP_KNOWN_MODULE(name) #name,
@@ -47,18 +49,20 @@ enum mrp_status mrp_provider_ops_check(
         ops->register_memory == NULL || ops->deregister_memory == NULL ||
         (is_module && ops->open == NULL)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "provider %s: its ops table lacks struct_size, register_memory, deregister_memory%s",
+            "provider %s: its ops table lacks struct_size, register_memory, "
+            "deregister_memory%s",
             name, is_module ? " or open" : "");
     }
     if (ops->abi != MRP_PROVIDER_ABI) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "provider %s: its ops table is of ABI %u, this library speaks %u: rebuild it", name,
-            ops->abi, MRP_PROVIDER_ABI);
+            "provider %s: its ops table is of ABI %u, this library speaks %u: rebuild it",
+            name, ops->abi, MRP_PROVIDER_ABI);
     }
     return MRP_OK;
 }
 
-/* -- finding the file ---------------------------------------------------------------------- */
+/* -- finding the file
+ * ---------------------------------------------------------------------- */
 
 static bool is_module_name(const char *name, size_t length)
 {
@@ -70,8 +74,8 @@ static bool is_module_name(const char *name, size_t length)
     return length > 0 && length < MODULE_NAME_MAX;
 }
 
-/* Call `visit` for each folder that is searched, in order, until it returns true. A program with
- * raised privileges takes no folder from its environment. */
+/* Call `visit` for each folder that is searched, in order, until it returns true. A
+ * program with raised privileges takes no folder from its environment. */
 static bool visit_folders(
     bool (*visit)(const char *folder, size_t length, void *user), void *user)
 {
@@ -97,8 +101,8 @@ static bool find_in_folder(const char *folder, size_t length, void *user)
 {
     struct search *search = user;
 
-    snprintf(search->path, sizeof search->path, "%.*s/" FILE_PREFIX "%s" FILE_SUFFIX, (int)length,
-        folder, search->name);
+    snprintf(search->path, sizeof search->path, "%.*s/" FILE_PREFIX "%s" FILE_SUFFIX,
+        (int)length, folder, search->name);
     return access(search->path, F_OK) == 0;
 }
 
@@ -117,7 +121,7 @@ bool mrp_module_owns_variable(const char *variable, size_t length)
     const char *word = variable + strlen("MRPOOL_");
     size_t word_length = strcspn(word, "_=");
     char name[MODULE_NAME_MAX];
-    struct search search = { .name = name };
+    struct search search = {.name = name};
 
     if (word_length >= sizeof name || strlen("MRPOOL_") + word_length >= length) {
         return false;
@@ -132,13 +136,14 @@ bool mrp_module_owns_variable(const char *variable, size_t length)
         }
     }
     return is_module_name(name, word_length) &&
-        (find_builtin(name) != NULL || visit_folders(find_in_folder, &search));
+           (find_builtin(name) != NULL || visit_folders(find_in_folder, &search));
 }
 
-/* -- loading ------------------------------------------------------------------------------- */
+/* -- loading
+ * ------------------------------------------------------------------------------- */
 
-/* NODELETE: registrations, thread-local data and callbacks of a network library outlive any
- * moment at which unloading would be safe. */
+/* NODELETE: registrations, thread-local data and callbacks of a network library outlive
+ * any moment at which unloading would be safe. */
 static enum mrp_status load_file(
     const char *path, const char *name, const struct mrp_provider_ops **ops)
 {
@@ -148,8 +153,9 @@ static enum mrp_status load_file(
 
     if (library == NULL) {
         return mrp_fail(MRP_ERR_UNAVAILABLE, 0,
-            "provider %s does not load: %s; install what it names, or reinstall the module", name,
-            dlerror());
+            "provider %s does not load: %s; install what it names, or reinstall the "
+            "module",
+            name, dlerror());
     }
     snprintf(symbol, sizeof symbol, MRP_PROVIDER_SYMBOL_PREFIX "%s", name);
     *ops = dlsym(library, symbol);
@@ -158,12 +164,15 @@ static enum mrp_status load_file(
             "%s is not a provider module: it exports no %s", path, symbol);
     }
     status = mrp_provider_ops_check(*ops, name, true);
-    if (status == MRP_OK && ((*ops)->module == NULL || strcmp((*ops)->module, name) != 0)) {
-        status = mrp_fail(MRP_ERR_INVALID, 0, "%s says it is module \"%.32s\", not \"%s\"", path,
-            (*ops)->module == NULL ? "" : (*ops)->module, name);
+    if (status == MRP_OK &&
+        ((*ops)->module == NULL || strcmp((*ops)->module, name) != 0)) {
+        status =
+            mrp_fail(MRP_ERR_INVALID, 0, "%s says it is module \"%.32s\", not \"%s\"",
+                path, (*ops)->module == NULL ? "" : (*ops)->module, name);
     }
-    return status == MRP_OK ? MRP_OK : mrp_fail(MRP_ERR_UNAVAILABLE, 0, "%s",
-        strdupa(mrp_error_last()->text));
+    return status == MRP_OK
+               ? MRP_OK
+               : mrp_fail(MRP_ERR_UNAVAILABLE, 0, "%s", strdupa(mrp_error_last()->text));
 }
 
 static enum mrp_status load(
@@ -173,7 +182,8 @@ static enum mrp_status load(
     snprintf(search->path, sizeof search->path, "built in");
     if (!is_module_name(name, strlen(name))) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "\"%.32s\" cannot be a module: names have up to %d lower-case letters and digits",
+            "\"%.32s\" cannot be a module: names have up to %d lower-case letters and "
+            "digits",
             name, MODULE_NAME_MAX - 1);
     }
     *ops = find_builtin(name);
@@ -198,7 +208,8 @@ enum mrp_status mrp_module_load(const char *name, const struct mrp_provider_ops 
     return load(name, ops, &search);
 }
 
-/* -- settings of a module ---------------------------------------------------------------------- */
+/* -- settings of a module
+ * ---------------------------------------------------------------------- */
 
 /* The row whose variable is MRPOOL_<MODULE>_<KEY>, compared without case. */
 static size_t find_key(const struct mrp_provider_ops *ops, const char *key)
@@ -206,7 +217,8 @@ static size_t find_key(const struct mrp_provider_ops *ops, const char *key)
     size_t i = 0;
     size_t prefix = strlen("MRPOOL_") + strlen(ops->module) + 1;
 
-    while (i < ops->n_settings && strcasecmp(ops->settings[i].variable + prefix, key) != 0) {
+    while (
+        i < ops->n_settings && strcasecmp(ops->settings[i].variable + prefix, key) != 0) {
         i++;
     }
     return i;
@@ -234,8 +246,8 @@ static enum mrp_status read_options(
         row = find_key(ops, key);
         if (row == ops->n_settings) {
             return mrp_fail(MRP_ERR_INVALID, 0,
-                "provider %s has no option \"%.64s\"; `mrpool info` lists them", ops->module,
-                key);
+                "provider %s has no option \"%.64s\"; `mrpool info` lists them",
+                ops->module, key);
         }
         status = mrp_setting_parse(&ops->settings[row], key, value, &number);
         if (status != MRP_OK) {
@@ -246,8 +258,8 @@ static enum mrp_status read_options(
     return MRP_OK;
 }
 
-enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops, const char *options,
-    const char **values, char **storage)
+enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops,
+    const char *options, const char **values, char **storage)
 {
     char prefix[MODULE_NAME_MAX + 16];
     enum mrp_status status;
@@ -266,7 +278,8 @@ enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops, const ch
     }
     *storage = strdup(options == NULL ? "" : options);
     if (*storage == NULL) {
-        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the options of %s failed", ops->module);
+        return mrp_fail(
+            MRP_ERR_MEMORY, 0, "malloc for the options of %s failed", ops->module);
     }
     status = read_options(ops, *storage, values);
     if (status != MRP_OK) {
@@ -275,7 +288,8 @@ enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops, const ch
     return status;
 }
 
-/* -- describing every module -------------------------------------------------------------------- */
+/* -- describing every module
+ * -------------------------------------------------------------------- */
 
 struct listing {
     mrp_module_visitor *visit;
@@ -286,7 +300,7 @@ struct listing {
 
 static void describe(struct listing *listing, const char *name)
 {
-    struct mrp_module module = { .name = name, .purpose = "", .problem = "" };
+    struct mrp_module module = {.name = name, .purpose = "", .problem = ""};
     const struct mrp_provider_ops *ops = NULL;
     struct search search;
 
@@ -339,7 +353,7 @@ static bool describe_folder(const char *folder, size_t length, void *user)
 
 void mrp_module_visit(mrp_module_visitor *visit, void *user)
 {
-    struct listing listing = { .visit = visit, .user = user };
+    struct listing listing = {.visit = visit, .user = user};
 
     for (size_t i = 0; i < N_BUILTIN; i++) {
         describe(&listing, builtin[i]->module);
@@ -350,13 +364,15 @@ void mrp_module_visit(mrp_module_visitor *visit, void *user)
     visit_folders(describe_folder, &listing);
 }
 
-enum mrp_status mrp_module_devices(const char *name, mrp_device_visitor *visit, void *user)
+enum mrp_status mrp_module_devices(
+    const char *name, mrp_device_visitor *visit, void *user)
 {
     const struct mrp_provider_ops *ops;
     enum mrp_status status;
 
     if (name == NULL || visit == NULL) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL", name == NULL ? "module" : "visit");
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "%s is NULL", name == NULL ? "module" : "visit");
     }
     status = mrp_module_load(name, &ops);
     if (status == MRP_OK && ops->devices != NULL) {

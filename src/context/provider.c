@@ -16,17 +16,18 @@ struct mrp_parked {
 };
 
 /* A stranger's op may return a bare status: whoever asked still gets a sentence. */
-static enum mrp_status require_record(
-    const struct mrp_provider_state *provider, enum mrp_status status, const char *what, size_t size)
+static enum mrp_status require_record(const struct mrp_provider_state *provider,
+    enum mrp_status status, const char *what, size_t size)
 {
     if (mrp_error_last()->status == status) {
         return status;
     }
-    return mrp_fail(status, 0, "provider %s: %s of %zu bytes: %s", provider->named.name, what,
-        size, mrp_status_text(status));
+    return mrp_fail(status, 0, "provider %s: %s of %zu bytes: %s", provider->named.name,
+        what, size, mrp_status_text(status));
 }
 
-/* -- open and close ------------------------------------------------------------------------- */
+/* -- open and close
+ * ------------------------------------------------------------------------- */
 
 static void query_info(struct mrp_provider_state *provider)
 {
@@ -55,8 +56,8 @@ static enum mrp_status make_state(struct mrp_context_state *context,
     enum mrp_status status;
 
     if (provider == NULL) {
-        return mrp_fail(
-            MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a provider failed", sizeof *provider);
+        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a provider failed",
+            sizeof *provider);
     }
     provider->context = context;
     memcpy(&provider->ops, ops, mrp_min(ops->struct_size, sizeof provider->ops));
@@ -67,7 +68,8 @@ static enum mrp_status make_state(struct mrp_context_state *context,
         status = mrp_error_last()->status;
         goto undo_allocate;
     }
-    status = mrp_context_link(context, &context->providers, &provider->named, name, prefix);
+    status =
+        mrp_context_link(context, &context->providers, &provider->named, name, prefix);
     if (status != MRP_OK) {
         goto undo_handle;
     }
@@ -95,7 +97,8 @@ static enum mrp_status open_module(const struct mrp_provider_ops *ops, const cha
     enum mrp_status status;
 
     if (values == NULL) {
-        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the settings of %s failed", module);
+        return mrp_fail(
+            MRP_ERR_MEMORY, 0, "malloc for the settings of %s failed", module);
     }
     status = mrp_module_settings(ops, params->options, values, &storage);
     if (status == MRP_OK) {
@@ -105,13 +108,15 @@ static enum mrp_status open_module(const struct mrp_provider_ops *ops, const cha
     }
     free(values);
     if (status != MRP_OK && mrp_error_last()->status != status) {
-        mrp_fail(status, 0, "provider module %s: open: %s", module, mrp_status_text(status));
+        mrp_fail(
+            status, 0, "provider module %s: open: %s", module, mrp_status_text(status));
     }
     return status;
 }
 
-enum mrp_status mrp_provider_state_open(struct mrp_context_state *context, const char *module,
-    const struct mrp_provider_params *given, struct mrp_provider_state **provider)
+enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,
+    const char *module, const struct mrp_provider_params *given,
+    struct mrp_provider_state **provider)
 {
     const struct mrp_provider_ops *ops;
     struct mrp_provider_params params;
@@ -157,7 +162,8 @@ static void unmap_parked(struct mrp_provider_state *provider)
 void mrp_provider_state_close(struct mrp_provider_state *provider)
 {
     mrp_handle_destroy(MRP_HANDLE_PROVIDER, provider->handle);
-    mrp_context_unlink(provider->context, &provider->context->providers, &provider->named);
+    mrp_context_unlink(
+        provider->context, &provider->context->providers, &provider->named);
     if (provider->ops.close != NULL) {
         provider->ops.close(provider->state);
     }
@@ -166,8 +172,8 @@ void mrp_provider_state_close(struct mrp_provider_state *provider)
     free(provider);
 }
 
-void mrp_provider_park(struct mrp_provider_state *provider, struct mrp_backend_state *backend,
-    const struct mrp_mapping *mapping)
+void mrp_provider_park(struct mrp_provider_state *provider,
+    struct mrp_backend_state *backend, const struct mrp_mapping *mapping)
 {
     struct mrp_chunk_store *store = &provider->context->chunks;
     struct mrp_parked *parked = malloc(sizeof *parked);
@@ -188,20 +194,23 @@ void mrp_provider_park(struct mrp_provider_state *provider, struct mrp_backend_s
     pthread_mutex_unlock(&provider->parked_mutex);
 }
 
-/* -- the only callers of register and deregister ----------------------------------------------- */
+/* -- the only callers of register and deregister
+ * ----------------------------------------------- */
 
 enum mrp_status mrp_provider_grants(
     const struct mrp_provider_state *provider, uint32_t access, enum mrp_memory_kind kind)
 {
     if ((access & ~provider->info.access) != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "provider %s cannot grant access %#x, only %#x: ask for less, or use a provider with "
+            "provider %s cannot grant access %#x, only %#x: ask for less, or use a "
+            "provider with "
             "remote access",
             provider->named.name, access, provider->info.access);
     }
     if ((provider->info.memory_kinds >> kind & 1) == 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0, "provider %s cannot register memory of kind %d",
-            provider->named.name, (int)kind);
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "provider %s cannot register memory of kind %d", provider->named.name,
+            (int)kind);
     }
     return MRP_OK;
 }
@@ -209,17 +218,19 @@ enum mrp_status mrp_provider_grants(
 enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
     const struct mrp_register_request *request, struct mrp_registration *registration)
 {
-    struct mrp_registration got = { .struct_size = sizeof got };
+    struct mrp_registration got = {.struct_size = sizeof got};
     const struct mrp_provider_info *info = &provider->info;
     size_t n_live = mrp_load_relaxed(&provider->n_registrations);
-    enum mrp_status status = mrp_provider_grants(provider, request->access, request->kind);
+    enum mrp_status status =
+        mrp_provider_grants(provider, request->access, request->kind);
 
     if (status != MRP_OK) {
         return status;
     }
     if (info->max_size != 0 && request->size > info->max_size) {
         return mrp_fail(MRP_ERR_LIMIT, 0,
-            "provider %s registers at most %zu bytes at once, not %zu: use smaller chunks "
+            "provider %s registers at most %zu bytes at once, not %zu: use smaller "
+            "chunks "
             "(chunk_max, MRPOOL_CHUNK_MAX)",
             provider->named.name, info->max_size, request->size);
     }
@@ -253,7 +264,9 @@ enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
                             : require_record(provider, status, "deregistration", size);
 }
 
-/* -- public --------------------------------------------------------------------------------------- */
+/* -- public
+ * ---------------------------------------------------------------------------------------
+ */
 
 enum mrp_status mrp_provider_get(
     struct mrp_provider *handle, struct mrp_provider_state **provider)
@@ -296,9 +309,9 @@ enum mrp_status mrp_provider_create(struct mrp_context *handle, const char *name
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status == MRP_OK) {
-        status = created == NULL
-            ? mrp_fail(MRP_ERR_INVALID, 0, "provider is NULL")
-            : mrp_provider_ops_check(ops, name == NULL ? "(unnamed)" : name, false);
+        status = created == NULL ? mrp_fail(MRP_ERR_INVALID, 0, "provider is NULL")
+                                 : mrp_provider_ops_check(
+                                       ops, name == NULL ? "(unnamed)" : name, false);
     }
     if (status == MRP_OK) {
         status = make_state(context, ops, state, name, &provider);
@@ -320,7 +333,8 @@ enum mrp_status mrp_provider_close(struct mrp_provider *handle)
     if (mrp_load_relaxed(&provider->n_users) > 0 ||
         mrp_load_relaxed(&provider->n_registrations) > 0) {
         return mrp_fail(MRP_ERR_BUSY, 0,
-            "provider %s serves %zu pools or imports and holds %zu registrations: destroy those "
+            "provider %s serves %zu pools or imports and holds %zu registrations: "
+            "destroy those "
             "first",
             provider->named.name, mrp_load_relaxed(&provider->n_users),
             mrp_load_relaxed(&provider->n_registrations));

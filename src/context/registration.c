@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The registry's answers about registrations: which one covers an address, and all of them.
- * A registration is a (chunk, rail) pair; there is no second list to keep true.
+ * The registry's answers about registrations: which one covers an address, and all of
+ * them. A registration is a (chunk, rail) pair; there is no second list to keep true.
  */
 #include "base/error.h"
 #include "context/context.h"
@@ -25,8 +25,9 @@ static bool covers(const struct mrp_chunk *chunk, uintptr_t address)
     return address - (uintptr_t)chunk->mapping.address < chunk->mapping.size;
 }
 
-enum mrp_status mrp_registration_query(struct mrp_context *handle, struct mrp_provider *provider,
-    const void *address, struct mrp_registration_info *info)
+enum mrp_status mrp_registration_query(struct mrp_context *handle,
+    struct mrp_provider *provider, const void *address,
+    struct mrp_registration_info *info)
 {
     struct mrp_registration_info found;
     struct mrp_context_state *context;
@@ -52,8 +53,9 @@ enum mrp_status mrp_registration_query(struct mrp_context *handle, struct mrp_pr
     }
     pthread_mutex_unlock(&context->chunks.mutex);
     if (!is_found) {
-        return mrp_fail(MRP_ERR_NOT_FOUND, 0, "no registration of provider %s covers address %p",
-            wanted->named.name, address);
+        return mrp_fail(MRP_ERR_NOT_FOUND, 0,
+            "no registration of provider %s covers address %p", wanted->named.name,
+            address);
     }
     return mrp_info_write(info, &found, sizeof found, "mrp_registration_info");
 }
@@ -70,7 +72,8 @@ enum mrp_status mrp_registration_visit(
         return status;
     }
     pthread_mutex_lock(&context->chunks.mutex);
-    for (struct mrp_chunk *chunk = context->chunks.live; chunk != NULL; chunk = chunk->next) {
+    for (struct mrp_chunk *chunk = context->chunks.live; chunk != NULL;
+         chunk = chunk->next) {
         n_rails += chunk->n_rails;
     }
     infos = malloc((n_rails + 1) * sizeof *infos);
@@ -82,7 +85,8 @@ enum mrp_status mrp_registration_visit(
     }
     pthread_mutex_unlock(&context->chunks.mutex);
     if (infos == NULL) {
-        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc for a snapshot of the registrations failed");
+        return mrp_fail(
+            MRP_ERR_MEMORY, 0, "malloc for a snapshot of the registrations failed");
     }
     for (size_t i = 0; i < n_infos; i++) {
         visit(&infos[i], user);

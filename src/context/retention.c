@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "context/retention.h"
 
-void mrp_retention_create(struct mrp_retention *retention, size_t max_items, size_t max_size)
+void mrp_retention_create(
+    struct mrp_retention *retention, size_t max_items, size_t max_size)
 {
     *retention = (struct mrp_retention){
         .mutex = PTHREAD_MUTEX_INITIALIZER,
@@ -56,7 +57,8 @@ void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *ite
 
     pthread_mutex_lock(&retention->mutex);
     link_newest(retention, item);
-    while (retention->n_items > retention->max_items || retention->size > retention->max_size) {
+    while (retention->n_items > retention->max_items ||
+           retention->size > retention->max_size) {
         struct mrp_retained *oldest = retention->oldest;
 
         unlink_item(retention, oldest);
@@ -67,9 +69,9 @@ void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *ite
     evict_chain(chain);
 }
 
-struct mrp_retained *mrp_retention_take(struct mrp_retention *retention, const void *owner,
-    size_t size, size_t max_size, bool (*accepts)(const struct mrp_retained *, const void *),
-    const void *accepts_user)
+struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
+    const void *owner, size_t size, size_t max_size,
+    bool (*accepts)(const struct mrp_retained *, const void *), const void *accepts_user)
 {
     struct mrp_retained *item;
 
@@ -85,7 +87,8 @@ struct mrp_retained *mrp_retention_take(struct mrp_retention *retention, const v
     return item;
 }
 
-size_t mrp_retention_evict(struct mrp_retention *retention, const void *owner, size_t size)
+size_t mrp_retention_evict(
+    struct mrp_retention *retention, const void *owner, size_t size)
 {
     struct mrp_retained *chain = NULL, *item, *newer;
     size_t taken = 0;
@@ -109,7 +112,8 @@ void mrp_retention_count(
 {
     *n_items = *size = 0;
     pthread_mutex_lock(&retention->mutex);
-    for (const struct mrp_retained *item = retention->newest; item != NULL; item = item->older) {
+    for (const struct mrp_retained *item = retention->newest; item != NULL;
+         item = item->older) {
         if (owner == NULL || item->owner == owner) {
             (*n_items)++;
             *size += item->size;

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "context/wire.h"
+
+#include <string.h>
+
+#define WIRE_VERSION 1
+#define CHECK_OFFSET 2
+#define ENTRY_HEADER_SIZE 16
+
+static void put(unsigned char *bytes, size_t width, uint64_t value)
+{
+    for (size_t i = 0; i < width; i++) {
+        bytes[i] = (unsigned char)(value >> (8 * i));
+    }
+}
+
+static uint64_t get(const unsigned char *bytes, size_t width)
+{
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < width; i++) {
+        value |= (uint64_t)bytes[i] << (8 * i);
+    }
+    return value;
+}
+
+/* CRC-16/CCITT-FALSE (polynomial 0x1021, start 0xffff) of everything but the check
+ * itself. It finds accidents, not forgeries: a peer that holds keys needs none. */
+static uint16_t checksum(const unsigned char *bytes, size_t size)
+{
+    uint16_t crc = 0xffff;
+
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = i == CHECK_OFFSET || i == CHECK_OFFSET + 1 ? 0 : bytes[i];
+
+        crc = (uint16_t)(crc ^ byte << 8);
+        for (int bit = 0; bit < 8; bit++) {
+            crc = (uint16_t)((crc & 0x8000) != 0 ? crc << 1 ^ 0x1021 : crc << 1);
+        }
+    }
+    return crc;
+}
+
+static enum mrp_status check_envelope(
+    const unsigned char *bytes, size_t size, const char *what)
+{
+    if (bytes[0] != WIRE_VERSION) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "%s of version %u, this library speaks %d: bring both sides to one version",
+            what, bytes[0], WIRE_VERSION);
+    }
+    if (get(bytes + CHECK_OFFSET, 2) != checksum(bytes, size)) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "%s is corrupted: its check is %#x, not %#x",
+            what, (unsigned)get(bytes + CHECK_OFFSET, 2), checksum(bytes, size));
+    }
+    return MRP_OK;
+}
+
+/* -- tokens
+ * ------------------------------------------------------------------------------------ */
+
+void mrp_token_encode(const struct mrp_wire_token *fields, struct mrp_token *token)
+{
+    unsigned char *bytes = token->bytes;
+
+    put(bytes, 1, WIRE_VERSION);
+    put(bytes + 1, 1, 0);
+    put(bytes + 4, 4, fields->pool);
+    put(bytes + 8, 4, fields->chunk);
+    put(bytes + 12, 4, fields->chunk_generation);
+    put(bytes + 16, 6, fields->offset);
+    put(bytes + 22, 6, fields->length);
+    put(bytes + 28, 4, fields->region_generation);
+    put(bytes + CHECK_OFFSET, 2, checksum(bytes, sizeof token->bytes));
+}
+
+enum mrp_status mrp_token_decode(
+    const struct mrp_token *token, struct mrp_wire_token *fields)
+{
+    const unsigned char *bytes = token->bytes;
+    enum mrp_status status = check_envelope(bytes, sizeof token->bytes, "the token");
+
+    if (status == MRP_OK && bytes[1] != 0) {
+        status =
+            mrp_fail(MRP_ERR_INVALID, 0, "the token has unknown flags %#x", bytes[1]);
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    fields->pool = (uint32_t)get(bytes + 4, 4);
+    fields->chunk = (uint32_t)get(bytes + 8, 4);
+    fields->chunk_generation = (uint32_t)get(bytes + 12, 4);
+    fields->offset = get(bytes + 16, 6);
+    fields->length = get(bytes + 22, 6);
+    fields->region_generation = (uint32_t)get(bytes + 28, 4);
+    return MRP_OK;
+}
+
+/* -- packed keys
+ * --------------------------------------------------------------------------------- */
+
+size_t mrp_wire_key_size(size_t key_size)
+{
+    return ENTRY_HEADER_SIZE + ((key_size + 7) & ~(size_t)7);
+}
+
+void mrp_keys_encode(const struct mrp_wire_keys *keys, const struct mrp_wire_key *entries,
+    unsigned char *buffer, size_t size)
+{
+    unsigned char *next = buffer + MRP_KEYS_HEADER_SIZE;
+
+    memset(buffer, 0, size);
+    put(buffer, 1, WIRE_VERSION);
+    put(buffer + 1, 1, keys->n_rails);
+    put(buffer + 4, 4, size);
+    put(buffer + 8, 4, keys->pool);
+    put(buffer + 12, 4, keys->chunk);
+    put(buffer + 16, 4, keys->chunk_generation);
+    put(buffer + 24, 8, keys->chunk_size);
+    for (size_t i = 0; i < keys->n_rails; i++) {
+        put(next, 1, entries[i].rail);
+        put(next + 2, 2, entries[i].key_size);
+        put(next + 8, 8, entries[i].remote_base);
+        memcpy(next + ENTRY_HEADER_SIZE, entries[i].key, entries[i].key_size);
+        next += mrp_wire_key_size(entries[i].key_size);
+    }
+    put(buffer + CHECK_OFFSET, 2, checksum(buffer, size));
+}
+
+static enum mrp_status truncated(size_t size)
+{
+    return mrp_fail(MRP_ERR_INVALID, 0,
+        "the packed keys are truncated or malformed (%zu bytes)", size);
+}
+
+enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
+    struct mrp_wire_keys *keys, struct mrp_wire_key *entry)
+{
+    const unsigned char *bytes = packed, *next = bytes + MRP_KEYS_HEADER_SIZE;
+    bool is_found = false;
+    enum mrp_status status;
+
+    if (size < MRP_KEYS_HEADER_SIZE || get(bytes + 4, 4) != size) {
+        return truncated(size);
+    }
+    status = check_envelope(bytes, size, "the packed keys");
+    if (status != MRP_OK) {
+        return status;
+    }
+    keys->n_rails = bytes[1];
+    keys->pool = (uint32_t)get(bytes + 8, 4);
+    keys->chunk = (uint32_t)get(bytes + 12, 4);
+    keys->chunk_generation = (uint32_t)get(bytes + 16, 4);
+    keys->chunk_size = get(bytes + 24, 8);
+    for (size_t i = 0; i < keys->n_rails; i++) {
+        size_t left = size - (size_t)(next - bytes), key_size;
+
+        if (left < ENTRY_HEADER_SIZE) {
+            return truncated(size);
+        }
+        key_size = (size_t)get(next + 2, 2);
+        if (key_size == 0 || key_size > MRP_KEY_SIZE_MAX ||
+            mrp_wire_key_size(key_size) > left) {
+            return truncated(size);
+        }
+        if (next[0] == rail && !is_found) {
+            *entry = (struct mrp_wire_key){
+                rail, get(next + 8, 8), next + ENTRY_HEADER_SIZE, key_size};
+            is_found = true;
+        }
+        next += mrp_wire_key_size(key_size);
+    }
+    if (next != bytes + size) {
+        return truncated(size);
+    }
+    return is_found ? MRP_OK
+                    : mrp_fail(MRP_ERR_INVALID, 0,
+                          "the packed keys hold none for rail %u", rail);
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mrp_pool_check: every invariant of pool.h, verified by walking all of it.
+ */
+#include "pool/pool.h"
+
+#include <stdlib.h>
+
+struct check {
+    struct mrp_pool *pool;
+    uint8_t *seen; /* one byte per descriptor: found on a stack */
+};
+
+#define CORRUPT(...) mrp_fail(MRP_ERR_CORRUPT, 0, __VA_ARGS__)
+
+/* A free region was met on a stack of `class`. */
+static enum mrp_status meet(struct check *check, unsigned class, uint32_t index)
+{
+    const struct mrp_region *region;
+
+    if (index >= check->pool->n_descriptors) {
+        return CORRUPT("class %u: a stack holds region %u of %u", class, index,
+            check->pool->n_descriptors);
+    }
+    region = mrp_region_at(check->pool, index);
+    if (check->seen[index]++ != 0) {
+        return CORRUPT("region %u is free twice", index);
+    }
+    if (region->class != class || mrp_load_relaxed(&region->state) != MRP_STATE_FREE) {
+        return CORRUPT("region %u of class %u, state %#x, is on a free stack of class %u",
+            index, region->class, mrp_load_relaxed(&region->state), class);
+    }
+    return MRP_OK;
+}
+
+static uint32_t first_of(const struct mrp_stack *stack)
+{
+    return (uint32_t)mrp_load_acquire(&((struct mrp_stack *)(uintptr_t)stack)->head);
+}
+
+static enum mrp_status check_loose(struct check *check, unsigned class, size_t *n_free)
+{
+    struct mrp_links links = mrp_region_links(check->pool);
+    uint32_t next = first_of(&check->pool->depots[class].loose);
+    enum mrp_status status = MRP_OK;
+
+    while (next != 0 && status == MRP_OK) {
+        status = meet(check, class, next - 1);
+        next = status == MRP_OK ? mrp_load_relaxed(mrp_link(links, next - 1)) : 0;
+        (*n_free)++;
+    }
+    return status;
+}
+
+static enum mrp_status check_magazine(
+    struct check *check, unsigned class, uint32_t index, size_t *n_free)
+{
+    const struct mrp_magazine *magazine = mrp_magazine_at(check->pool, index);
+    uint32_t capacity = check->pool->classes.classes[class].magazine_capacity;
+    enum mrp_status status = MRP_OK;
+
+    if ((size_t)index * 8 >= check->pool->magazines_used) {
+        return CORRUPT("class %u: magazine %u lies beyond the last", class, index);
+    }
+    if (magazine->count != capacity) {
+        return CORRUPT("class %u: a full magazine holds %u of %u regions", class,
+            magazine->count, capacity);
+    }
+    for (uint32_t i = 0; i < capacity && status == MRP_OK; i++) {
+        status = meet(check, class, magazine->regions[i]);
+        (*n_free)++;
+    }
+    return status;
+}
+
+static enum mrp_status check_magazines(
+    struct check *check, unsigned class, size_t *n_free)
+{
+    struct mrp_depot *depot = &check->pool->depots[class];
+    struct mrp_links links = mrp_magazine_links(check->pool);
+    enum mrp_status status = MRP_OK;
+    size_t n_magazines = 0;
+    uint32_t next;
+
+    for (next = first_of(&depot->full); next != 0 && status == MRP_OK;
+         next = mrp_load_relaxed(mrp_link(links, next - 1))) {
+        status = check_magazine(check, class, next - 1, n_free);
+        n_magazines++;
+    }
+    for (next = first_of(&depot->empty); next != 0 && n_magazines <= depot->n_magazines;
+         next = mrp_load_relaxed(mrp_link(links, next - 1))) {
+        n_magazines++;
+    }
+    if (status == MRP_OK && n_magazines != depot->n_magazines) {
+        return CORRUPT("class %u: %zu of %zu magazines are on its stacks", class,
+            n_magazines, depot->n_magazines);
+    }
+    return status;
+}
+
+static size_t count_live(const struct mrp_pool *pool, unsigned class)
+{
+    size_t n_live = 0;
+
+    for (uint32_t i = 0; i < pool->n_descriptors; i++) {
+        const struct mrp_region *region = mrp_region_at(pool, i);
+        bool is_held = mrp_load_relaxed(&region->state) == MRP_STATE_LIVE ||
+                       (class == MRP_CLASS_BARE && region->kind == MRP_REGION_LARGE &&
+                           mrp_chunk_entry(pool, region->chunk)->chunk != NULL &&
+                           mrp_chunk_entry(pool, region->chunk)->chunk->region == region);
+
+        n_live += region->class == class && is_held &&
+                  mrp_load_relaxed(&region->state) != MRP_STATE_NONE;
+    }
+    return n_live;
+}
+
+/* Every region cut is live, idle, loose or in a magazine. */
+static enum mrp_status check_class(struct check *check, unsigned class)
+{
+    const struct mrp_depot *depot = &check->pool->depots[class];
+    size_t n_free = 0, n_live;
+    enum mrp_status status = check_loose(check, class, &n_free);
+
+    if (status == MRP_OK && class != MRP_CLASS_BARE) {
+        status = check_magazines(check, class, &n_free);
+    }
+    if (status != MRP_OK || depot->n_regions == 0) {
+        return status;
+    }
+    n_live = count_live(check->pool, class);
+    if (n_live + n_free != depot->n_regions) {
+        return CORRUPT("class %u: %zu live and %zu free regions, but %zu were cut", class,
+            n_live, n_free, depot->n_regions);
+    }
+    return MRP_OK;
+}
+
+/* A pooled region's address leads back to it, and lies where its slab says. */
+static enum mrp_status check_region(const struct check *check, uint32_t index)
+{
+    struct mrp_region *region = mrp_region_at(check->pool, index);
+    uint32_t state = mrp_load_relaxed(&region->state);
+
+    if (state == MRP_STATE_NONE) {
+        return MRP_OK;
+    }
+    if (state != MRP_STATE_FREE && state != MRP_STATE_LIVE) {
+        return CORRUPT("region %u: its state %#x is none", index, state);
+    }
+    if (state == MRP_STATE_FREE) {
+        return mrp_load_relaxed(&region->references) == 0
+                   ? MRP_OK
+                   : CORRUPT("region %u is free, but has %u references", index,
+                         mrp_load_relaxed(&region->references));
+    }
+    if (mrp_load_relaxed(&region->references) == 0) {
+        return CORRUPT("region %u is live without a reference", index);
+    }
+    if (region->kind == MRP_REGION_POOLED || region->kind == MRP_REGION_LARGE) {
+        const struct mrp_region *found =
+            mrp_region_find(check->pool, mrp_payload(region));
+
+        if (found != region) {
+            return CORRUPT("region %u: its address %p leads to %p", index,
+                mrp_payload(region), (const void *)found);
+        }
+    }
+    return MRP_OK;
+}
+
+static enum mrp_status check_chunk(const struct mrp_pool *pool, uint32_t id)
+{
+    const struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
+
+    for (unsigned rail = 0; rail < pool->n_rails; rail++) {
+        const struct mrp_key_line *line = mrp_key_line(pool, rail, id);
+        uint32_t flags = mrp_load_relaxed(&line->flags);
+
+        if (chunk == NULL && flags != 0) {
+            return CORRUPT("chunk %u is gone, but rail %u has a key for it", id, rail);
+        }
+        if (chunk != NULL &&
+            (flags == 0 ||
+                mrp_load_relaxed(&line->native) != chunk->registrations[rail].native ||
+                mrp_load_relaxed(&line->size) != chunk->mapping.size)) {
+            return CORRUPT(
+                "chunk %u: the key line of rail %u is not its registration", id, rail);
+        }
+    }
+    return MRP_OK;
+}
+
+static size_t sum_mapped(const struct mrp_pool *pool)
+{
+    size_t mapped = 0;
+
+    for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {
+        const struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
+
+        mapped += chunk == NULL || chunk->backend == NULL ? 0 : chunk->mapping.size;
+    }
+    return mapped;
+}
+
+static enum mrp_status check_all(struct check *check)
+{
+    struct mrp_pool *pool = check->pool;
+    enum mrp_status status = MRP_OK;
+
+    for (uint32_t id = 0; id < pool->n_chunk_ids && status == MRP_OK; id++) {
+        status = check_chunk(pool, id);
+    }
+    for (unsigned class = 0; class < pool->classes.n_classes && status == MRP_OK;
+         class ++) {
+        status = check_class(check, class);
+    }
+    if (status == MRP_OK) {
+        status = check_class(check, MRP_CLASS_BARE);
+    }
+    for (uint32_t i = 0; i < pool->n_descriptors && status == MRP_OK; i++) {
+        status = check_region(check, i);
+    }
+    if (status == MRP_OK && sum_mapped(pool) != pool->mapped_size) {
+        status = CORRUPT("chunks of %zu bytes are mapped, but %zu are charged",
+            sum_mapped(pool), pool->mapped_size);
+    }
+    return status;
+}
+
+enum mrp_status mrp_pool_check(struct mrp_pool *pool)
+{
+    struct check check = {.pool = pool};
+    enum mrp_status status = mrp_pool_check_handle(pool);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    check.seen = calloc(pool->n_descriptors + 1u, 1);
+    if (check.seen == NULL) {
+        return mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %u bytes for the check failed",
+            pool->n_descriptors + 1u);
+    }
+    status = check_all(&check);
+    free(check.seen);
+    return status;
+}

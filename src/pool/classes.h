@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Size classes: from a request's size to the block it gets. Pure arithmetic on one table.
+ *
+ *     block   [ lead: headroom, rounded up to the alignment | payload | tailroom ]
+ */
+#ifndef MRP_POOL_CLASSES_H
+#define MRP_POOL_CLASSES_H
+
+#include "base/align.h"
+#include "mrpool/base.h"
+#include "mrpool/pool.h"
+
+#define MRP_CLASSES_MAX 128
+#define MRP_BINS 240 /* up to 2^64 - 1 */
+#define MRP_BLOCK_SIZES_MAX 64
+
+struct mrp_size_class {
+    size_t block_size; /* bytes from one block to the next */
+    size_t capacity;   /* bytes of payload */
+    uint64_t
+        reciprocal; /* ceil(2^64 / block_size): offset / block_size is its high product */
+    uint32_t magazine_capacity; /* regions in a full magazine; 1: the class has none */
+    uint8_t tier;
+};
+
+struct mrp_size_classes {
+    size_t n_classes;
+    size_t lead, tailroom, alignment;
+    size_t max_payload;             /* of the largest class */
+    size_t tier_max[MRP_TIERS];     /* largest request of each tier */
+    uint8_t first_of_bin[MRP_BINS]; /* the smallest class a size of that bin can need */
+    struct mrp_size_class classes[MRP_CLASSES_MAX];
+};
+
+/** Bin of a block size of at least 1: four per doubling above 256, every multiple of 64
+ * below (x = (size - 1) | 63, m = floor(log2 x), q = the three bits from the leading
+ * one). */
+static inline unsigned mrp_bin_of(size_t size)
+{
+    size_t x = (size - 1) | 63;
+    unsigned m = 63u - (unsigned)__builtin_clzl(x);
+
+    return (unsigned)(4 * m + (x >> (m - 2)) - 27);
+}
+
+/** Sizes of a bin are in (lower bound, upper bound]: the inverse of mrp_bin_of. Bins 1 to
+ * 3, 5 and 7 stay empty. */
+static inline size_t mrp_bin_lower(unsigned bin)
+{
+    unsigned m = (bin + 23) >> 2;
+
+    return (size_t)(bin + 27 - 4 * m) << (m - 2);
+}
+
+static inline size_t mrp_bin_upper(unsigned bin)
+{
+    unsigned m = (bin + 23) >> 2;
+
+    return (size_t)(bin + 28 - 4 * m) << (m - 2);
+}
+
+/** Build the table: either the standard classes up to the last tier's limit, or exactly
+ * the payload sizes given. All arguments have been validated. */
+void mrp_size_classes_build(struct mrp_size_classes *classes, const size_t *tier_max,
+    const size_t *block_sizes, size_t n_block_sizes, size_t lead, size_t tailroom,
+    size_t alignment);
+
+/** Class for a payload of `size` bytes, at most max_payload. */
+static inline unsigned mrp_class_of(const struct mrp_size_classes *classes, size_t size)
+{
+    size_t block = size + classes->lead + classes->tailroom;
+    unsigned index = classes->first_of_bin[mrp_bin_of(block == 0 ? 1 : block)];
+
+    while (classes->classes[index].capacity < size) {
+        index++;
+    }
+    return index;
+}
+
+/** The block that a byte offset in a slab belongs to. Exact for offset * block_size <
+ * 2^64 (Lemire, Kaser, Kurz, "Faster remainder by direct computation", 2019, theorem 1).
+ */
+static inline size_t mrp_block_of(const struct mrp_size_class *class, size_t offset)
+{
+    __extension__ unsigned __int128 product =
+        (unsigned __int128)offset * class->reciprocal;
+
+    return (size_t)(product >> 64);
+}
+
+#endif

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "pool/params.h"
+
+#include "base/settings.h"
+
+#define ROOM_MAX (64 * MRP_KIB) /* headroom, tailroom, user data */
+#define FIRST_CHUNK_MAX (16 * MRP_MIB)
+#define FIRST_CHUNK_MIN (256 * MRP_KIB)
+#define FIRST_CHUNK_SHARE 8 /* of max_bytes */
+
+static enum mrp_status check_room(const struct mrp_pool_params *params)
+{
+    size_t alignment = params->alignment;
+
+    if (params->headroom > ROOM_MAX || params->tailroom > ROOM_MAX ||
+        params->user_size > ROOM_MAX) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "headroom %zu, tailroom %zu, user_size %zu: each is at most %zu bytes",
+            params->headroom, params->tailroom, params->user_size, ROOM_MAX);
+    }
+    if (alignment != 0 && (!mrp_is_power_of_two(alignment) || alignment < MRP_LINE ||
+                              alignment > MRP_GRANULE_SIZE)) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "alignment is %zu: it must be a power of two from %zu to %zu", alignment,
+            MRP_LINE, MRP_GRANULE_SIZE);
+    }
+    if (params->region_init != NULL && params->user_size == 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "region_init is set but user_size is 0: there is nothing for it to fill");
+    }
+    return MRP_OK;
+}
+
+static enum mrp_status resolve_tiers(
+    const struct mrp_pool_params *params, size_t tier_max[MRP_TIERS])
+{
+    static const char *const names[] = {"small", "medium", "large", "huge"};
+
+    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
+        char where[32] = "tiers[0].max_size";
+        uint64_t value;
+        enum mrp_status status;
+
+        where[6] = (char)('0' + tier);
+        status = mrp_setting_number((enum mrp_setting_id)(MRP_SET_SMALL_MAX + tier),
+            where, params->tiers[tier].max_size, &value);
+        if (status != MRP_OK) {
+            return status;
+        }
+        tier_max[tier] = (size_t)value;
+        if (tier > 0 && tier_max[tier] <= tier_max[tier - 1]) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "the %s tier ends at %zu bytes, the %s one at %zu: limits must ascend "
+                "(tiers[].max_size, MRPOOL_SMALL_MAX ... MRPOOL_HUGE_MAX)",
+                names[tier - 1], tier_max[tier - 1], names[tier], tier_max[tier]);
+        }
+    }
+    return MRP_OK;
+}
+
+static enum mrp_status check_block_sizes(const struct mrp_pool_params *params)
+{
+    if (params->n_block_sizes > MRP_BLOCK_SIZES_MAX) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "n_block_sizes is %zu: at most %d",
+            params->n_block_sizes, MRP_BLOCK_SIZES_MAX);
+    }
+    if ((params->block_sizes == NULL) != (params->n_block_sizes == 0)) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "block_sizes and n_block_sizes go together: one of them is zero");
+    }
+    for (size_t i = 0; i < params->n_block_sizes; i++) {
+        size_t size = params->block_sizes[i],
+               before = i == 0 ? 0 : params->block_sizes[i - 1];
+
+        if (size <= before || size > MRP_GIB) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "block_sizes[%zu] is %zu after %zu: they must ascend, from 1 to 1 GiB", i,
+                size, before);
+        }
+    }
+    for (size_t tier = 0; params->n_block_sizes > 0 && tier < MRP_TIERS; tier++) {
+        if (params->tiers[tier].max_size != 0 || params->tiers[tier].preallocate != 0) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "tiers[%zu] is set, but block_sizes replaces the tiers: set one of the "
+                "two",
+                tier);
+        }
+    }
+    return MRP_OK;
+}
+
+/* Adjacent sizes may round to one block size: both keep their payload size. */
+static enum mrp_status resolve_classes(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    size_t alignment = params->alignment != 0 ? params->alignment : MRP_LINE;
+    size_t tier_max[MRP_TIERS];
+    enum mrp_status status = resolve_tiers(params, tier_max);
+
+    if (status == MRP_OK) {
+        status = check_block_sizes(params);
+    }
+    if (status == MRP_OK) {
+        mrp_size_classes_build(&pool->classes, tier_max, params->block_sizes,
+            params->n_block_sizes, mrp_align_up(params->headroom, alignment),
+            params->tailroom, alignment);
+    }
+    return status;
+}
+
+/* -- budgets
+ * ----------------------------------------------------------------------------- */
+
+static bool pins(const struct mrp_pool *pool)
+{
+    for (size_t rail = 0; rail < pool->n_rails; rail++) {
+        if ((pool->rails[rail]->info.traits & MRP_PROVIDER_PINS) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Half of what the machine (or the cgroup) has, and what memlock still allows. */
+static size_t default_max_bytes(const struct mrp_pool *pool)
+{
+    struct mrp_system system = MRP_SYSTEM_INIT;
+    size_t bytes;
+
+    mrp_system_query(&system);
+    bytes = system.memory_size / 2;
+    if (pins(pool) && system.memlock_limit != MRP_UNLIMITED) {
+        bytes = mrp_min(bytes,
+            system.memlock_limit - mrp_min(system.locked_size, system.memlock_limit));
+    }
+    return mrp_align_down(mrp_max(bytes, FIRST_CHUNK_MIN), MRP_GRANULE_SIZE);
+}
+
+static enum mrp_status resolve_chunk_sizes(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    size_t share = pool->max_bytes / FIRST_CHUNK_SHARE;
+    uint64_t chunk_min, chunk_max;
+    enum mrp_status status =
+        mrp_setting_number(MRP_SET_CHUNK_MIN, "chunk_min", params->chunk_min, &chunk_min);
+
+    if (status == MRP_OK) {
+        status = mrp_setting_number(
+            MRP_SET_CHUNK_MAX, "chunk_max", params->chunk_max, &chunk_max);
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (chunk_min == 0) {
+        share = (size_t)1 << (63 - __builtin_clzl(mrp_max(share, FIRST_CHUNK_MIN)));
+        chunk_min = mrp_min(mrp_min(share, FIRST_CHUNK_MAX), chunk_max);
+    }
+    if (!mrp_is_power_of_two(chunk_min) || !mrp_is_power_of_two(chunk_max)) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "chunk_min %zu, chunk_max %zu: both are powers of two", (size_t)chunk_min,
+            (size_t)chunk_max);
+    }
+    if (chunk_min > chunk_max || chunk_min > pool->max_bytes) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "chunk_min %zu, chunk_max %zu, max_bytes %zu: chunk_min is the smallest of "
+            "the three",
+            (size_t)chunk_min, (size_t)chunk_max, pool->max_bytes);
+    }
+    pool->chunk_min = (size_t)chunk_min;
+    pool->chunk_max = (size_t)chunk_max;
+    pool->next_chunk_size = pool->chunk_min;
+    return MRP_OK;
+}
+
+static enum mrp_status resolve_budgets(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    uint64_t value;
+    enum mrp_status status =
+        mrp_setting_number(MRP_SET_MAX_BYTES, "max_bytes", params->max_bytes, &value);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    pool->max_bytes = value != 0 ? (size_t)value : default_max_bytes(pool);
+    if (pool->backend->max_size != 0) { /* a small array is a small pool, not a mistake */
+        pool->max_bytes = mrp_min(pool->max_bytes, pool->backend->max_size);
+        pool->chunk_min = pool->chunk_max = pool->next_chunk_size = pool->max_bytes;
+    } else {
+        status = resolve_chunk_sizes(pool, params);
+    }
+    if (status == MRP_OK) {
+        status = mrp_setting_number(MRP_SET_MAX_REGISTRATIONS, "max_registrations",
+            params->max_registrations, &value);
+    }
+    if (status == MRP_OK) {
+        pool->max_registrations = (size_t)value;
+    }
+    return status;
+}
+
+static enum mrp_status check_rails(struct mrp_pool *pool)
+{
+    for (size_t i = 0; i < pool->n_rails; i++) {
+        enum mrp_status status = mrp_provider_grants(
+            pool->rails[i], pool->access, pool->backend->ops.memory_kind);
+
+        for (size_t j = 0; j < i && status == MRP_OK; j++) {
+            if (pool->rails[i] == pool->rails[j]) {
+                status = mrp_fail(MRP_ERR_INVALID, 0,
+                    "rails %zu and %zu are both provider %s: a rail is a provider of its "
+                    "own",
+                    j, i, pool->rails[i]->named.name);
+            }
+        }
+        if (status != MRP_OK) {
+            return status;
+        }
+    }
+    return MRP_OK;
+}
+
+enum mrp_status mrp_pool_params_resolve(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    enum mrp_status status = check_room(params);
+
+    if (status == MRP_OK && (params->access & ~(uint32_t)MRP_ACCESS_ALL) != 0) {
+        status =
+            mrp_fail(MRP_ERR_INVALID, 0, "access is %#x: unknown bits", params->access);
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    pool->access = params->access != 0 ? params->access : MRP_ACCESS_LOCAL;
+    pool->native_flags = params->native_flags;
+    pool->headroom = params->headroom;
+    pool->user_size = params->user_size;
+    pool->user_stride = mrp_align_up(params->user_size, MRP_LINE);
+    pool->region_init = params->region_init;
+    pool->region_init_user = params->region_init_user;
+    status = check_rails(pool);
+    if (status == MRP_OK) {
+        status = resolve_classes(pool, params);
+    }
+    if (status == MRP_OK) {
+        status = resolve_budgets(pool, params);
+    }
+    return status;
+}

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Making and unmaking pools.
+ */
+#include "pool/pool.h"
+
+#include "base/error.h"
+#include "base/settings.h"
+#include "pool/params.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#define COMMIT_STEP (64 * MRP_KIB)
+#define DESCRIPTOR_STEP MRP_MIB
+
+/* -- create
+ * ---------------------------------------------------------------------------------- */
+
+static struct mrp_area make_area(size_t begin, size_t end, size_t step)
+{
+    return (struct mrp_area){begin, end, begin, step};
+}
+
+static void lay_out(struct mrp_pool *pool)
+{
+    pool->chunk_area =
+        make_area(MRP_CHUNK_TABLE_OFFSET, MRP_GRANULES_OFFSET, COMMIT_STEP);
+    pool->granule_area = make_area(MRP_GRANULES_OFFSET, MRP_KEYS_OFFSET, COMMIT_STEP);
+    pool->link_area = make_area(MRP_LINKS_OFFSET, MRP_MAGAZINES_OFFSET, COMMIT_STEP);
+    pool->magazine_area =
+        make_area(MRP_MAGAZINES_OFFSET, MRP_DESCRIPTORS_OFFSET, COMMIT_STEP);
+    pool->descriptor_area =
+        make_area(MRP_DESCRIPTORS_OFFSET, MRP_RANGE_SIZE, DESCRIPTOR_STEP);
+    for (size_t rail = 0; rail < MRP_RAILS_MAX; rail++) {
+        size_t size = MRP_CHUNKS_MAX * sizeof(struct mrp_key_line);
+
+        pool->key_areas[rail] = make_area(MRP_KEYS_OFFSET + rail * size,
+            MRP_KEYS_OFFSET + (rail + 1) * size, COMMIT_STEP);
+    }
+}
+
+/* The shortest slab that is whole granules and wastes at most an eighth behind its last
+ * block; standard classes have one without waste (five to eight times a power of two). */
+static size_t choose_slab_granules(size_t block_size)
+{
+    size_t least = mrp_align_up(block_size, MRP_GRANULE_SIZE) >> MRP_GRANULE_SHIFT;
+
+    for (size_t granules = least; granules < least + 8; granules++) {
+        if ((granules << MRP_GRANULE_SHIFT) % block_size == 0) {
+            return granules;
+        }
+    }
+    for (size_t granules = least;; granules++) {
+        size_t size = granules << MRP_GRANULE_SHIFT;
+
+        if (size % block_size <= size / 8) {
+            return granules;
+        }
+    }
+}
+
+static enum mrp_status attach_rails(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    if (params->n_rails > MRP_RAILS_MAX ||
+        (params->rails == NULL && params->n_rails > 0)) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "n_rails is %zu: a pool has up to %d rails%s",
+            params->n_rails, MRP_RAILS_MAX,
+            params->rails == NULL ? ", and rails is NULL" : "");
+    }
+    for (size_t rail = 0; rail < params->n_rails; rail++) {
+        enum mrp_status status =
+            mrp_provider_get(params->rails[rail], &pool->rails[rail]);
+
+        if (status != MRP_OK) {
+            return status;
+        }
+        if (pool->rails[rail]->context != pool->context) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "rail %zu: provider %s belongs to another context", rail,
+                pool->rails[rail]->named.name);
+        }
+        mrp_add_relaxed(&pool->rails[rail]->n_users, 1);
+        pool->n_rails++;
+    }
+    return MRP_OK;
+}
+
+static void detach_rails(struct mrp_pool *pool)
+{
+    while (pool->n_rails > 0) {
+        mrp_sub_relaxed(&pool->rails[--pool->n_rails]->n_users, 1);
+    }
+}
+
+static enum mrp_status attach_backend(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    const struct mrp_setting_spec *spec = mrp_setting_spec(MRP_SET_BACKEND);
+    enum mrp_status status;
+    uint64_t index;
+
+    if (params->backend != NULL) {
+        status = mrp_backend_get(params->backend, &pool->backend);
+        if (status == MRP_OK && pool->backend->context != pool->context) {
+            status = mrp_fail(MRP_ERR_INVALID, 0, "backend %s belongs to another context",
+                pool->backend->named.name);
+        }
+    } else {
+        status = mrp_setting_number(MRP_SET_BACKEND, spec->variable, 0, &index);
+        if (status == MRP_OK) {
+            status = mrp_backend_state_create(
+                pool->context, index == 0 ? "mmap" : "malloc", NULL, &pool->backend);
+        }
+        pool->owns_backend = status == MRP_OK;
+    }
+    if (status == MRP_OK) {
+        mrp_add_relaxed(&pool->backend->n_users, 1);
+    }
+    return status;
+}
+
+static void detach_backend(struct mrp_pool *pool)
+{
+    /* parked memory keeps a backend that nobody else could then destroy: the context does
+     */
+    if (mrp_sub_relaxed(&pool->backend->n_users, 1) == 1 && pool->owns_backend) {
+        mrp_backend_state_destroy(pool->backend);
+    }
+}
+
+static enum mrp_status reserve_user_data(struct mrp_pool *pool)
+{
+    size_t n_regions =
+        mrp_min(pool->max_bytes / MRP_LINE + MRP_CHUNKS_MAX, MRP_REGIONS_MAX);
+    void *address;
+
+    if (pool->user_size == 0) {
+        return MRP_OK;
+    }
+    pool->user_reserved = mrp_align_up(n_regions * pool->user_stride, MRP_MIB);
+    address = mmap(NULL, pool->user_reserved, PROT_READ,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (address == MAP_FAILED) {
+        return mrp_fail(MRP_ERR_MEMORY, 0,
+            "cannot reserve %zu MiB of addresses for user data: lower max_bytes or "
+            "user_size",
+            pool->user_reserved / MRP_MIB);
+    }
+    pool->user_base = address;
+    pool->user_area = make_area(0, pool->user_reserved, COMMIT_STEP);
+    return MRP_OK;
+}
+
+static void destroy_range(struct mrp_pool *pool)
+{
+    if (pool->user_base != NULL) {
+        munmap(pool->user_base, pool->user_reserved);
+    }
+    pthread_cond_destroy(&pool->grown);
+    pthread_mutex_destroy(&pool->mutex);
+    mrp_range_release(pool);
+}
+
+static enum mrp_status preallocate(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    enum mrp_status status = MRP_OK;
+
+    for (size_t tier = 0; status == MRP_OK && tier < MRP_TIERS; tier++) {
+        if (params->tiers[tier].preallocate > 0) {
+            status = mrp_pool_preallocate(pool,
+                mrp_class_of(&pool->classes, pool->classes.tier_max[tier]),
+                params->tiers[tier].preallocate);
+        }
+    }
+    return status;
+}
+
+static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report);
+
+/* Everything that can be refused, before the pool has a name others can find. */
+static enum mrp_status equip(struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    enum mrp_status status = attach_rails(pool, params);
+
+    if (status != MRP_OK) {
+        goto undo_rails;
+    }
+    status = attach_backend(pool, params);
+    if (status != MRP_OK) {
+        goto undo_rails;
+    }
+    status = mrp_pool_params_resolve(pool, params);
+    if (status == MRP_OK) {
+        status = reserve_user_data(pool);
+    }
+    if (status != MRP_OK) {
+        goto undo_backend;
+    }
+    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+        pool->depots[i].slab_granules =
+            choose_slab_granules(pool->classes.classes[i].block_size);
+    }
+    return MRP_OK;
+
+undo_backend:
+    detach_backend(pool);
+undo_rails:
+    detach_rails(pool);
+    return status;
+}
+
+static enum mrp_status make_pool(struct mrp_context_state *context,
+    const struct mrp_pool_params *params, struct mrp_pool **made)
+{
+    struct mrp_pool *pool = mrp_range_acquire();
+    enum mrp_status status;
+
+    if (pool == NULL) {
+        return MRP_ERR_MEMORY;
+    }
+    pool->context = context;
+    pool->epoch = mrp_process_epoch;
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->grown, NULL);
+    lay_out(pool);
+    if (getrandom(&pool->wire_id, sizeof pool->wire_id, GRND_NONBLOCK) !=
+        (ssize_t)sizeof pool->wire_id) { /* told apart by address at least */
+        pool->wire_id = (uint32_t)((uintptr_t)pool >> MRP_RANGE_SHIFT);
+    }
+    status = equip(pool, params);
+    if (status != MRP_OK) {
+        goto undo_range;
+    }
+    pool->member.handle = pool;
+    pool->member.destroy = destroy_pool;
+    status = mrp_context_link(
+        context, &context->pools, &pool->member.named, params->name, "pool");
+    if (status != MRP_OK) {
+        goto undo_equip;
+    }
+    pool->magic = MRP_POOL_MAGIC;
+    *made = pool;
+    return MRP_OK;
+
+undo_equip:
+    detach_backend(pool);
+    detach_rails(pool);
+undo_range:
+    destroy_range(pool);
+    return status;
+}
+
+enum mrp_status mrp_pool_create(struct mrp_context *handle,
+    const struct mrp_pool_params *given, struct mrp_pool **created)
+{
+    struct mrp_context_state *context;
+    struct mrp_pool_params params;
+    struct mrp_pool *pool;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status == MRP_OK && created == NULL) {
+        status =
+            mrp_fail(MRP_ERR_INVALID, 0, "pool is NULL: pass where to store the handle");
+    }
+    if (status == MRP_OK) {
+        status = mrp_params_read(&params, sizeof params, given, "mrp_pool_params");
+    }
+    if (status == MRP_OK) {
+        status = make_pool(context, &params, &pool);
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    status = preallocate(pool, &params);
+    if (status != MRP_OK) {
+        struct mrp_leak_report none = {.count = 0};
+        struct mrp_error cause = *mrp_error_last();
+
+        destroy_pool(pool, &none);
+        return mrp_fail_at(cause.function, cause.status, cause.native, "%s", cause.text);
+    }
+    *created = pool;
+    return MRP_OK;
+}
+
+/* -- destroy
+ * --------------------------------------------------------------------------------------
+ */
+
+static void report_region(const struct mrp_pool *pool, const struct mrp_region *region,
+    struct mrp_leak_report *report)
+{
+    struct mrp_leak leak = {
+        .kind = MRP_OBJECT_REGION,
+        .address = mrp_payload(region),
+        .size = mrp_load_relaxed(&region->size),
+        .owner = pool->member.named.name,
+        .origin = "mrp_region_alloc",
+    };
+
+    if (region->kind == MRP_REGION_USER) {
+        leak.origin = "mrp_region_register";
+    } else if (region->kind == MRP_REGION_SLICE) {
+        leak.origin = "mrp_region_slice";
+    }
+    mrp_leak_add(report, &leak);
+}
+
+static void report_leaks(const struct mrp_pool *pool, struct mrp_leak_report *report)
+{
+    for (uint32_t i = 0; i < pool->n_descriptors; i++) {
+        const struct mrp_region *region = mrp_region_at(pool, i);
+
+        if (mrp_load_relaxed(&region->state) == MRP_STATE_LIVE) {
+            report_region(pool, region, report);
+        }
+    }
+}
+
+/* Idle chunks go through the retention list; another pool's growth may be evicting one
+ * now. */
+static void give_up_idle(struct mrp_pool *pool)
+{
+    mrp_retention_evict(&pool->context->retention, pool, SIZE_MAX);
+    pthread_mutex_lock(&pool->mutex);
+    while (pool->n_idle > 0) {
+        pthread_cond_wait(&pool->grown, &pool->mutex);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
+{
+    struct mrp_context_state *context = pool->context;
+
+    report_leaks(pool, report);
+    mrp_context_unlink(context, &context->pools, &pool->member.named);
+    give_up_idle(pool);
+    pool->magic = 0;
+    for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {
+        struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
+
+        if (chunk != NULL) {
+            mrp_chunk_withdraw(chunk);
+            mrp_pool_leave_chunk(pool, id);
+            mrp_chunk_destroy(chunk);
+        }
+    }
+    detach_backend(pool);
+    detach_rails(pool);
+    destroy_range(pool);
+}
+
+enum mrp_status mrp_pool_destroy(struct mrp_pool *pool)
+{
+    struct mrp_leak_report report = {.count = 0};
+    char name[MRP_NAME_SIZE];
+    enum mrp_status status = mrp_pool_check_handle(pool);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    report.visit = pool->context->on_leak;
+    report.user = pool->context->on_leak_user;
+    memcpy(name, pool->member.named.name, sizeof name);
+    destroy_pool(pool, &report);
+    return report.count == 0
+               ? MRP_OK
+               : mrp_fail(MRP_ERR_LEAKED, 0,
+                     "pool %s: %zu regions (%zu bytes) were still live; the first: %s",
+                     name, report.count, report.size, report.first);
+}
+
+enum mrp_status mrp_pool_find(
+    struct mrp_context *handle, const char *name, struct mrp_pool **found)
+{
+    struct mrp_context_state *context;
+    struct mrp_named *named;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    named = mrp_context_lookup(context, &context->pools, name, "pool");
+    if (named == NULL) {
+        return mrp_error_last()->status;
+    }
+    *found = ((struct mrp_pool_member *)named)->handle;
+    return MRP_OK;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The data model of a pool. Read this file first.
+ *
+ *   struct mrp_region      a descriptor, one line: what users hold
+ *   struct mrp_key_line    what one rail needs for one chunk, one line
+ *   struct mrp_depot       the free regions of one size class: two lock-free stacks and a
+ * third loose     single regions, one compare-and-swap each full      magazines, moved
+ * whole empty     magazines waiting to be filled struct mrp_pool        all of it, at the
+ * front of its range (range.h)
+ *
+ * A region is in exactly one place: with its user, on `loose`, or in a full magazine.
+ */
+#ifndef MRP_POOL_POOL_H
+#define MRP_POOL_POOL_H
+
+#include "base/process.h"
+#include "context/context.h"
+#include "mrpool/pool.h"
+#include "pool/classes.h"
+#include "pool/range.h"
+#include "pool/stack.h"
+
+#define MRP_POOL_MAGIC 0x6d72706f6f6c0001u
+#define MRP_GRANULE_SHIFT 14 /* slabs are runs of 16 KiB granules of a chunk */
+#define MRP_GRANULE_SIZE ((size_t)1 << MRP_GRANULE_SHIFT)
+#define MRP_CHUNKS_MAX ((uint32_t)1 << 16)
+#define MRP_REGIONS_MAX ((uint32_t)1 << 24)
+#define MRP_REGIONS_PER_GROUP 64u /* a slab takes descriptors in groups of one class */
+
+enum mrp_region_state {
+    MRP_STATE_NONE = 0, /* never cut, or the pool is gone */
+    MRP_STATE_FREE = 0x66726565,
+    MRP_STATE_LIVE = 0x6c697665
+};
+
+struct mrp_region {
+    int64_t offset;      /* from the descriptor to the payload */
+    size_t capacity;     /* bytes of payload */
+    _Atomic size_t size; /* asked for */
+    size_t length;       /* of the message, set by the owner */
+    _Atomic uint32_t state;
+    _Atomic uint32_t generation; /* owners it has had */
+    _Atomic uint32_t references;
+    uint32_t chunk; /* index in the chunk table: key lines are found by it */
+    uint16_t owner; /* process slot, for shared pools */
+    uint8_t class; /* whose depot it goes back to; MRP_CLASS_BARE has no memory of its own
+                    */
+    uint8_t kind;  /* enum mrp_region_kind */
+    uint32_t parent; /* index of a slice's root */
+    uint64_t cookie; /* reserved for the origin of debug builds */
+};
+_Static_assert(sizeof(struct mrp_region) == MRP_LINE, "a descriptor is one line");
+
+#define MRP_CLASS_BARE MRP_CLASSES_MAX
+
+/** What the send path reads: one line per chunk and rail. Written before the chunk is
+ * published, cleared before it is deregistered; atomic so that a stale lookup reads it
+ * safely. */
+struct mrp_key_line {
+    _Atomic(void *) local_desc;
+    _Atomic uint64_t remote_key;
+    _Atomic uint64_t remote_delta; /* remote address - virtual address */
+    _Atomic(void *) native;
+    _Atomic uintptr_t base; /* of the chunk */
+    _Atomic size_t size;
+    _Atomic uint32_t flags; /* enum mrp_key_flag */
+    uint32_t unused[3];
+};
+_Static_assert(sizeof(struct mrp_key_line) == MRP_LINE, "keys are one line");
+
+enum mrp_key_flag {
+    MRP_KEY_REGISTERED = 1 << 0,
+    MRP_KEY_REMOTE = 1 << 1, /* has a remote key of up to 64 bits */
+    MRP_KEY_BLOB = 1 << 2    /* has a remote key that only mrp_region_key_pack carries */
+};
+
+/** Where a chunk's number leads. The generation counts the chunks that have had it. */
+struct mrp_chunk_entry {
+    struct mrp_chunk *chunk; /* NULL: free */
+    uint32_t generation;
+    uint32_t next_free; /* index + 1 */
+};
+
+/** An array of free regions of one class. Units of 8 bytes from the area's begin are its
+ * index. */
+struct mrp_magazine {
+    _Atomic uint32_t link;
+    uint32_t count;
+    uint32_t regions[]; /* indices of descriptors */
+};
+
+/** A run of a chunk being cut into blocks [next, n_blocks). */
+struct mrp_slab {
+    struct mrp_chunk *chunk;
+    size_t granule;      /* where in the chunk it begins */
+    uint32_t descriptor; /* of its first block */
+    uint32_t next, n_blocks;
+};
+
+struct mrp_depot {
+    _Alignas(64) struct mrp_stack loose;
+    _Alignas(64) struct mrp_stack full;
+    struct mrp_stack empty;
+
+    /* Under the pool's mutex. */
+    _Alignas(64) bool growing; /* some thread cuts a slab for this class */
+    size_t n_regions;          /* cut so far */
+    size_t n_magazines;
+    size_t slab_size;        /* bytes of chunks in this class's slabs */
+    struct mrp_slab pending; /* one whose region_init failed half-way */
+    size_t slab_granules;    /* the shortest slab that wastes little, constant */
+};
+
+struct mrp_pool {
+    uint64_t magic;
+    uint32_t epoch;   /* of the process that made it */
+    uint32_t wire_id; /* random: tokens of other pools are refused */
+    struct mrp_context_state *context;
+    struct mrp_size_classes classes;
+
+    /* Settings, constant after create. */
+    struct mrp_pool_member member;
+    struct mrp_backend_state *backend;
+    bool owns_backend;
+    size_t n_rails;
+    struct mrp_provider_state *rails[MRP_RAILS_MAX];
+    uint32_t access;
+    uint64_t native_flags;
+    size_t max_bytes, max_registrations, chunk_min, chunk_max;
+    size_t headroom;
+    size_t user_size, user_stride;
+    char *user_base;      /* user data, index * user_stride; NULL without */
+    size_t user_reserved; /* bytes of addresses */
+    mrp_region_init *region_init;
+    void *region_init_user;
+
+    /* Growth: all below under `mutex`; nothing slow and no callback runs under it. */
+    _Alignas(64) pthread_mutex_t mutex;
+    pthread_cond_t grown;
+    bool chunk_growing; /* some thread builds a chunk */
+    size_t next_chunk_size;
+    size_t mapped_size, n_chunks, chunk_size,
+        n_charged; /* n_charged: chunks of any kind */
+    size_t n_idle; /* chunks on the retention list or being evicted */
+    uint64_t n_growths, n_evictions;
+    struct mrp_chunk *with_room;  /* those with granules left, by next_with_room */
+    struct mrp_chunk *all_chunks; /* shared ones, newest first, by next_shared */
+    uint32_t n_descriptors, n_chunk_ids, free_chunk_id;
+    size_t granules_used;  /* bytes of the granule area */
+    size_t magazines_used; /* bytes of the magazine area */
+    struct mrp_area chunk_area, granule_area, link_area, magazine_area, descriptor_area,
+        user_area;
+    struct mrp_area key_areas[MRP_RAILS_MAX];
+
+    struct mrp_depot depots[MRP_CLASSES_MAX + 1]; /* the last: MRP_CLASS_BARE */
+};
+_Static_assert(sizeof(struct mrp_pool) <= MRP_CHUNK_TABLE_OFFSET, "the header has 1 MiB");
+
+/* -- arithmetic
+ * ---------------------------------------------------------------------------- */
+
+static inline struct mrp_pool *mrp_pool_of(const struct mrp_region *region)
+{
+    return mrp_range_of(region);
+}
+
+static inline struct mrp_region *mrp_region_at(
+    const struct mrp_pool *pool, uint32_t index)
+{
+    return (struct mrp_region *)((uintptr_t)pool + MRP_DESCRIPTORS_OFFSET) +
+           index; /* NOLINT */
+}
+
+static inline uint32_t mrp_region_index(const struct mrp_region *region)
+{
+    return (
+        uint32_t)(((uintptr_t)region & (MRP_DESCRIPTORS_OFFSET - 1)) / sizeof *region);
+}
+
+static inline void *mrp_payload(const struct mrp_region *region)
+{
+    return (void *)((uintptr_t)region + (uintptr_t)region->offset); /* NOLINT */
+}
+
+static inline struct mrp_key_line *mrp_key_line(
+    const struct mrp_pool *pool, unsigned rail, uint32_t chunk)
+{
+    return (struct mrp_key_line *)((uintptr_t)pool + MRP_KEYS_OFFSET) + /* NOLINT */
+           ((size_t)rail * MRP_CHUNKS_MAX + chunk);
+}
+
+static inline struct mrp_chunk_entry *mrp_chunk_entry(
+    const struct mrp_pool *pool, uint32_t chunk)
+{
+    return (struct mrp_chunk_entry *)((uintptr_t)pool +
+                                      MRP_CHUNK_TABLE_OFFSET) + /* NOLINT */
+           chunk;
+}
+
+static inline struct mrp_magazine *mrp_magazine_at(
+    const struct mrp_pool *pool, uint32_t index)
+{
+    return (struct mrp_magazine *)((uintptr_t)pool + MRP_MAGAZINES_OFFSET + /* NOLINT */
+                                   (size_t)index * 8);
+}
+
+static inline struct mrp_links mrp_region_links(const struct mrp_pool *pool)
+{
+    return (struct mrp_links){(char *)(uintptr_t)pool + MRP_LINKS_OFFSET, 4}; /* NOLINT */
+}
+
+static inline struct mrp_links mrp_magazine_links(const struct mrp_pool *pool)
+{
+    return (struct mrp_links){
+        (char *)(uintptr_t)pool + MRP_MAGAZINES_OFFSET, 8}; /* NOLINT */
+}
+
+/** A slab as its granules' table entries tell it, 0 for a granule that is in none:
+ *  bits 0..23 first descriptor, 24..47 first granule, 48..55 class, 63 set. */
+static inline uint64_t mrp_slab_pack(uint32_t descriptor, size_t granule, unsigned class)
+{
+    return (uint64_t)1 << 63 | (uint64_t) class << 48 | (uint64_t)granule << 24 |
+           descriptor;
+}
+
+static inline uint32_t mrp_slab_descriptor(uint64_t slab)
+{
+    return (uint32_t)slab & 0xffffff;
+}
+
+static inline size_t mrp_slab_granule(uint64_t slab)
+{
+    return (size_t)(slab >> 24) & 0xffffff;
+}
+
+static inline unsigned mrp_slab_class(uint64_t slab)
+{
+    return (unsigned)(slab >> 48) & 0xff;
+}
+
+/** Which kind of remote key a chunk has on a rail: MRP_KEY_REMOTE, MRP_KEY_BLOB or 0. */
+static inline uint32_t mrp_remote_flags(
+    const struct mrp_pool *pool, uint32_t chunk, unsigned rail)
+{
+    return mrp_load_relaxed(&mrp_key_line(pool, rail, chunk)->flags) &
+           (MRP_KEY_REMOTE | MRP_KEY_BLOB);
+}
+
+/* -- checks at the door
+ * --------------------------------------------------------------------- */
+
+/** MRP_OK for a live pool of this process; safe for any pointer. */
+enum mrp_status mrp_pool_check_handle(const struct mrp_pool *pool);
+
+/** MRP_OK for a live region of a live pool of this process; safe for any pointer. */
+enum mrp_status mrp_region_check_handle(const struct mrp_region *region);
+
+static inline bool mrp_pool_is_live(const struct mrp_pool *pool)
+{
+    return ((uintptr_t)pool & (MRP_RANGE_SIZE - 1)) == 0 && mrp_range_contains(pool) &&
+           pool->magic == MRP_POOL_MAGIC && pool->epoch == mrp_process_epoch;
+}
+
+static inline bool mrp_region_is_live(const struct mrp_region *region)
+{
+    uintptr_t address = (uintptr_t)region;
+
+    return mrp_range_contains(region) && (address & MRP_DESCRIPTORS_OFFSET) != 0 &&
+           address % MRP_LINE == 0 &&
+           mrp_load_relaxed(&region->state) == MRP_STATE_LIVE &&
+           mrp_pool_of(region)->epoch == mrp_process_epoch;
+}
+
+/* -- depot.c
+ * ---------------------------------------------------------------------------------- */
+
+/** One free region of the class without any lock, or NULL. */
+struct mrp_region *mrp_depot_take(struct mrp_pool *pool, unsigned class);
+
+/** One free region, loose or from a magazine (whose rest becomes loose). Under the mutex.
+ */
+struct mrp_region *mrp_depot_take_locked(struct mrp_pool *pool, unsigned class);
+
+/** Give one region back; cannot fail. */
+void mrp_depot_put(struct mrp_pool *pool, struct mrp_region *region);
+
+/** Take up to `count` regions; whole magazines first. Lock-free. */
+size_t mrp_depot_take_many(
+    struct mrp_pool *pool, unsigned class, size_t count, struct mrp_region **regions);
+
+/** Give back regions of one class; full magazines where there are enough. */
+void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
+    struct mrp_region *const *regions, size_t count);
+
+/** Magazines for `n_regions` more regions of the class. Under the mutex. */
+enum mrp_status mrp_depot_provision(
+    struct mrp_pool *pool, unsigned class, size_t n_regions);
+
+/* -- grow.c
+ * --------------------------------------------------------------------------------------
+ */
+
+/** What a request allows: enum mrp_region_request_flag. A free region of the class,
+ * cutting a slab or building a chunk if it must; NULL with an error record. */
+struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags);
+
+/** Cut regions until the class has at least `count`. */
+enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
+
+/** Charge a chunk of `size` bytes (0 for adopted memory) against the budgets, and give it
+ * a number; evicts idle memory of this pool to make room, once. */
+enum mrp_status mrp_pool_charge(struct mrp_pool *pool, size_t size, uint32_t *chunk_id);
+void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id);
+
+/** Tie a new chunk to its number: chunk table and key lines. */
+void mrp_pool_enter_chunk(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, uint32_t chunk_id);
+void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
+
+/* -- large.c
+ * ----------------------------------------------------------------------------------------
+ */
+
+/** A region with a chunk of its own, from the idle ones or new. */
+struct mrp_region *mrp_large_alloc(
+    struct mrp_pool *pool, size_t size, size_t alignment, uint32_t flags);
+
+/** Give back a region that is a chunk: idle large ones are kept, user memory is
+ * deregistered. */
+enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region);
+
+/** Make a region live for its new owner. */
+void mrp_region_begin(struct mrp_region *region, size_t size);
+
+/** End a region's life: back to its depot, its chunk, or its root. */
+enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * The range of a pool: 2 GiB of addresses on a 2 GiB boundary that hold everything about
+ * its memory, and none of the memory. All distances are arithmetic: a descriptor's
+ * address names its pool, its index, its key lines.
+ *
+ *     0         struct mrp_pool, 1 MiB
+ *     1 MiB     chunk table, 64 Ki entries of 16 bytes
+ *     2 MiB     granule tables: the slab of each 16 KiB of each chunk
+ *     256 MiB   keys: for each of 64 rails one line per chunk
+ *     512 MiB   links of the stacks of single regions
+ *     576 MiB   magazines
+ *     1 GiB     region descriptors, 16 Mi of 64 bytes
+ *
+ * Everything is readable from the start (it reads as zero) and writable as far as
+ * committed, so that a late, foreign or made-up pointer into a range can be read safely.
+ * A range is never unmapped: it is wiped and used again by a later pool.
+ */
+#ifndef MRP_POOL_RANGE_H
+#define MRP_POOL_RANGE_H
+
+#include "base/align.h"
+#include "base/atomic.h"
+#include "mrpool/base.h"
+
+#define MRP_RANGE_SHIFT 31
+#define MRP_RANGE_SIZE ((size_t)1 << MRP_RANGE_SHIFT)
+#define MRP_RANGES_MAX ((size_t)1 << (48 - MRP_RANGE_SHIFT))
+
+#define MRP_CHUNK_TABLE_OFFSET (1 * MRP_MIB)
+#define MRP_GRANULES_OFFSET (2 * MRP_MIB)
+#define MRP_KEYS_OFFSET (256 * MRP_MIB)
+#define MRP_LINKS_OFFSET (512 * MRP_MIB)
+#define MRP_MAGAZINES_OFFSET (576 * MRP_MIB)
+#define MRP_DESCRIPTORS_OFFSET (1024 * MRP_MIB)
+
+/** 1 for each 2 GiB of the address space that is, or was, a pool's range. */
+extern _Atomic uint8_t mrp_range_known[MRP_RANGES_MAX];
+
+static inline bool mrp_range_contains(const void *address)
+{
+    uintptr_t slot = (uintptr_t)address >> MRP_RANGE_SHIFT;
+
+    /* pairs with the release in mrp_range_acquire */
+    return slot < MRP_RANGES_MAX && mrp_load_acquire(&mrp_range_known[slot]) != 0;
+}
+
+static inline void *mrp_range_of(const void *address)
+{
+    return (void *)((uintptr_t)address & ~(MRP_RANGE_SIZE - 1)); /* NOLINT */
+}
+
+/** An area that grows from the front. */
+struct mrp_area {
+    size_t begin, end; /* offsets in the range */
+    size_t committed;  /* offset up to which it is writable */
+    size_t step;       /* bytes committed at a time */
+};
+
+/** A wiped range with its first MiB writable; NULL with MRP_ERR_MEMORY. */
+void *mrp_range_acquire(void);
+
+/** Wipe a range for the next pool. `keep_apart` holds it back until mrp_range_reuse:
+ * handles into it are known to be about. */
+void mrp_range_release(void *range);
+
+/** Make an area writable up to `offset`. Under the pool's mutex. MRP_ERR_LIMIT at its
+ * end. */
+enum mrp_status mrp_range_commit(
+    void *range, struct mrp_area *area, size_t offset, const char *what);
+
+#endif
