@@ -29,7 +29,7 @@ bool test_is_watched(void)
 {
     const char *under = getenv("MRP_TEST_UNDER");
 
-    return TEST_SANITIZED || under != NULL && under[0] != '\0';
+    return TEST_SANITIZED || (under != NULL && under[0] != '\0');
 }
 
 void test_skip(const char *test, const char *reason)
