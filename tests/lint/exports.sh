@@ -30,6 +30,14 @@ if ! changes=$(diff -u "$list" <(exported "$library")); then
 if that is meant: tests/lint/exports.sh . $build_dir --update"
 fi
 
+# What a public header declares is there, and what is there is declared.
+declared=$(grep -hv '^#' "$source_dir"/include/mrpool/*.h | tr '\n' ' ' |
+    grep -oE 'MRP_API [^;(]*\(' | sed 's/ *($//; s/.*[ *]//' | LC_ALL=C sort -u)
+if ! changes=$(diff <(echo "$declared") <(exported "$library")); then
+    echo "$changes" | grep '^[<>]'
+    problem "declared (<) and exported (>) functions differ"
+fi
+
 dynamic=$(readelf -dW "$library")
 grep -q 'SONAME.*\[libmrpool\.so\.0\]' <<<"$dynamic" || problem "SONAME is not libmrpool.so.0"
 grep -q 'NODELETE' <<<"$dynamic" || problem "not linked with -z nodelete"
