@@ -19,8 +19,7 @@ static const char *kind_name(enum mrp_memory_kind kind)
                                      : "unknown";
 }
 
-/* -- what is refused before libfabric sees it ------------------------------------------
- */
+/* -- what is refused before libfabric sees it -- */
 
 static enum mrp_status check_access(
     const struct mrp_ofi_domain *domain, const struct mrp_register_request *request)
@@ -82,8 +81,7 @@ static enum mrp_status check_request(
     return status == MRP_OK ? check_access(domain, request) : status;
 }
 
-/* -- the calls --------------------------------------------------------------------------
- */
+/* -- the calls -- */
 
 static uint64_t native_access(const struct mrp_ofi_domain *domain, uint32_t access)
 {
@@ -268,8 +266,7 @@ static int describe_remote(struct mrp_ofi_domain *domain,
     return registration->remote_key != FI_KEY_NOTAVAIL ? 0 : -FI_ENODATA;
 }
 
-/* -- what went wrong
- * --------------------------------------------------------------------- */
+/* -- what went wrong -- */
 
 static void explain(char *text, size_t size, const struct mrp_ofi_domain *domain,
     const struct mrp_register_request *request, int code)
@@ -313,8 +310,7 @@ static int close_mr(struct mrp_ofi_domain *domain, struct fid_mr *mr)
     return code;
 }
 
-/* -- the slots
- * ---------------------------------------------------------------------------- */
+/* -- the slots -- */
 
 enum mrp_status mrp_ofi_register_memory(void *state,
     const struct mrp_register_request *request, struct mrp_registration *registration)
