@@ -6,7 +6,7 @@
  *   map --> which pages? --> attempt: place --> advise --> bind --> populate --> mapping
  *               ^                       \__________ \______________/
  *               |   next smaller kind              v
- *               +--------------------------- undo; at 4K or for a wrong node: report
+ *               +--------------------------- undo; at 4K: report
  *
  * Only the last attempt is reported, so that a fallback leaves no error behind; what was
  * got and what was wanted stand in the mapping.
@@ -58,7 +58,6 @@ struct attempt {
     /* why it failed */
     const char *call;
     int native;
-    bool final; /* smaller pages would not help */
 };
 
 static bool attempt_failed(struct attempt *attempt, const char *call, int native)
@@ -261,7 +260,6 @@ static bool attempt_bind(struct attempt *attempt)
     unsigned long mask[NODES_MAX / LONG_BITS] = {0};
     unsigned long node = (unsigned long)attempt->node - 1;
     mask[node / LONG_BITS] = 1UL << (node % LONG_BITS);
-    attempt->final = true;
     /* The kernel takes one off the number of bits before it reads them. */
     if (syscall(
             SYS_mbind, attempt->address, attempt->size, MPOL_BIND, mask, node + 2, 0)) {
@@ -271,7 +269,6 @@ static bool attempt_bind(struct attempt *attempt)
         node_free_size(attempt->node) < attempt->size) {
         return attempt_failed(attempt, "node", ENOMEM);
     }
-    attempt->final = false;
     return true;
 }
 
@@ -559,7 +556,7 @@ static enum mrp_status mmap_map(
             mapping_fill(mapping, &attempt, wanted);
             return MRP_OK;
         }
-        if (attempt.final || pages == MRP_PAGES_4K) {
+        if (pages == MRP_PAGES_4K) {
             return attempt_report(&attempt);
         }
     }

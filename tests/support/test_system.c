@@ -71,11 +71,11 @@ size_t test_status_size(const char *row)
     return size;
 }
 
-size_t test_smaps_size(const void *address, const char *row)
+/* The text behind the row's name; false if nothing is mapped there. */
+static bool smaps_row(const void *address, const char *row, char *text, size_t size)
 {
     FILE *file = fopen("/proc/self/smaps", "re");
-    size_t size = SIZE_MAX;
-    bool inside = false;
+    bool inside = false, found = false;
     char line[512];
 
     while (file && fgets(line, sizeof line, file)) {
@@ -83,13 +83,30 @@ size_t test_smaps_size(const void *address, const char *row)
         if (sscanf(line, "%lx-%lx ", &first, &end) == 2) {
             inside = (uintptr_t)address >= first && (uintptr_t)address < end;
         } else if (inside && strncmp(line, row, strlen(row)) == 0) {
-            size = strtoul(line + strlen(row), NULL, 10) * 1024;
+            snprintf(text, size, "%s", line + strlen(row));
+            found = true;
         }
     }
     if (file) {
         fclose(file);
     }
-    return size;
+    return found;
+}
+
+size_t test_smaps_size(const void *address, const char *row)
+{
+    char text[512];
+
+    return smaps_row(address, row, text, sizeof text) ? strtoul(text, NULL, 10) * 1024
+                                                      : SIZE_MAX;
+}
+
+bool test_smaps_flag(const void *address, const char *flag)
+{
+    char text[512], word[16];
+
+    snprintf(word, sizeof word, " %s ", flag);
+    return smaps_row(address, "VmFlags:", text, sizeof text) && strstr(text, word);
 }
 
 bool test_is_mapped(const void *address, size_t size)

@@ -29,6 +29,9 @@ size_t test_status_size(const char *row);
  *  Neighbours alike may be part of it. SIZE_MAX if nothing is mapped there. */
 size_t test_smaps_size(const void *address, const char *row);
 
+/** Whether the mapping that holds `address` has a flag of smaps' VmFlags, "nh". */
+bool test_smaps_flag(const void *address, const char *flag);
+
 /** Whether any of [address, address + size) is mapped. */
 bool test_is_mapped(const void *address, size_t size);
 

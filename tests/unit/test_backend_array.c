@@ -177,6 +177,8 @@ static void map__exhausted_tells_how_much_is_used(void **state)
     assert_int_equal(map(*state, SIZE + 1, 64, &more), MRP_ERR_LIMIT);
     assert_int_equal(map_at(*state, 64, 64, &more), SIZE - 64);
     unmap(*state, &whole);
+    assert_int_equal(map(*state, SIZE, 64, &whole), MRP_ERR_LIMIT);
+    assert_text("64 of 4096 bytes used by 1 mappings, largest gap 4032");
     unmap(*state, &more);
     assert_int_equal(map_at(*state, SIZE, 64, &whole), 0);
 }

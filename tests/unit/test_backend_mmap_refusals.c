@@ -189,6 +189,7 @@ static void create__node_list_is_read_as_the_kernel_writes_it(void **unused)
         {"0-1,4,6-7\n", 2, "with memory here, 0-1,4,6-7:"},
         {"0-1,4,6-7\n", 7, "Mems_allowed_list"},
         {"1\n", 0, "with memory here, 1:"},
+        {"garbage\n", 0, "with memory here, garbage:"},
         {"", 900, "Mems_allowed_list"},
     };
     (void)unused;
@@ -242,6 +243,32 @@ static void map__more_than_the_machine_has(void **unused)
     struct job job = job_of(MRP_PAGES_THP, system.memory_size + GIB, 64);
     job_run(&job);
     assert_refused(&job, MRP_ERR_MEMORY, "no memory");
+}
+
+/* What fits into the machine may be more than its cgroup has. */
+static void map__more_than_is_known_to_be_there(void **unused)
+{
+    struct job job = job_of(MRP_PAGES_THP, 64 * MIB, 64);
+    (void)unused;
+
+    if (!test_run_with_file("/proc/meminfo", "MemTotal:  32768 kB\n", job_run, &job)) {
+        test_skip(__func__, "no mount namespaces here");
+        return;
+    }
+    assert_refused(&job, MRP_ERR_MEMORY, "of 33554432 bytes the machine");
+}
+
+/* Without prefault nothing but the sizes themselves stands in the way. */
+static void map__sizes_that_would_wrap(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < 64; i++) {
+        struct job job = job_of(
+            MRP_PAGES_1G, SIZE_MAX - ((size_t)1 << i) + 1, (size_t)1 << (62 - i % 51));
+        job.params.prefault = -1;
+        job_run(&job);
+        assert_refused(&job, MRP_ERR_MEMORY, "no memory");
+    }
 }
 
 static void map__address_space_limit_is_named(void **unused)
@@ -300,6 +327,8 @@ int main(void)
         cmocka_unit_test(create__node_list_is_read_as_the_kernel_writes_it),
         cmocka_unit_test(map__node_without_free_memory),
         cmocka_unit_test(map__more_than_the_machine_has),
+        cmocka_unit_test(map__more_than_is_known_to_be_there),
+        cmocka_unit_test(map__sizes_that_would_wrap),
         cmocka_unit_test(map__address_space_limit_is_named),
         cmocka_unit_test(map__map_count_limit_is_named),
     };
