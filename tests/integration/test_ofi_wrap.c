@@ -4,7 +4,11 @@
  */
 #include "ofi_domain.h"
 
+#include "mrpool/context.h"
+
 #include <pthread.h>
+
+#define MR_BASIC (1 << 0) /* deprecated: virtual addresses, keys of the provider */
 
 static char memory[1 << 16] __attribute__((aligned(4096)));
 
@@ -121,6 +125,55 @@ static void wrap__info_is_copied_and_domain_stays_open(void **test)
     close_own(&own);
 }
 
+/* -- through the core -- */
+
+static void wrap__through_the_core(void **test)
+{
+    struct own_domain own =
+        open_own("sockets", FI_MSG | FI_RMA, MR_BASIC, FI_THREAD_SAFE);
+    struct mrp_ofi_wrap_params params = params_of(&own);
+    struct mrp_provider_info info = MRP_PROVIDER_INFO_INIT;
+    struct mrp_provider *provider;
+    struct mrp_context *context;
+
+    (void)test;
+    assert_int_equal(mrp_context_create(NULL, &context), MRP_OK);
+    assert_int_equal(
+        mrp_ofi_provider_wrap(context, NULL, NULL, &provider), MRP_ERR_INVALID);
+    assert_int_equal(mrp_ofi_provider_wrap(context, "mine", &params, &provider), MRP_OK);
+    assert_int_equal(mrp_provider_query(provider, &info), MRP_OK);
+    assert_string_equal(info.name, "mine");
+    assert_string_equal(info.module, "ofi");
+    assert_int_equal(info.traits, MRP_PROVIDER_REMOTE_KEY | MRP_PROVIDER_VIRTUAL_ADDRESS);
+    assert_int_equal(info.max_registrations, 65535);
+    assert_int_equal(mrp_provider_close(provider), MRP_OK);
+    assert_int_equal(mrp_context_destroy(context), MRP_OK);
+    close_own(&own);
+}
+
+static void open__options_through_the_core(void **test)
+{
+    struct mrp_provider_params params = MRP_PROVIDER_PARAMS_INIT;
+    struct mrp_provider_info info = MRP_PROVIDER_INFO_INIT;
+    struct mrp_provider *provider = NULL;
+    struct mrp_context *context;
+
+    (void)test;
+    assert_int_equal(mrp_context_create(NULL, &context), MRP_OK);
+    params.options = "provider=tcp;ofi_rxm,domain=lo,endpoint=rdm";
+    assert_int_equal(mrp_provider_open(context, "ofi", &params, &provider), MRP_OK);
+    assert_int_equal(mrp_provider_query(provider, &info), MRP_OK);
+    assert_string_equal(info.device, "tcp;ofi_rxm on lo");
+    assert_int_equal(mrp_provider_close(provider), MRP_OK);
+    params.options = "provider=nosuch";
+    assert_error(mrp_provider_open(context, "ofi", &params, &provider),
+        MRP_ERR_UNAVAILABLE, "'nosuch'");
+    params.options = "endpoint=dgram";
+    assert_int_equal(
+        mrp_provider_open(context, "ofi", &params, &provider), MRP_ERR_INVALID);
+    assert_int_equal(mrp_context_destroy(context), MRP_OK);
+}
+
 /* -- threads -- */
 
 #define N_ROUNDS 2000
@@ -208,6 +261,8 @@ int main(void)
         cmocka_unit_test(wrap__what_the_domain_needs),
         cmocka_unit_test(wrap__other_struct_sizes),
         cmocka_unit_test(wrap__info_is_copied_and_domain_stays_open),
+        cmocka_unit_test(wrap__through_the_core),
+        cmocka_unit_test(open__options_through_the_core),
         cmocka_unit_test(register__on_threads_in_an_unlocked_domain),
         cmocka_unit_test(register__on_threads_with_the_callers_lock),
     };
