@@ -381,6 +381,9 @@ static void import_key__takes_what_register_gave(void **state)
     if (opened.ops->import_key != NULL && registration.key_size > 0) {
         assert_int_equal(
             opened.ops->import_key(opened.state, &request, &key, &handle), MRP_OK);
+        if (!has_trait(&opened, MRP_PROVIDER_RAW_KEY)) {
+            assert_int_equal(key, registration.remote_key);
+        }
         opened.ops->release_key(opened.state, handle, key);
     }
     assert_int_equal(give(&opened, &registration), MRP_OK);
