@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "options.h"
+
+#include "units.h"
+
+enum {
+    OPTION_JSON = 256,
+    OPTION_CSV,
+    OPTION_QUICK,
+    OPTION_CPU
+};
+
+static const struct argp_option rows[] = {
+    {"json", OPTION_JSON, NULL, 0, "One JSON object {benchmark, machine, results}", 90},
+    {"csv", OPTION_CSV, NULL, 0, "The results as comma-separated values", 90},
+    {"repetitions", 'r', "N", 0,
+        "Measure each case N times, in turn with the others, and report the median "
+        "and the spread (default 11, with --quick 3)",
+        90},
+    {"cpu", OPTION_CPU, "N", 0, "Pin the thread to processor N (default: where it is)",
+        90},
+    {"quick", OPTION_QUICK, NULL, 0, "A smoke run of seconds; its figures mean little",
+        90},
+    {0},
+};
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    struct bench_options *options = state->input;
+    size_t count;
+
+    switch (key) {
+    case OPTION_JSON:
+        options->format = BENCH_JSON;
+        return 0;
+    case OPTION_CSV:
+        options->format = BENCH_CSV;
+        return 0;
+    case OPTION_QUICK:
+        options->quick = true;
+        return 0;
+    case 'r':
+        if (!bench_parse_count(text, 1, BENCH_REPETITIONS_MAX, &options->repetitions)) {
+            argp_error(state, "--repetitions %s: write a number from 1 to %d", text,
+                BENCH_REPETITIONS_MAX);
+        }
+        return 0;
+    case OPTION_CPU:
+        if (!bench_parse_count(text, 0, 4095, &count)) {
+            argp_error(state, "--cpu %s: write the number of a processor", text);
+        }
+        options->cpu = (int)count;
+        return 0;
+    case ARGP_KEY_END:
+        if (options->repetitions == 0) {
+            options->repetitions = options->quick ? 3 : 11;
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp common = {rows, parse, NULL, NULL, NULL, NULL, NULL};
+
+const struct argp_child bench_options_child[] = {
+    {&common, 0, "Common to all benchmarks:", 90},
+    {0},
+};

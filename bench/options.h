@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * What the subcommands of mrpool-bench share: their options and how they are called.
+ */
+#ifndef BENCH_OPTIONS_H
+#define BENCH_OPTIONS_H
+
+#include <argp.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define BENCH_EXIT_USAGE 64 /* EX_USAGE of sysexits.h, which argp uses too */
+#define BENCH_REPETITIONS_MAX 1000
+
+enum bench_format {
+    BENCH_TABLE,
+    BENCH_JSON,
+    BENCH_CSV
+};
+
+struct bench_options {
+    enum bench_format format;
+    size_t repetitions;
+    bool quick; /* a smoke run: short batches, few of them */
+    int cpu;    /* pinned to it; -1: where the thread happens to be */
+};
+#define BENCH_OPTIONS_INIT                                                               \
+    {                                                                                    \
+        BENCH_TABLE, 0, false, -1                                                        \
+    }
+
+/** Children of a subcommand's argp; child 0 takes a struct bench_options as its input. */
+extern const struct argp_child bench_options_child[];
+
+struct bench_command {
+    const char *name;
+    const char *purpose;
+    int (*run)(int argc, char **argv); /* returns the exit status */
+};
+
+extern const struct bench_command bench_command_reg;
+extern const struct bench_command bench_command_lookup;
+extern const struct bench_command bench_command_registry;
+extern const struct bench_command bench_command_create;
+
+#endif

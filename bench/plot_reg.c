@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mrpool-bench reg --plot: gnuplot draws what it reads from a pipe.
+ */
+#include "measure_reg.h"
+#include "table_reg.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CURVES_MAX 32
+
+/* A curve is a case of a provider on a kind of page; its first point stands for it. */
+struct curves {
+    size_t n;
+    const struct bench_result *first[CURVES_MAX];
+};
+
+static bool is_on_curve(
+    const struct bench_result *result, const struct bench_result *first)
+{
+    return strcmp(result->name, first->name) == 0 &&
+           strcmp(result->provider, first->provider) == 0 &&
+           strcmp(result->pages, first->pages) == 0;
+}
+
+static bool is_drawn(const struct bench_result *result)
+{
+    return strcmp(result->name, CASE_REGISTER) == 0 ||
+           strcmp(result->name, CASE_POOL) == 0;
+}
+
+static void find_curves(const struct bench *bench, struct curves *curves)
+{
+    curves->n = 0;
+    for (size_t i = 0; i < bench->n_results; i++) {
+        const struct bench_result *result = bench->results[i];
+        bool known = false;
+
+        for (size_t k = 0; k < curves->n; k++) {
+            known = known || is_on_curve(result, curves->first[k]);
+        }
+        if (!known && is_drawn(result) && curves->n < CURVES_MAX) {
+            curves->first[curves->n++] = result;
+        }
+    }
+}
+
+static void write_data(
+    FILE *gnuplot, const struct bench *bench, const struct curves *curves)
+{
+    for (size_t k = 0; k < curves->n; k++) {
+        fprintf(gnuplot, "$curve%zu << EOD\n", k);
+        for (size_t i = 0; i < bench->n_results; i++) {
+            const struct bench_result *result = bench->results[i];
+
+            if (is_on_curve(result, curves->first[k])) {
+                fprintf(gnuplot, "%zu %g %g %g\n", result->size, result->median,
+                    result->min, result->max);
+            }
+        }
+        fputs("EOD\n", gnuplot);
+    }
+}
+
+/* In gnuplot's double quotes: quotes and backslashes would end or change the text. */
+static void write_quoted(FILE *gnuplot, const char *text)
+{
+    fputc('"', gnuplot);
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\') {
+            fputc('\\', gnuplot);
+        }
+        fputc(*text == '\n' ? ' ' : *text, gnuplot);
+    }
+    fputc('"', gnuplot);
+}
+
+static void write_commands(
+    FILE *gnuplot, const struct bench *bench, const struct curves *curves)
+{
+    char line[160], label[64];
+
+    bench_machine_line(&bench->machine, line, sizeof line);
+    fputs("set title ", gnuplot);
+    write_quoted(gnuplot, line);
+    fputs(" noenhanced\nset logscale xy\nset grid\nset key outside right noenhanced\n"
+          "set xlabel 'buffer'\nset ylabel 'CPU time per buffer'\n"
+          "set xtics ('4 KiB' 4096, '64 KiB' 65536, '1 MiB' 1048576, '16 MiB' 16777216, "
+          "'64 MiB' 67108864)\n"
+          "set ytics ('10 ns' 10, '100 ns' 1e2, '1 us' 1e3, '10 us' 1e4, '100 us' 1e5, "
+          "'1 ms' 1e6, '10 ms' 1e7, '100 ms' 1e8)\nplot ",
+        gnuplot);
+    for (size_t k = 0; k < curves->n; k++) {
+        const struct bench_result *first = curves->first[k];
+
+        bench_target_label(first->provider, label, sizeof label);
+        snprintf(line, sizeof line, "%s: %s, %s", first->name, label, first->pages);
+        fprintf(gnuplot, "%s$curve%zu using 1:2:3:4 with yerrorlines title ",
+            k > 0 ? ", " : "", k);
+        write_quoted(gnuplot, line);
+    }
+    fputc('\n', gnuplot);
+}
+
+static const char *terminal_of(const char *path)
+{
+    const char *ending = strrchr(path, '.');
+
+    if (ending != NULL && strcmp(ending, ".svg") == 0) {
+        return "svg size 1000,600";
+    }
+    if (ending != NULL && strcmp(ending, ".png") == 0) {
+        return "pngcairo size 1000,600";
+    }
+    return ending != NULL && strcmp(ending, ".pdf") == 0 ? "pdfcairo size 10,6" : NULL;
+}
+
+bool reg_plot(const struct bench *bench, const char *path)
+{
+    const char *terminal = terminal_of(path);
+    struct curves curves;
+    FILE *gnuplot;
+
+    if (terminal == NULL) {
+        fprintf(stderr, "mrpool-bench: --plot %s: end it in .svg, .png or .pdf\n", path);
+        return false;
+    }
+    find_curves(bench, &curves);
+    gnuplot = popen("gnuplot", "w");
+    if (gnuplot == NULL) {
+        perror("mrpool-bench: gnuplot");
+        return false;
+    }
+    fprintf(gnuplot, "set terminal %s\nset output ", terminal);
+    write_quoted(gnuplot, path);
+    fputc('\n', gnuplot);
+    write_data(gnuplot, bench, &curves);
+    write_commands(gnuplot, bench, &curves);
+    if (pclose(gnuplot) != 0) {
+        fputs("mrpool-bench: gnuplot failed (package gnuplot-nox): no plot\n", stderr);
+        return false;
+    }
+    return true;
+}
