@@ -162,10 +162,11 @@ MRP_API enum mrp_status mrp_region_registration(
     const struct mrp_region *region, unsigned rail, void **native, size_t *offset);
 
 /** The region that holds an address: interior addresses, larger-than-huge and registered
- * memory included; of a slice, the root. NULL (MRP_ERR_NOT_FOUND) for an address of no
- * live region of this pool. Lock-free, O(1); O(log n) among n registered user buffers and
- * array chunks. The answer is meaningful for memory the caller keeps alive; any address
- * is safe to ask about. */
+ * memory included; of a slice, the root. NULL (MRP_ERR_NOT_FOUND) for an address in no
+ * region of this pool. Lock-free, O(1); O(log n) among n registered user buffers and
+ * array chunks. Any address is safe to ask about. The region's own line is not read: for
+ * memory that has been given back the answer is the free region, which every other call
+ * refuses as MRP_ERR_STALE. */
 MRP_API struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *address);
 
 /** All that one scatter entry needs, from an address. */

@@ -242,8 +242,13 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
 /* -- publish, withdraw, destroy
  * ------------------------------------------------------------- */
 
-enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk, uint32_t id,
-    _Atomic uint64_t *granules, struct mrp_region *region)
+static void end_view(struct mrp_chunk_view *view)
+{
+    mrp_store_release(&view->generation, mrp_load_relaxed(&view->generation) + 1);
+    mrp_store_release(&view->n_granules, 0);
+}
+
+enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk)
 {
     struct mrp_chunk_view *view = &chunk->view;
     uintptr_t base = (uintptr_t)chunk->mapping.address;
@@ -252,28 +257,28 @@ enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk, uint32_t id,
     /* The generation is even. Each store is a release: a lookup that still holds this
      * record from its former life and reads a new value also sees the generation moved.
      */
-    mrp_store_release(&view->id, id);
+    mrp_store_release(&view->id, chunk->id);
     mrp_store_release(&view->base, base);
     mrp_store_release(&view->size, chunk->mapping.size);
     mrp_store_release(&view->pool, chunk->pool);
-    mrp_store_release(&view->granules, granules);
-    mrp_store_release(&view->region, region);
+    mrp_store_release(&view->granules, chunk->granules);
+    mrp_store_release(&view->region, chunk->region);
+    mrp_store_release(&view->granule_shift, chunk->granule_shift);
+    mrp_store_release(&view->n_granules, chunk->granules == NULL ? 0 : chunk->n_granules);
     mrp_store_release(&view->generation, mrp_load_relaxed(&view->generation) + 1);
     status = mrp_address_map_insert(
         &chunk->context->map, chunk, base, chunk->mapping.size, chunk->aligned);
     if (status != MRP_OK) {
-        mrp_store_release(&view->generation, mrp_load_relaxed(&view->generation) + 1);
+        end_view(view);
     }
     return status;
 }
 
 void mrp_chunk_withdraw(struct mrp_chunk *chunk)
 {
-    struct mrp_chunk_view *view = &chunk->view;
-
     mrp_address_map_remove(&chunk->context->map, chunk, (uintptr_t)chunk->mapping.address,
         chunk->mapping.size, chunk->aligned);
-    mrp_store_release(&view->generation, mrp_load_relaxed(&view->generation) + 1);
+    end_view(&chunk->view);
 }
 
 enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)

@@ -32,9 +32,10 @@ struct mrp_chunk_view {
     _Atomic uintptr_t base;
     _Atomic size_t size;
     _Atomic(struct mrp_pool *) pool;
-    _Atomic(_Atomic uint64_t *)
-        granules; /* the slab of each 16 KiB, pool/pool.h; or NULL and */
-    _Atomic(struct mrp_region *) region; /* the one region this chunk is */
+    _Atomic(_Atomic uint64_t *) granules; /* the slab of each granule; or NULL and */
+    _Atomic(struct mrp_region *) region;  /* the one region this chunk is */
+    _Atomic uint32_t n_granules;          /* 0 while the chunk is not live */
+    _Atomic uint32_t granule_shift;
 };
 
 struct mrp_chunk {
@@ -57,7 +58,7 @@ struct mrp_chunk {
     struct mrp_retained retained;
     uint32_t id;
     struct mrp_region *region;
-    size_t n_granules, n_granules_used;
+    uint32_t n_granules, n_granules_used, granule_shift;
     _Atomic uint64_t *granules;
     struct mrp_chunk *next_with_room, *next_shared;
 };
@@ -90,10 +91,8 @@ void mrp_chunk_store_destroy(struct mrp_chunk_store *store);
 enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     const struct mrp_chunk_request *request, struct mrp_chunk **chunk);
 
-/** Make the chunk findable by address; id, granules and region as in struct
- * mrp_chunk_view. */
-enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk, uint32_t id,
-    _Atomic uint64_t *granules, struct mrp_region *region);
+/** Make the chunk findable by address; id, granules and region are set in the chunk. */
+enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk);
 void mrp_chunk_withdraw(struct mrp_chunk *chunk);
 
 /** Deregister with every rail, then unmap. Where a rail refuses, the mapping is parked

@@ -220,10 +220,23 @@ static enum mrp_status make_chunk_or_retry(struct mrp_pool *pool, size_t size,
     return status;
 }
 
+/* About a thousand granules a chunk. */
+static uint32_t granule_shift(size_t chunk_size)
+{
+    uint32_t shift =
+        63u - (uint32_t)__builtin_clzl(chunk_size) - MRP_GRANULES_PER_CHUNK_SHIFT;
+
+    return chunk_size >> MRP_GRANULES_PER_CHUNK_SHIFT < MRP_GRANULE_SIZE
+               ? MRP_GRANULE_SHIFT
+           : shift > MRP_GRANULE_SHIFT_MAX ? MRP_GRANULE_SHIFT_MAX
+                                           : shift;
+}
+
 /* The table of a chunk's granules, from the granule area. Under the mutex. */
 static enum mrp_status take_granules(struct mrp_pool *pool, struct mrp_chunk *chunk)
 {
-    size_t n_granules = chunk->mapping.size >> MRP_GRANULE_SHIFT;
+    uint32_t shift = granule_shift(chunk->mapping.size);
+    size_t n_granules = chunk->mapping.size >> shift;
     size_t begin = MRP_GRANULES_OFFSET + pool->granules_used;
     size_t end = begin + n_granules * sizeof *chunk->granules;
     enum mrp_status status =
@@ -232,7 +245,8 @@ static enum mrp_status take_granules(struct mrp_pool *pool, struct mrp_chunk *ch
     if (status == MRP_OK) {
         pool->granules_used += n_granules * sizeof *chunk->granules;
         chunk->granules = (_Atomic uint64_t *)((uintptr_t)pool + begin); /* NOLINT */
-        chunk->n_granules = n_granules;
+        chunk->granule_shift = shift;
+        chunk->n_granules = (uint32_t)n_granules;
         chunk->n_granules_used = 0;
     }
     return status;
@@ -250,7 +264,7 @@ static enum mrp_status publish_chunk(
     if (status == MRP_OK) {
         mrp_pool_enter_chunk(pool, chunk, id);
         chunk->region = NULL;
-        status = mrp_chunk_publish(chunk, id, chunk->granules, NULL);
+        status = mrp_chunk_publish(chunk);
     }
     if (status != MRP_OK) {
         size_t size = chunk->mapping.size;
@@ -296,22 +310,39 @@ static enum mrp_status build_chunk(struct mrp_pool *pool, size_t least)
  * ---------------------------------------------------------------------------------------
  */
 
-/* Granules for the next slab of a class in a chunk: a small share of the chunk in whole
- * units of slab_granules, or what is left if that holds a block; 0 if it does not. */
-static size_t plan_slab(
-    const struct mrp_pool *pool, unsigned class, const struct mrp_chunk *chunk)
+/* The shortest slab that is whole granules and wastes at most an eighth behind its last
+ * block. Standard classes, five to eight times a power of two, have one without waste. */
+static size_t shortest_slab(size_t block_size, uint32_t shift)
 {
-    size_t block_size = pool->classes.classes[class].block_size;
-    size_t unit = pool->depots[class].slab_granules;
+    size_t granule = (size_t)1 << shift;
+    size_t least = mrp_align_up(block_size, granule) >> shift;
+
+    for (size_t granules = least; granules < least + 8; granules++) {
+        if ((granules << shift) % block_size == 0) {
+            return granules;
+        }
+    }
+    for (size_t granules = least;; granules++) {
+        if ((granules << shift) % block_size <= (granules << shift) / 8) {
+            return granules;
+        }
+    }
+}
+
+/* Granules for the next slab of a class in a chunk: a small share of the chunk in whole
+ * units of the shortest slab, or what is left if that holds a block; 0 if it does not. */
+static size_t plan_slab(size_t block_size, const struct mrp_chunk *chunk)
+{
+    size_t unit = shortest_slab(block_size, chunk->granule_shift);
     size_t room = chunk->n_granules - chunk->n_granules_used;
     size_t share = mrp_min(chunk->mapping.size / SLAB_CHUNK_SHARE, SLAB_SIZE_MAX);
-    size_t most = mrp_min(share, SLAB_BLOCKS_MAX * block_size) >> MRP_GRANULE_SHIFT;
+    size_t most = mrp_min(share, SLAB_BLOCKS_MAX * block_size) >> chunk->granule_shift;
     size_t wanted = mrp_max(most / unit, 1) * unit;
 
     if (wanted <= room) {
         return wanted;
     }
-    return room << MRP_GRANULE_SHIFT >= block_size ? room : 0;
+    return room << chunk->granule_shift >= block_size ? room : 0;
 }
 
 static void drop_full_chunks(struct mrp_pool *pool)
@@ -370,7 +401,7 @@ static enum mrp_status take_slab(
     uint32_t first;
 
     for (chunk = pool->with_room; chunk != NULL; chunk = chunk->next_with_room) {
-        n_granules = plan_slab(pool, class, chunk);
+        n_granules = plan_slab(block_size, chunk);
         if (n_granules > 0) {
             break;
         }
@@ -378,7 +409,7 @@ static enum mrp_status take_slab(
     if (chunk == NULL) {
         return MRP_ERR_AGAIN;
     }
-    n_blocks = (n_granules << MRP_GRANULE_SHIFT) / block_size;
+    n_blocks = (n_granules << chunk->granule_shift) / block_size;
     status = mrp_depot_provision(pool, class, n_blocks);
     if (status == MRP_OK) {
         status = take_descriptors(pool, n_blocks, &first);
@@ -387,13 +418,14 @@ static enum mrp_status take_slab(
         return status;
     }
     *slab =
-        (struct mrp_slab){chunk, chunk->n_granules_used, first, 0, (uint32_t)n_blocks};
+        (struct mrp_slab){chunk, (size_t)chunk->n_granules_used << chunk->granule_shift,
+            first, 0, (uint32_t)n_blocks};
     for (size_t i = 0; i < n_granules; i++) {
-        mrp_store_release(&chunk->granules[slab->granule + i],
-            mrp_slab_pack(first, slab->granule, class));
+        mrp_store_release(&chunk->granules[chunk->n_granules_used + i],
+            mrp_slab_pack(first, slab->offset, class));
     }
-    chunk->n_granules_used += n_granules;
-    depot->slab_size += n_granules << MRP_GRANULE_SHIFT;
+    chunk->n_granules_used += (uint32_t)n_granules;
+    depot->slab_size += n_granules << chunk->granule_shift;
     drop_full_chunks(pool);
     return MRP_OK;
 }
@@ -451,8 +483,7 @@ static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
 {
     const struct mrp_size_class *size_class = &pool->classes.classes[class];
     struct mrp_region *region = mrp_region_at(pool, slab->descriptor + block);
-    uintptr_t address = (uintptr_t)slab->chunk->mapping.address +
-                        (slab->granule << MRP_GRANULE_SHIFT) +
+    uintptr_t address = (uintptr_t)slab->chunk->mapping.address + slab->offset +
                         block * size_class->block_size;
     enum mrp_status status;
 

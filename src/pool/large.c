@@ -132,7 +132,8 @@ static enum mrp_status make_region(struct mrp_pool *pool,
     if (status != MRP_OK) {
         goto undo_chunk;
     }
-    status = mrp_chunk_publish(chunk, id, NULL, region);
+    chunk->granules = NULL;
+    status = mrp_chunk_publish(chunk);
     if (status != MRP_OK) {
         goto undo_chunk;
     }

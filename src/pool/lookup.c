@@ -50,50 +50,75 @@ static inline bool find_chunk(
            sight(pool, mrp_address_map_find_range(map, address), address, seen);
 }
 
-/* The region whose block an address in a chunk belongs to; NULL outside every slab. */
+/* The region whose block an address in a slab belongs to. */
 static inline struct mrp_region *region_in(
-    const struct mrp_pool *pool, const struct sighting *seen, uintptr_t address)
+    const struct mrp_pool *pool, uint64_t slab, size_t chunk_offset)
 {
-    const struct mrp_chunk_view *view = &seen->chunk->view;
-    _Atomic uint64_t *granules = mrp_load_acquire(&view->granules);
-    size_t offset = address - seen->base, block;
-    const struct mrp_size_class *class;
-    uint64_t slab;
+    const struct mrp_size_class *class = &pool->classes.classes[mrp_slab_class(slab)];
+    size_t block = mrp_block_of(class, chunk_offset - mrp_slab_offset(slab));
 
-    if (granules == NULL) {
-        return mrp_load_acquire(&view->region);
-    }
-    if (offset >> MRP_GRANULE_SHIFT >= seen->size >> MRP_GRANULE_SHIFT) {
-        return NULL; /* the part of an array chunk behind its last whole granule */
-    }
-    slab = mrp_load_acquire(&granules[offset >> MRP_GRANULE_SHIFT]);
-    if (slab == 0) {
-        return NULL;
-    }
-    class = &pool->classes.classes[mrp_slab_class(slab)];
-    block = mrp_block_of(class, offset - (mrp_slab_granule(slab) << MRP_GRANULE_SHIFT));
     return mrp_region_at(pool, mrp_slab_descriptor(slab) + (uint32_t)block);
 }
 
-struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *address)
+/* Everything but slabs of aligned chunks: large regions, adopted memory, arrays, and no.
+ */
+static __attribute__((noinline)) struct mrp_region *find_elsewhere(
+    struct mrp_pool *pool, uintptr_t address)
 {
     struct mrp_region *region = NULL;
     struct sighting seen;
 
-    if (!mrp_pool_is_live(pool)) {
-        mrp_pool_check_handle(pool);
+    if (mrp_pool_check_handle(pool) != MRP_OK) {
         return NULL;
     }
-    if (find_chunk(pool, (uintptr_t)address, &seen)) {
-        region = region_in(pool, &seen, (uintptr_t)address);
-        if (region != NULL && mrp_load_acquire(&region->state) == MRP_STATE_LIVE &&
-            still_true(&seen)) {
+    if (find_chunk(pool, address, &seen)) {
+        const struct mrp_chunk_view *view = &seen.chunk->view;
+        _Atomic uint64_t *granules = mrp_load_acquire(&view->granules);
+        size_t granule = (address - seen.base) >> mrp_load_acquire(&view->granule_shift);
+
+        if (granules == NULL) {
+            region = mrp_load_acquire(&view->region);
+        } else if (granule < mrp_load_acquire(&view->n_granules)) {
+            uint64_t slab = mrp_load_acquire(&granules[granule]);
+
+            region = slab == 0 ? NULL : region_in(pool, slab, address - seen.base);
+        }
+        if (region != NULL && still_true(&seen)) {
             return region;
         }
     }
-    mrp_fail_literal(
-        __func__, MRP_ERR_NOT_FOUND, "the address lies in no live region of the pool");
+    mrp_fail_literal("mrp_region_find", MRP_ERR_NOT_FOUND,
+        "the address lies in no region of the pool");
     return NULL;
+}
+
+struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *pointer)
+{
+    uintptr_t address = (uintptr_t)pointer;
+
+    if (__builtin_expect(mrp_pool_is_live(pool), 1)) {
+        struct mrp_chunk *chunk = mrp_address_map_find_aligned(pool->map, address);
+
+        if (__builtin_expect(chunk != NULL, 1)) {
+            const struct mrp_chunk_view *view = &chunk->view;
+            uint32_t generation = mrp_load_acquire(&view->generation);
+            size_t offset = address - mrp_load_acquire(&view->base);
+            size_t granule = offset >> mrp_load_acquire(&view->granule_shift);
+
+            /* n_granules is 0 for a chunk that is gone and for one that is a single
+             * region */
+            if (granule < mrp_load_acquire(&view->n_granules) &&
+                mrp_load_acquire(&view->pool) == pool) {
+                uint64_t slab =
+                    mrp_load_acquire(&mrp_load_acquire(&view->granules)[granule]);
+
+                if (slab != 0 && mrp_load_relaxed(&view->generation) == generation) {
+                    return region_in(pool, slab, offset);
+                }
+            }
+        }
+    }
+    return find_elsewhere(pool, address);
 }
 
 static void fill_wire(const struct mrp_key_line *line, uintptr_t address,

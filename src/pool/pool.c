@@ -41,26 +41,6 @@ static void lay_out(struct mrp_pool *pool)
     }
 }
 
-/* The shortest slab that is whole granules and wastes at most an eighth behind its last
- * block; standard classes have one without waste (five to eight times a power of two). */
-static size_t choose_slab_granules(size_t block_size)
-{
-    size_t least = mrp_align_up(block_size, MRP_GRANULE_SIZE) >> MRP_GRANULE_SHIFT;
-
-    for (size_t granules = least; granules < least + 8; granules++) {
-        if ((granules << MRP_GRANULE_SHIFT) % block_size == 0) {
-            return granules;
-        }
-    }
-    for (size_t granules = least;; granules++) {
-        size_t size = granules << MRP_GRANULE_SHIFT;
-
-        if (size % block_size <= size / 8) {
-            return granules;
-        }
-    }
-}
-
 static enum mrp_status attach_rails(
     struct mrp_pool *pool, const struct mrp_pool_params *params)
 {
@@ -200,10 +180,6 @@ static enum mrp_status equip(struct mrp_pool *pool, const struct mrp_pool_params
     if (status != MRP_OK) {
         goto undo_backend;
     }
-    for (size_t i = 0; i < pool->classes.n_classes; i++) {
-        pool->depots[i].slab_granules =
-            choose_slab_granules(pool->classes.classes[i].block_size);
-    }
     return MRP_OK;
 
 undo_backend:
@@ -223,7 +199,7 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
         return MRP_ERR_MEMORY;
     }
     pool->context = context;
-    pool->epoch = mrp_process_epoch;
+    pool->map = &context->map;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->grown, NULL);
     lay_out(pool);
@@ -242,7 +218,7 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     if (status != MRP_OK) {
         goto undo_equip;
     }
-    pool->magic = MRP_POOL_MAGIC;
+    pool->epoch = mrp_process_epoch;
     *made = pool;
     return MRP_OK;
 
@@ -340,7 +316,7 @@ static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
     report_leaks(pool, report);
     mrp_context_unlink(context, &context->pools, &pool->member.named);
     give_up_idle(pool);
-    pool->magic = 0;
+    pool->epoch = 0;
     for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {
         struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
 

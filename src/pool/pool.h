@@ -21,8 +21,9 @@
 #include "pool/range.h"
 #include "pool/stack.h"
 
-#define MRP_POOL_MAGIC 0x6d72706f6f6c0001u
-#define MRP_GRANULE_SHIFT 14 /* slabs are runs of 16 KiB granules of a chunk */
+#define MRP_GRANULE_SHIFT 14     /* slabs are runs of granules: 16 KiB in small chunks, */
+#define MRP_GRANULE_SHIFT_MAX 17 /* 128 KiB in large ones, */
+#define MRP_GRANULES_PER_CHUNK_SHIFT 10 /* so that lookup tables stay in the cache */
 #define MRP_GRANULE_SIZE ((size_t)1 << MRP_GRANULE_SHIFT)
 #define MRP_CHUNKS_MAX ((uint32_t)1 << 16)
 #define MRP_REGIONS_MAX ((uint32_t)1 << 24)
@@ -93,7 +94,7 @@ struct mrp_magazine {
 /** A run of a chunk being cut into blocks [next, n_blocks). */
 struct mrp_slab {
     struct mrp_chunk *chunk;
-    size_t granule;      /* where in the chunk it begins */
+    size_t offset;       /* where in the chunk it begins, bytes */
     uint32_t descriptor; /* of its first block */
     uint32_t next, n_blocks;
 };
@@ -109,14 +110,13 @@ struct mrp_depot {
     size_t n_magazines;
     size_t slab_size;        /* bytes of chunks in this class's slabs */
     struct mrp_slab pending; /* one whose region_init failed half-way */
-    size_t slab_granules;    /* the shortest slab that wastes little, constant */
 };
 
 struct mrp_pool {
-    uint64_t magic;
-    uint32_t epoch;   /* of the process that made it */
+    uint32_t epoch;   /* of the process that made it; 0 before and after its life */
     uint32_t wire_id; /* random: tokens of other pools are refused */
     struct mrp_context_state *context;
+    struct mrp_address_map *map; /* the context's */
     struct mrp_size_classes classes;
 
     /* Settings, constant after create. */
@@ -216,12 +216,13 @@ static inline struct mrp_links mrp_magazine_links(const struct mrp_pool *pool)
         (char *)(uintptr_t)pool + MRP_MAGAZINES_OFFSET, 8}; /* NOLINT */
 }
 
-/** A slab as its granules' table entries tell it, 0 for a granule that is in none:
- *  bits 0..23 first descriptor, 24..47 first granule, 48..55 class, 63 set. */
-static inline uint64_t mrp_slab_pack(uint32_t descriptor, size_t granule, unsigned class)
+/** A slab as the table entries of its granules tell it, 0 for a granule that is in none:
+ *  bits 0..23 first descriptor, 24..47 offset in the chunk / 16 KiB, 48..55 class, 63
+ * set. */
+static inline uint64_t mrp_slab_pack(uint32_t descriptor, size_t offset, unsigned class)
 {
-    return (uint64_t)1 << 63 | (uint64_t) class << 48 | (uint64_t)granule << 24 |
-           descriptor;
+    return (uint64_t)1 << 63 | (uint64_t) class << 48 |
+           (uint64_t)(offset >> MRP_GRANULE_SHIFT) << 24 | descriptor;
 }
 
 static inline uint32_t mrp_slab_descriptor(uint64_t slab)
@@ -229,9 +230,9 @@ static inline uint32_t mrp_slab_descriptor(uint64_t slab)
     return (uint32_t)slab & 0xffffff;
 }
 
-static inline size_t mrp_slab_granule(uint64_t slab)
+static inline size_t mrp_slab_offset(uint64_t slab)
 {
-    return (size_t)(slab >> 24) & 0xffffff;
+    return ((size_t)(slab >> 24) & 0xffffff) << MRP_GRANULE_SHIFT;
 }
 
 static inline unsigned mrp_slab_class(uint64_t slab)
@@ -258,8 +259,12 @@ enum mrp_status mrp_region_check_handle(const struct mrp_region *region);
 
 static inline bool mrp_pool_is_live(const struct mrp_pool *pool)
 {
-    return ((uintptr_t)pool & (MRP_RANGE_SIZE - 1)) == 0 && mrp_range_contains(pool) &&
-           pool->magic == MRP_POOL_MAGIC && pool->epoch == mrp_process_epoch;
+    uintptr_t address = (uintptr_t)pool;
+    uintptr_t slot = address >> MRP_RANGE_SHIFT | address << (64 - MRP_RANGE_SHIFT);
+
+    /* rotated: an address off the 2 GiB boundary has high bits, and is out of bounds */
+    return slot < MRP_RANGES_MAX && mrp_load_acquire(&mrp_range_known[slot]) != 0 &&
+           pool->epoch == mrp_process_epoch;
 }
 
 static inline bool mrp_region_is_live(const struct mrp_region *region)

@@ -22,7 +22,7 @@ enum mrp_status mrp_pool_check_handle(const struct mrp_pool *pool)
         return mrp_fail(
             MRP_ERR_STALE, 0, "%p is not a pool of this library", (const void *)pool);
     }
-    if (pool->magic != MRP_POOL_MAGIC) {
+    if (pool->epoch == 0) {
         return mrp_fail(
             MRP_ERR_STALE, 0, "the pool %p has been destroyed", (const void *)pool);
     }

@@ -48,7 +48,8 @@ static struct mrp_region *find_named(
     }
     address = (uintptr_t)entry->chunk->mapping.address + fields->offset;
     region = mrp_region_find(pool, (const void *)address); /* NOLINT */
-    return region != NULL && (uintptr_t)mrp_payload(region) == address &&
+    return region != NULL && mrp_region_is_live(region) &&
+                   (uintptr_t)mrp_payload(region) == address &&
                    mrp_load_relaxed(&region->generation) == fields->region_generation
                ? region
                : NULL;
