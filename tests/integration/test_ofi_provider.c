@@ -46,7 +46,7 @@ static void open__raw_key_provider(void **test)
     child = fork();
     if (child == 0) {
         use_raw_key_provider();
-        _exit(0);
+        ofi_exit_unchecked();
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
