@@ -43,13 +43,32 @@ static bool is_required(const struct provider_case *provider)
     return is_in_list(list, provider->module) || is_in_list(list, provider->label);
 }
 
+/* What the suites lock at once, with room for the rest of the process. */
+#define MEMLOCK_NEEDED ((size_t)8 << 20)
+
+/* Too low a limit is like a missing device: not the provider's fault. */
+static enum mrp_status check_memlock(const struct provider_case *provider)
+{
+    struct mrp_system system = MRP_SYSTEM_INIT;
+
+    if (strcmp(provider->module, "host") != 0 || mrp_system_query(&system) != MRP_OK ||
+        system.memlock_limit >= MEMLOCK_NEEDED) {
+        return MRP_OK;
+    }
+    return mrp_fail(MRP_ERR_UNAVAILABLE, 0, "memlock limit of %zu bytes, %zu needed",
+        system.memlock_limit, MEMLOCK_NEEDED);
+}
+
 /* Add the tests of one case; whether all is well with it, or it may be missing. */
 static bool add_case(struct provider_case *provider, provider_case_probe *probe,
     const struct provider_test *tests, size_t n_tests, struct CMUnitTest *chosen,
     size_t *n_chosen)
 {
-    enum mrp_status status = probe(provider);
+    enum mrp_status status = check_memlock(provider);
 
+    if (status == MRP_OK) {
+        status = probe(provider);
+    }
     if (status != MRP_OK) {
         bool may_miss = status == MRP_ERR_UNAVAILABLE && !is_required(provider);
 

@@ -20,7 +20,8 @@
 
 extern const struct mrp_provider_ops mrp_provider_host;
 
-#define N_PAGES 48
+#define N_PAGES 12 /* fit into 64 KiB, the memlock limit of many containers */
+#define TOO_MANY_PAGES 48
 #define N_THREADS 4
 #define UNPRIVILEGED 65534
 
@@ -323,17 +324,17 @@ static void register__refuses_impossible_ranges(void **state)
 
 static bool error_names_the_limit(void)
 {
-    unsigned char *memory = map_pages(N_PAGES);
+    unsigned char *memory = map_pages(TOO_MANY_PAGES);
     struct mrp_registration first, second;
     const struct mrp_error *error = mrp_error_last();
     char wanted[64];
 
     if (take(memory, 4 * page_size(), &first) != MRP_OK ||
-        take(memory, N_PAGES * page_size(), &second) != MRP_ERR_LIMIT) {
+        take(memory, TOO_MANY_PAGES * page_size(), &second) != MRP_ERR_LIMIT) {
         return false;
     }
     snprintf(wanted, sizeof(wanted), "%zu bytes asked for, %zu locked already",
-        N_PAGES * page_size(), 4 * page_size());
+        TOO_MANY_PAGES * page_size(), 4 * page_size());
     return error->status == MRP_ERR_LIMIT && error->native == ENOMEM &&
            strstr(error->text, wanted) != NULL &&
            strstr(error->text, "65536 soft, 65536 hard") != NULL &&
