@@ -128,7 +128,7 @@ static enum mrp_status run_rounds(struct population *population, size_t n_rounds
             if (status != MRP_OK) {
                 return status;
             }
-            ns[phase] += bench_cpu_ns() - start;
+            ns[phase] += bench_elapsed_ns(start);
         }
     }
     for (size_t phase = 0; phase < N_PHASES; phase++) {

@@ -63,6 +63,9 @@ bool bench_begin(
 /** CPU time of the calling thread. */
 double bench_cpu_ns(void);
 
+/** CPU time since then, less what reading the clock costs. */
+double bench_elapsed_ns(double start);
+
 /** Measure the cases in turn. The first failure ends it. */
 enum mrp_status bench_compare(
     const struct bench *bench, struct bench_case *cases, size_t n_cases);

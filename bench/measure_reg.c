@@ -165,7 +165,7 @@ static enum mrp_status run_steps(struct steps *steps, bool keep_samples)
         }
         if (keep_samples) {
             samples->values[samples->n++] =
-                (bench_cpu_ns() - start) / (double)steps->n_buffers;
+                bench_elapsed_ns(start) / (double)steps->n_buffers;
         }
     }
     return MRP_OK;

@@ -150,7 +150,7 @@ static void print_words(const struct bench *bench)
         return;
     }
     used = (size_t)snprintf(words, sizeof words,
-        "For %s a region of the pool is cheaper than registering per message ",
+        "%s from the pool against registering it per message:",
         bench_size_text(size).text);
     for (size_t i = 0; i < bench->n_results && used < sizeof words; i++) {
         const struct bench_result *result = bench->results[i];
@@ -158,11 +158,11 @@ static void print_words(const struct bench *bench)
         if (is_case(result, CASE_POOL) && result->size == size) {
             bench_target_label(result->provider, label, sizeof label);
             used += (size_t)snprintf(words + used, sizeof words - used,
-                "%s%s with %s (%s instead of %s)", before,
-                bench_ratio_text(bench_ratio(result)).text, label,
+                "%s %s %s against %s (%s)", before, label,
                 bench_time_text(result->median).text,
-                bench_time_text(result->baseline->median).text);
-            before = ", ";
+                bench_time_text(result->baseline->median).text,
+                bench_ratio_text(bench_ratio(result)).text);
+            before = ";";
         }
     }
     putchar('\n');

@@ -15,14 +15,15 @@ void bench_target_label(const char *spec, char *label, size_t size)
         bench_option_value(options, "provider", provider, sizeof provider);
     bool has_domain = bench_option_value(options, "domain", domain, sizeof domain);
 
+    provider[has_provider ? strcspn(provider, ";") : 0] = '\0';
     if (!has_provider) {
         snprintf(label, size, "%.*s%s%.36s", module_length, spec,
             options[0] != '\0' ? " " : "", options);
         return;
     }
-    snprintf(label, size, "%.*s %.*s%s%s", module_length, spec,
-        (int)strcspn(provider, ";"), provider, has_domain ? " on " : "",
-        has_domain ? domain : "");
+    has_domain = has_domain && strcmp(domain, provider) != 0; /* shm on shm */
+    snprintf(label, size, "%.*s %s%s%s", module_length, spec, provider,
+        has_domain ? " on " : "", has_domain ? domain : "");
 }
 
 static bool add_target(
