@@ -162,6 +162,79 @@ static void map__node_0_is_bound(void **unused)
     }
 }
 
+/* The node that the page at `address` lies on. */
+static int node_of(void *address)
+{
+    int node = -1;
+
+    assert_int_equal(
+        syscall(SYS_get_mempolicy, &node, NULL, 0, address, MPOL_F_NODE | MPOL_F_ADDR),
+        0);
+    return node;
+}
+
+static void map__pages_lie_on_their_node(void **unused)
+{
+    struct mrp_system system = MRP_SYSTEM_INIT;
+    (void)unused;
+
+    assert_int_equal(mrp_system_query(&system), MRP_OK);
+    if (system.n_nodes < 2) {
+        test_skip(__func__, "one NUMA node");
+        return;
+    }
+    for (int node = 0; node < 2; node++) {
+        struct job job = job_of(MRP_PAGES_THP, 5 * MIB, 64);
+        job.params.node = MRP_NODE(1 - node);
+        job.request.node = MRP_NODE(node); /* wins */
+        struct mrp_mapping mapping = job_ok(job);
+        assert_int_equal(mapping.node, MRP_NODE(node));
+        for (size_t at = 0; at < mapping.size; at += mapping.page_size) {
+            assert_int_equal(node_of((char *)mapping.address + at), node);
+        }
+        unmap(&mapping);
+    }
+}
+
+static bool huge_pages_on_node_0(size_t n_pages)
+{
+    FILE *file = fopen(
+        "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "we");
+
+    if (file) {
+        fprintf(file, "%zu\n", n_pages);
+        fclose(file);
+    }
+    return file != NULL;
+}
+
+/* The reservation does not count nodes: touching such a mapping would raise SIGBUS. */
+static void map__huge_pages_of_another_node_are_not_taken(void **unused)
+{
+    struct mrp_system system = MRP_SYSTEM_INIT;
+    (void)unused;
+
+    assert_int_equal(mrp_system_query(&system), MRP_OK);
+    if (system.n_nodes < 2 || !test_huge_pages_set(HUGE_2M, 0) ||
+        !huge_pages_on_node_0(2)) {
+        test_skip(__func__, "one NUMA node, or huge pages cannot be set");
+        return;
+    }
+    for (int node = 0; node < 2; node++) {
+        struct job job = job_of(MRP_PAGES_2M, 2 * HUGE_2M, 64);
+        job.params.node = MRP_NODE(node);
+        struct mrp_mapping mapping = job_ok(job);
+        if (node == 0) {
+            assert_int_equal(mapping.pages, MRP_PAGES_2M);
+        } else {
+            assert_in_range(mapping.pages, MRP_PAGES_4K, MRP_PAGES_THP);
+        }
+        memset(mapping.address, 1, mapping.size);
+        assert_int_equal(node_of(mapping.address), node);
+        unmap(&mapping);
+    }
+}
+
 static void create__node_that_does_not_exist(void **unused)
 {
     static const int nodes[] = {1000, 1024, 5000, INT32_MAX, -2, INT32_MIN};
@@ -261,10 +334,13 @@ static void map__more_than_is_known_to_be_there(void **unused)
 /* Without prefault nothing but the sizes themselves stands in the way. */
 static void map__sizes_that_would_wrap(void **unused)
 {
+    static const size_t alignments[] = {
+        64, 8192, HUGE_2M, (size_t)1 << 40, SIZE_MAX / 2 + 1};
     (void)unused;
-    for (size_t i = 0; i < 64; i++) {
-        struct job job = job_of(
-            MRP_PAGES_1G, SIZE_MAX - ((size_t)1 << i) + 1, (size_t)1 << (62 - i % 51));
+
+    for (size_t i = 0; i < 64 * 5; i++) {
+        size_t size = SIZE_MAX - ((size_t)1 << i / 5) + 1;
+        struct job job = job_of(MRP_PAGES_1G, size, alignments[i % 5]);
         job.params.prefault = -1;
         job_run(&job);
         assert_refused(&job, MRP_ERR_MEMORY, "no memory");
@@ -323,6 +399,8 @@ int main(void)
         cmocka_unit_test(map__populate_fails_cleanly),
         cmocka_unit_test(map__mbind_refused),
         cmocka_unit_test(map__node_0_is_bound),
+        cmocka_unit_test(map__pages_lie_on_their_node),
+        cmocka_unit_test(map__huge_pages_of_another_node_are_not_taken),
         cmocka_unit_test(create__node_that_does_not_exist),
         cmocka_unit_test(create__node_list_is_read_as_the_kernel_writes_it),
         cmocka_unit_test(map__node_without_free_memory),
