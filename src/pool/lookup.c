@@ -24,8 +24,8 @@ static bool still_true(const struct sighting *seen)
 
 /* Read the chunk if it is live, the pool's, and holds the address. The acquires pair with
  * the releases of mrp_chunk_publish. */
-static inline bool sight(const struct mrp_pool *pool, struct mrp_chunk *chunk,
-    uintptr_t address, struct sighting *seen)
+static inline __attribute__((always_inline)) bool sight(const struct mrp_pool *pool,
+    struct mrp_chunk *chunk, uintptr_t address, struct sighting *seen)
 {
     const struct mrp_chunk_view *view;
 
@@ -41,12 +41,14 @@ static inline bool sight(const struct mrp_pool *pool, struct mrp_chunk *chunk,
            mrp_load_acquire(&view->pool) == pool;
 }
 
-static inline bool find_chunk(
+static inline __attribute__((always_inline)) bool find_chunk(
     const struct mrp_pool *pool, uintptr_t address, struct sighting *seen)
 {
-    struct mrp_address_map *map = &pool->context->map;
+    struct mrp_address_map *map = pool->map;
 
-    return sight(pool, mrp_address_map_find_aligned(map, address), address, seen) ||
+    return __builtin_expect(
+               sight(pool, mrp_address_map_find_aligned(map, address), address, seen),
+               1) ||
            sight(pool, mrp_address_map_find_range(map, address), address, seen);
 }
 
@@ -121,48 +123,65 @@ struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *pointer)
     return find_elsewhere(pool, address);
 }
 
-static void fill_wire(const struct mrp_key_line *line, uintptr_t address,
-    const struct sighting *seen, struct mrp_wire *wire)
+static __attribute__((noinline)) enum mrp_status explain_unresolved(
+    const struct mrp_pool *pool, uintptr_t address, size_t size, unsigned rail)
 {
-    uint32_t flags = mrp_load_relaxed(&line->flags);
-
-    wire->local_desc = mrp_load_relaxed(&line->local_desc);
-    wire->has_remote_key = (flags & MRP_KEY_REMOTE) != 0;
-    wire->remote_key = wire->has_remote_key ? mrp_load_relaxed(&line->remote_key) : 0;
-    wire->remote_addr = address + mrp_load_relaxed(&line->remote_delta);
-    wire->native = mrp_load_relaxed(&line->native);
-    wire->offset = address - seen->base;
-    wire->bytes_left = seen->size - wire->offset;
-}
-
-enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *address, size_t size,
-    unsigned rail, struct mrp_wire *wire)
-{
-    struct mrp_wire found = MRP_WIRE_INIT;
-    const struct mrp_key_line *line;
     struct sighting seen;
+    enum mrp_status status = mrp_pool_check_handle(pool);
 
-    if (!mrp_pool_is_live(pool)) {
-        return mrp_pool_check_handle(pool);
+    if (status != MRP_OK) {
+        return status;
     }
     if (rail >= pool->n_rails) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0, "rail %u: pool %s has %zu rails", rail,
-            pool->member.named.name, pool->n_rails);
+        return mrp_fail_at("mrp_resolve", MRP_ERR_UNSUPPORTED, 0,
+            "rail %u: pool %s has %zu rails", rail, pool->member.named.name,
+            pool->n_rails);
     }
-    if (!find_chunk(pool, (uintptr_t)address, &seen)) {
-        return mrp_fail_literal(
-            __func__, MRP_ERR_NOT_FOUND, "the address lies in no chunk of the pool");
+    if (find_chunk(pool, address, &seen) && size > seen.size - (address - seen.base)) {
+        return mrp_fail_at("mrp_resolve", MRP_ERR_INVALID, 0,
+            "%zu bytes at %#zx run past the registration, which ends after %zu", size,
+            (size_t)address, seen.size - (address - seen.base));
+    }
+    return mrp_fail_literal(
+        "mrp_resolve", MRP_ERR_NOT_FOUND, "the address lies in no chunk of the pool");
+}
+
+enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *pointer, size_t size,
+    unsigned rail, struct mrp_wire *wire)
+{
+    uintptr_t address = (uintptr_t)pointer;
+    const struct mrp_key_line *line;
+    struct mrp_wire found;
+    struct sighting seen;
+    uint32_t flags;
+
+    if (!mrp_pool_is_live(pool) || rail >= pool->n_rails ||
+        !find_chunk(pool, address, &seen) || size > seen.size - (address - seen.base)) {
+        return explain_unresolved(pool, address, size, rail);
     }
     line = mrp_key_line(pool, rail, mrp_load_acquire(&seen.chunk->view.id));
-    fill_wire(line, (uintptr_t)address, &seen, &found);
-    if (mrp_load_relaxed(&line->flags) == 0 || !still_true(&seen)) {
-        return mrp_fail_literal(__func__, MRP_ERR_NOT_FOUND,
-            "the address lies in a chunk that is just going");
+    flags = mrp_load_relaxed(&line->flags);
+    found.struct_size = sizeof found;
+    found.has_remote_key = (flags & MRP_KEY_REMOTE) != 0;
+    found.local_desc = mrp_load_relaxed(&line->local_desc);
+    found.remote_key = found.has_remote_key ? mrp_load_relaxed(&line->remote_key) : 0;
+    found.remote_addr = address + mrp_load_relaxed(&line->remote_delta);
+    found.native = mrp_load_relaxed(&line->native);
+    found.offset = address - seen.base;
+    found.bytes_left = seen.size - found.offset;
+    if (flags == 0 || !still_true(&seen)) {
+        return explain_unresolved(pool, address, 0, rail);
     }
-    if (size > found.bytes_left) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "%zu bytes at %p run past the registration, which ends after %zu", size,
-            address, found.bytes_left);
+    if (wire == NULL || wire->struct_size != sizeof *wire) {
+        return mrp_info_write(wire, &found, sizeof found, "mrp_wire");
     }
-    return mrp_info_write(wire, &found, sizeof found, "mrp_wire");
+    /* member by member: the whole struct would be copied through memory, which stalls */
+    wire->has_remote_key = found.has_remote_key;
+    wire->local_desc = found.local_desc;
+    wire->remote_key = found.remote_key;
+    wire->remote_addr = found.remote_addr;
+    wire->native = found.native;
+    wire->offset = found.offset;
+    wire->bytes_left = found.bytes_left;
+    return MRP_OK;
 }
