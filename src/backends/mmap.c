@@ -153,7 +153,7 @@ static size_t node_free_size(int node)
 static char *reserve_aligned(size_t size, size_t alignment)
 {
     size_t surplus = alignment - base_page_size();
-    if (size > SIZE_MAX - surplus) {
+    if (size > PTRDIFF_MAX - surplus) {
         errno = ENOMEM;
         return MAP_FAILED;
     }
@@ -345,7 +345,7 @@ static bool attempt_prepare(struct attempt *attempt,
     }
     bool too_large = !hugetlb && attempt->prefault && system->memory_size &&
                      request->size > system->memory_size;
-    if (too_large || request->size > SIZE_MAX - (page_size - 1)) {
+    if (too_large || request->size > PTRDIFF_MAX - (page_size - 1)) {
         return attempt_failed(attempt, "mmap", ENOMEM);
     }
     attempt->size = (request->size + page_size - 1) & ~(page_size - 1);
