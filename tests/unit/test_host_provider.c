@@ -473,7 +473,7 @@ static void *register_and_look(void *user)
 {
     struct worker *worker = user;
 
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 2000; i++) {
         size_t first = next_random(&worker->seed) % N_PAGES;
         size_t n_pages = 1 + next_random(&worker->seed) % (N_PAGES - first);
         unsigned char *address = worker->memory + first * page_size();
@@ -483,7 +483,7 @@ static void *register_and_look(void *user)
             worker->n_wrong++;
             continue;
         }
-        worker->n_wrong += i % 20 == 0 && !is_locked(address);
+        worker->n_wrong += i % 50 == 0 && !is_locked(address);
         worker->n_wrong += give(&registration) != MRP_OK;
     }
     return NULL;
