@@ -446,6 +446,7 @@ static bool ofi_complete(struct ofi_endpoint *endpoint, struct peer *peer, size_
             struct fi_cq_err_entry error = {.err = 0};
 
             (void)fi_cq_readerr(endpoint->cq, &error, 0);
+            (void)peer_lives(peer); /* says so if that is why */
             return complain("a transfer failed: %s (provider code %d)",
                 fi_strerror(error.err), error.prov_errno);
         } else if (n_read != -FI_EAGAIN) {
