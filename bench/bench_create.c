@@ -212,8 +212,7 @@ static int run(int argc, char **argv)
     };
     static const char doc[] =
         "Measure cycles of making and destroying everything there is, and what they "
-        "leave "
-        "behind of memory, mappings and open files."
+        "leave behind of memory, mappings and open files."
         "\vExits with 1 when something has grown. There is no baseline, so no ratio.";
     const struct argp argp = {rows, parse, NULL, doc, bench_options_child, NULL, NULL};
     struct create_options options = {BENCH_OPTIONS_INIT, 0};

@@ -23,7 +23,7 @@ struct reg_options {
     bool pages[BENCH_PAGES_ALL];
     bool pages_given;
     struct bench_targets targets; /* none: what the machine has */
-    const char *plot;             /* NULL: none */
+    const char *plot; /* NULL: none */
 };
 
 /* -- measuring -------------------------------------------------------------------------
@@ -59,7 +59,7 @@ static bool is_wanted(const struct reg_options *options,
         return options->pages[i];
     }
     return pages->pages == MRP_PAGES_4K ||
-           (station->pins && bench_pages_available(pages, system, pages->page_size));
+        (station->pins && bench_pages_available(pages, system, pages->page_size));
 }
 
 static void measure_target(struct bench *bench, const struct reg_options *options,
@@ -222,13 +222,11 @@ static const struct argp_option rows[] = {
         "Buffer sizes, 4K,64K,1M (default 4K to 64M by fours)", 0},
     {"pages", OPTION_PAGES, "LIST", 0,
         "Kinds of pages, of 4k,thp,2m (default 4k, and for providers that pin every kind "
-        "the "
-        "system has); sizes smaller than a page are left out",
+        "the system has); sizes smaller than a page are left out",
         0},
     {"providers", OPTION_PROVIDERS, "LIST", 0,
         "Providers with their options, host,ofi:provider=tcp,domain=lo (default: one of "
-        "each "
-        "sort that the machine has; see `mrpool info providers`)",
+        "each sort that the machine has; see `mrpool info providers`)",
         0},
     {"plot", OPTION_PLOT, "FILE", 0,
         "Draw the costs by size with gnuplot (.svg, .png, .pdf)", 0},
@@ -237,19 +235,14 @@ static const struct argp_option rows[] = {
 
 static const char doc[] =
     "Measure what registering memory costs: mapping, touching, registering, "
-    "deregistering and "
-    "unmapping apart; and registering a buffer for each message against taking a region "
-    "from a "
-    "pool."
+    "deregistering and unmapping apart; and registering a buffer for each message "
+    "against taking a region from a pool."
     "\vA buffer is registered per message the way a program does it without mrpool: "
-    "mlock and "
-    "munlock for host, fi_mr_reg and fi_close for ofi; `through mrpool` is "
-    "mrp_region_register "
-    "and mrp_region_free. In --json and --csv a case is named with its pages "
-    "(register/4k), "
-    "times are nanoseconds of CPU time, and ratio is the baseline's median divided by "
-    "this "
-    "median: 100 means that the baseline costs 100 times as much.\n\n"
+    "mlock and munlock for host, fi_mr_reg and fi_close for ofi; `through mrpool` is "
+    "mrp_region_register and mrp_region_free. In --json and --csv a case is named with "
+    "its pages (register/4k), times are nanoseconds of CPU time, and ratio is the "
+    "baseline's median divided by this median: 100 means that the baseline costs 100 "
+    "times as much.\n\n"
     "Examples:\n"
     "  mrpool-bench reg --sizes 64K --providers host\n"
     "  mrpool-bench reg --providers ofi:provider=tcp,domain=lo,host --json\n"

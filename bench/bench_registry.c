@@ -31,7 +31,7 @@ struct population {
     struct mrp_context *context;
     size_t n_live;
     void **blocks; /* n_live, then N_FRESH */
-    size_t next;   /* the query's walk through the live ones */
+    size_t next; /* the query's walk through the live ones */
     struct bench_samples samples[N_PHASES];
 };
 
@@ -218,8 +218,7 @@ static void print(const struct bench *bench)
     bench_table_destroy(table);
     snprintf(text, sizeof text,
         "With 64 times as many blocks live, an operation costs at most %.2f times as "
-        "much; "
-        "a query of any block of them all, where the processor's caches miss, %.2f "
+        "much; a query of any block of them all, where the processor's caches miss, %.2f "
         "times.",
         worst, any);
     putchar('\n');
@@ -270,8 +269,7 @@ static int run(int argc, char **argv)
     static const char doc[] =
         "Measure mrp_memory_alloc, query and free with 1,024 and with 65,536 blocks live."
         "\vThe ratio in --json and --csv is the cost with few divided by the cost with "
-        "many: "
-        "0.5 means that it has doubled. The table shows its inverse.";
+        "many: 0.5 means that it has doubled. The table shows its inverse.";
     const struct argp argp = {NULL, parse, NULL, doc, bench_options_child, NULL, NULL};
     struct bench_options options = BENCH_OPTIONS_INIT;
 

@@ -7,10 +7,10 @@
 #define BENCH_FOOTPRINT_H
 
 struct bench_footprint {
-    long heap_size;     /* bytes the C library has given out and not got back */
-    long mapped_size;   /* bytes of address space (VmSize) */
+    long heap_size; /* bytes the C library has given out and not got back */
+    long mapped_size; /* bytes of address space (VmSize) */
     long resident_size; /* bytes of RAM (VmRSS): wobbles by a few pages on its own */
-    long locked_size;   /* bytes (VmLck) */
+    long locked_size; /* bytes (VmLck) */
     long n_mappings;
     long n_files; /* open file descriptors */
 };

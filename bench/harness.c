@@ -85,8 +85,10 @@ static enum mrp_status time_batch(struct bench_case *one, double *ns)
 
 /* The first operation warms up: pools grow, libraries fetch what they need. A batch is
  * long enough only if it is so twice, for the same reason. */
-static enum mrp_status find_batch(struct bench_case *one, double target_ns)
+static enum mrp_status find_batch(struct bench_case *one, bool quick)
 {
+    double usual_ns = one->batch_ns > 0 ? one->batch_ns : BATCH_NS;
+    double target_ns = quick ? BATCH_NS_QUICK : usual_ns;
     bool is_found = one->batch != 0;
     enum mrp_status status;
     double ns, again;
@@ -108,13 +110,12 @@ static enum mrp_status find_batch(struct bench_case *one, double target_ns)
 enum mrp_status bench_compare(
     const struct bench *bench, struct bench_case *cases, size_t n_cases)
 {
-    double target_ns = bench->options->quick ? BATCH_NS_QUICK : BATCH_NS;
     enum mrp_status status;
     double ns;
 
     for (size_t i = 0; i < n_cases; i++) {
         cases[i].samples.n = 0;
-        status = find_batch(&cases[i], target_ns);
+        status = find_batch(&cases[i], bench->options->quick);
         if (status != MRP_OK) {
             return status;
         }
@@ -151,8 +152,8 @@ static void summarise(struct bench_result *result, const struct bench_samples *s
     result->min = sorted.values[0];
     result->max = sorted.values[sorted.n - 1];
     result->median = sorted.n % 2 == 1
-                         ? sorted.values[middle]
-                         : (sorted.values[middle - 1] + sorted.values[middle]) / 2;
+        ? sorted.values[middle]
+        : (sorted.values[middle - 1] + sorted.values[middle]) / 2;
 }
 
 /* A benchmark has nothing sensible to do without memory. */
@@ -209,9 +210,8 @@ static bool is_about(
     const struct bench_result *result, const struct bench_subject *subject)
 {
     return result->size == subject->size &&
-           (subject->provider == NULL ||
-               strcmp(result->provider, subject->provider) == 0) &&
-           (subject->pages == NULL || strcmp(result->pages, subject->pages) == 0);
+        (subject->provider == NULL || strcmp(result->provider, subject->provider) == 0) &&
+        (subject->pages == NULL || strcmp(result->pages, subject->pages) == 0);
 }
 
 const struct bench_result *bench_find(

@@ -25,14 +25,15 @@ struct bench_case {
     /** Do n operations. A failure is recorded with mrp_fail. */
     enum mrp_status (*run)(void *state, size_t n);
     void *state;
-    size_t batch;                 /* operations per repetition; 0: found by the harness */
+    double batch_ns; /* length of a repetition; 0: 2 ms */
+    size_t batch; /* operations per repetition; 0: found by the harness */
     struct bench_samples samples; /* ns per operation; filled by the harness */
 };
 
 /** What a result is about; what does not apply is NULL or 0. */
 struct bench_subject {
     const char *provider; /* as --providers takes it */
-    const char *pages;    /* "4k", "thp", "2m": named in the case, "register/2m" */
+    const char *pages; /* "4k", "thp", "2m": named in the case, "register/2m" */
     size_t size;
 };
 

@@ -12,7 +12,7 @@ struct bench_machine {
     long cores;
     char kernel[96];
     char governor[32]; /* "none" where the kernel does not scale frequencies */
-    char date[32];     /* local time, ISO 8601 */
+    char date[32]; /* local time, ISO 8601 */
     struct mrp_system system;
 };
 

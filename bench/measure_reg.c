@@ -13,8 +13,7 @@ static enum mrp_status open_bare(struct reg_station *station)
     if (bare == NULL) {
         bench_note(station->bench,
             "the bare calls of %s: this build does not know them; mrp_region_register is "
-            "the "
-            "baseline",
+            "the baseline",
             station->target->module);
         return MRP_OK;
     }
@@ -223,9 +222,9 @@ static enum mrp_status register_once(const struct bench_registrar *registrar, vo
     enum mrp_status status =
         registrar->register_memory(state, buffer->address, buffer->size, &handle);
 
-    return status != MRP_OK ? status
-                            : registrar->deregister_memory(
-                                  state, buffer->address, buffer->size, handle);
+    return status != MRP_OK
+        ? status
+        : registrar->deregister_memory(state, buffer->address, buffer->size, handle);
 }
 
 static enum mrp_status run_bare(void *state, size_t n)

@@ -28,7 +28,7 @@ struct reg_station {
     struct mrp_context *context;
     struct mrp_provider *provider;
     uint32_t access;
-    bool pins;                          /* so the kind of page matters */
+    bool pins; /* so the kind of page matters */
     const struct bench_registrar *bare; /* NULL: only mrpool's call is measured */
     void *bare_state;
 };

@@ -14,8 +14,8 @@ static const struct argp_option rows[] = {
     {"json", OPTION_JSON, NULL, 0, "One JSON object {benchmark, machine, results}", 90},
     {"csv", OPTION_CSV, NULL, 0, "The results as comma-separated values", 90},
     {"repetitions", 'r', "N", 0,
-        "Measure each case N times, in turn with the others, and report the median "
-        "and the spread (default 11, with --quick 3)",
+        "Measure each case N times, in turn with the others, and report the median and "
+        "the spread (default 11, with --quick 3)",
         90},
     {"cpu", OPTION_CPU, "N", 0, "Pin the thread to processor N (default: where it is)",
         90},

@@ -22,11 +22,11 @@ struct bench_options {
     enum bench_format format;
     size_t repetitions;
     bool quick; /* a smoke run: short batches, few of them */
-    int cpu;    /* pinned to it; -1: where the thread happens to be */
+    int cpu; /* pinned to it; -1: where the thread happens to be */
 };
-#define BENCH_OPTIONS_INIT                                                               \
-    {                                                                                    \
-        BENCH_TABLE, 0, false, -1                                                        \
+#define BENCH_OPTIONS_INIT \
+    { \
+        BENCH_TABLE, 0, false, -1 \
     }
 
 /** Children of a subcommand's argp; child 0 takes a struct bench_options as its input. */

@@ -20,14 +20,14 @@ static bool is_on_curve(
     const struct bench_result *result, const struct bench_result *first)
 {
     return strcmp(result->name, first->name) == 0 &&
-           strcmp(result->provider, first->provider) == 0 &&
-           strcmp(result->pages, first->pages) == 0;
+        strcmp(result->provider, first->provider) == 0 &&
+        strcmp(result->pages, first->pages) == 0;
 }
 
 static bool is_drawn(const struct bench_result *result)
 {
     return strcmp(result->name, CASE_REGISTER) == 0 ||
-           strcmp(result->name, CASE_POOL) == 0;
+        strcmp(result->name, CASE_POOL) == 0;
 }
 
 static void find_curves(const struct bench *bench, struct curves *curves)

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "registrar.h"
 
+#include "units.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* -- host: the system calls ------------------------------------------------------------
  */
@@ -20,16 +23,22 @@ static void host_close(void *state)
     (void)state;
 }
 
+static enum mrp_status fail_mlock(int native)
+{
+    struct rlimit limit = {0, 0};
+
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    return mrp_fail(MRP_ERR_REGISTER, native,
+        "mlock: %s; the memlock limit is %s (ulimit -l)", strerror(native),
+        bench_size_text(limit.rlim_cur).text);
+}
+
 static enum mrp_status host_register(
     void *state, void *address, size_t size, void **handle)
 {
     (void)state;
     *handle = address;
-    if (mlock(address, size) != 0) {
-        return mrp_fail(MRP_ERR_REGISTER, errno, "mlock of %zu bytes: %s (ulimit -l)",
-            size, strerror(errno));
-    }
-    return MRP_OK;
+    return mlock(address, size) == 0 ? MRP_OK : fail_mlock(errno);
 }
 
 static enum mrp_status host_deregister(

@@ -10,7 +10,7 @@
 
 struct bench_registrar {
     const char *module; /* whose provider it stands beside: "host", "ofi" */
-    const char *calls;  /* what it calls, for people: "mlock + munlock" */
+    const char *calls; /* what it calls, for people: "mlock + munlock" */
     /** Options as mrp_provider_params takes them. Failures are recorded with mrp_fail. */
     enum mrp_status (*open)(const char *options, void **state);
     void (*close)(void *state);

@@ -67,7 +67,7 @@ static bool print_json(const struct bench *bench)
     root = json_pack("{s:s, s:o, s:o}", "benchmark", bench->name, "machine",
         machine_object(&bench->machine), "results", results);
     ok = root != NULL &&
-         json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;
+        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;
     putchar('\n');
     json_decref(root);
     return ok;

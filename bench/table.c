@@ -17,7 +17,7 @@ struct bench_table {
     size_t n_columns;
     bool is_left[BENCH_COLUMNS_MAX];
     int widths[BENCH_COLUMNS_MAX];
-    char group[96];   /* for the row that comes next */
+    char group[96]; /* for the row that comes next */
     struct row *rows; /* the first holds the titles */
     size_t n_rows, capacity;
 };
@@ -28,7 +28,7 @@ bool bench_is_colourful(void)
     const char *terminal = getenv("TERM");
 
     return isatty(STDOUT_FILENO) && (no_color == NULL || no_color[0] == '\0') &&
-           terminal != NULL && strcmp(terminal, "dumb") != 0;
+        terminal != NULL && strcmp(terminal, "dumb") != 0;
 }
 
 struct bench_table *bench_table_create(const char *const *titles, size_t n_columns)
@@ -79,13 +79,19 @@ void bench_table_group(struct bench_table *table, const char *title)
     snprintf(table->group, sizeof table->group, "%s", title);
 }
 
+/* No blanks at the end of a line: empty cells there are left out, a text is not filled
+ * up. */
 static void print_row(const struct bench_table *table, const struct row *row)
 {
-    for (size_t i = 0; i < table->n_columns; i++) {
-        bool is_last = i + 1 == table->n_columns;
+    size_t n = table->n_columns;
+
+    while (n > 0 && row->cells[n - 1][0] == '\0') {
+        n--;
+    }
+    for (size_t i = 0; i < n; i++) {
         int width = table->is_left[i] ? -table->widths[i] : table->widths[i];
 
-        printf("  %*s", is_last && width < 0 ? 0 : width, row->cells[i]);
+        printf("  %*s", i + 1 == n && width < 0 ? 0 : width, row->cells[i]);
     }
 }
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WORDS_SIZE                                                                       \
+#define WORDS_SIZE \
     ((size_t)64 << 10) /* what the last line speaks of, if it was measured */
 
 static bool is_case(const struct bench_result *result, const char *name)
@@ -171,6 +171,9 @@ static void print_words(const struct bench *bench)
 
 void reg_print(const struct bench *bench)
 {
+    if (bench->n_results == 0) {
+        return;
+    }
     print_steps(bench);
     print_messages(bench);
     print_words(bench);

@@ -139,7 +139,7 @@ static bool is_on_loopback(const struct bench_target *target)
     char domain[64];
 
     return bench_option_value(target->options, "domain", domain, sizeof domain) &&
-           is_loopback(domain);
+        is_loopback(domain);
 }
 
 static void visit_device(const struct mrp_device *device, void *user)

@@ -10,10 +10,10 @@
 #define BENCH_TARGETS_MAX 32
 
 struct bench_target {
-    char spec[128];    /* as --providers takes it: "ofi:provider=tcp,domain=lo" */
-    char module[24];   /* "ofi" */
+    char spec[128]; /* as --providers takes it: "ofi:provider=tcp,domain=lo" */
+    char module[24]; /* "ofi" */
     char options[104]; /* "provider=tcp,domain=lo" */
-    char label[64];    /* for people */
+    char label[64]; /* for people */
 };
 
 struct bench_targets {

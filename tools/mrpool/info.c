@@ -67,8 +67,7 @@ static const struct argp_option rows[] = {
 static const char doc[] =
     "Show what this machine has for pinned, registered memory: limits of the system, "
     "backends, providers with their devices, and every setting with its value and "
-    "origin. "
-    "Sections: limits, backends, providers, settings; all of them by default."
+    "origin. Sections: limits, backends, providers, settings; all of them by default."
     "\vExamples:\n"
     "  mrpool info\n"
     "  mrpool info limits                    is there room for pinning?\n"

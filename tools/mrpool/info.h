@@ -39,7 +39,7 @@ struct info_provider {
 struct info_setting {
     const char *variable;
     const char *module; /* NULL: the library's own */
-    const char *value;  /* in force; "" where it is derived */
+    const char *value; /* in force; "" where it is derived */
     const char *default_text;
     const char *purpose;
     const char *choices; /* NULL: no list of words */
@@ -49,7 +49,7 @@ struct info_setting {
 
 struct info {
     unsigned sections; /* enum info_section: what was asked for */
-    bool verbose;      /* details of devices too, in the text */
+    bool verbose; /* details of devices too, in the text */
     struct tool_limit limits[TOOL_LIMITS_MAX];
     size_t n_limits;
     struct info_backend *backends;

@@ -135,9 +135,9 @@ static void print_setting(
     tool_screen_move(screen, INDENT);
     tool_screen_print(screen, TOOL_PLAIN, variable_width, setting->variable);
     tool_screen_print(screen,
-        !is_valid                   ? TOOL_BAD
-        : setting->from_environment ? TOOL_GOOD
-                                    : TOOL_PLAIN,
+        !is_valid                       ? TOOL_BAD
+            : setting->from_environment ? TOOL_GOOD
+                                        : TOOL_PLAIN,
         14, setting->value[0] != '\0' ? setting->value : "-");
     tool_screen_move(screen, text_column);
     tool_screen_print(screen, setting->from_environment ? TOOL_GOOD : TOOL_FAINT, 9,

@@ -16,9 +16,9 @@ struct tool_json {
     bool is_first; /* no comma before the next member */
 };
 
-#define TOOL_JSON_INIT(file)                                                             \
-    {                                                                                    \
-        file, 0, true                                                                    \
+#define TOOL_JSON_INIT(file) \
+    { \
+        file, 0, true \
     }
 
 void tool_json_begin_object(struct tool_json *json, const char *key);

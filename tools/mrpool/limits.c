@@ -5,8 +5,7 @@
 #include <sys/resource.h>
 
 #define MIB ((size_t)1 << 20)
-#define MEMLOCK_SMALL                                                                    \
-    (64 * MIB)           /* half a chunk_max: a pool cannot grow to its full stride */
+#define MEMLOCK_SMALL (64 * MIB) /* half of what a pool wants for one of its chunks */
 #define MAPS_USUAL 65530 /* DEFAULT_MAX_MAP_COUNT of the kernel */
 
 static void write_size(char *text, size_t text_size, size_t size)
@@ -47,17 +46,13 @@ static void judge_memlock(const struct mrp_system *system, struct tool_limit *li
     }
     limit->level = TOOL_LEVEL_SMALL;
     limit->remark = "too small for pinning: all pinned memory of this process together";
-    limit->remedy =
-        may_raise_memlock()
-            ? "ulimit -l $(ulimit -Hl), up to the hard limit; beyond it as root: \"* - "
-              "memlock "
-              "unlimited\" in /etc/security/limits.conf, LimitMEMLOCK=infinity in a "
-              "systemd "
-              "unit, --ulimit memlock=-1 for a container"
-            : "ulimit -l unlimited as root, or for good: \"* - memlock unlimited\" in "
-              "/etc/security/limits.conf, LimitMEMLOCK=infinity in a systemd unit, "
-              "--ulimit "
-              "memlock=-1 for a container";
+    limit->remedy = may_raise_memlock()
+        ? "ulimit -l $(ulimit -Hl), up to the hard limit; beyond it as root: \"* - "
+          "memlock unlimited\" in /etc/security/limits.conf, LimitMEMLOCK=infinity in a "
+          "systemd unit, --ulimit memlock=-1 for a container"
+        : "ulimit -l unlimited as root, or for good: \"* - memlock unlimited\" in "
+          "/etc/security/limits.conf, LimitMEMLOCK=infinity in a systemd unit, --ulimit "
+          "memlock=-1 for a container";
 }
 
 static void judge_locked(const struct mrp_system *system, struct tool_limit *limit)
@@ -126,10 +121,9 @@ static void judge_maps(const struct mrp_system *system, struct tool_limit *limit
 static void judge_nodes(const struct mrp_system *system, struct tool_limit *limit)
 {
     snprintf(limit->text, sizeof(limit->text), "%zu", limit->value);
-    limit->remark =
-        system->n_nodes > 1
-            ? "bind a backend to the node of its network card (mrp_backend_params.node)"
-            : "nothing to bind";
+    limit->remark = system->n_nodes > 1
+        ? "bind a backend to the node of its network card (mrp_backend_params.node)"
+        : "nothing to bind";
 }
 
 size_t tool_limits_judge(

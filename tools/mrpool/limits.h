@@ -15,10 +15,10 @@ enum tool_level {
 };
 
 struct tool_limit {
-    const char *key;   /* stable, for JSON */
+    const char *key; /* stable, for JSON */
     const char *label; /* for people */
-    size_t value;      /* bytes or a count; MRP_UNLIMITED */
-    char text[48];     /* the value with its unit */
+    size_t value; /* bytes or a count; MRP_UNLIMITED */
+    char text[48]; /* the value with its unit */
     enum tool_level level;
     const char *remark; /* "" if there is nothing to say */
     const char *remedy; /* what to do; "" if nothing */

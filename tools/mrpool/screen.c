@@ -26,7 +26,7 @@ static bool is_colourful(void)
     const char *terminal = getenv("TERM");
 
     return isatty(STDOUT_FILENO) && (no_color == NULL || no_color[0] == '\0') &&
-           terminal != NULL && strcmp(terminal, "dumb") != 0;
+        terminal != NULL && strcmp(terminal, "dumb") != 0;
 }
 
 void tool_screen_open(struct tool_screen *screen)

@@ -48,7 +48,7 @@ static bool is_number_in(const struct mrp_setting_spec *spec, const char *value)
         end++;
     }
     return *end == '\0' && number <= UINT64_MAX >> shift &&
-           number << shift >= spec->min && number << shift <= spec->max;
+        number << shift >= spec->min && number << shift <= spec->max;
 }
 
 void tool_setting_check(const struct mrp_setting_spec *spec, const char *value,
