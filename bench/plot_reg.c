@@ -2,8 +2,9 @@
  *
  * mrpool-bench reg --plot: gnuplot draws what it reads from a pipe.
  */
-#include "measure_reg.h"
 #include "table_reg.h"
+
+#include "measure_reg.h"
 
 #include <stdio.h>
 #include <string.h>
