@@ -3,8 +3,8 @@
  * Backends: where memory comes from.
  *
  * For users: mrp_backend_create. For authors of one: struct mrp_backend_ops, a const
- * table at the end of one file; docs/ARCHITECTURE.md, "Adding a backend". A backend sees
- * only this header and base.h.
+ * table at the end of one file; CONTRIBUTING.md has the steps. A backend sees only this
+ * header and base.h.
  */
 #ifndef MRPOOL_BACKEND_H
 #define MRPOOL_BACKEND_H
@@ -26,14 +26,14 @@ enum mrp_memory_kind {
 };
 
 /** Which pages to ask for. Each falls back to the next smaller one; what was got is
- * recorded in the mapping. */
+ *  recorded in the mapping. */
 enum mrp_pages {
     MRP_PAGES_DEFAULT = 0, /**< as MRPOOL_PAGES says, else AUTO */
     MRP_PAGES_AUTO, /**< 2 MiB where the system has some free, else transparent huge */
-    MRP_PAGES_4K,   /**< base pages, transparent huge pages refused */
-    MRP_PAGES_THP,  /**< transparent huge pages */
-    MRP_PAGES_2M,   /**< hugetlbfs 2 MiB -> THP -> base */
-    MRP_PAGES_1G    /**< hugetlbfs 1 GiB -> 2 MiB -> THP -> base */
+    MRP_PAGES_4K, /**< base pages, transparent huge pages refused */
+    MRP_PAGES_THP, /**< transparent huge pages */
+    MRP_PAGES_2M, /**< hugetlbfs 2 MiB -> THP -> base */
+    MRP_PAGES_1G /**< hugetlbfs 1 GiB -> 2 MiB -> THP -> base */
 };
 
 /** NUMA node n, for members where 0 has to mean "the default". */
@@ -44,14 +44,16 @@ struct mrp_backend_params {
     size_t struct_size;
     const char *name; /**< unique in the context; NULL: "<kind>-<number>" */
     void *address; /**< array: the caller's memory, kept alive until the backend goes */
-    size_t size;   /**< array: its bytes */
+    size_t size; /**< array: its bytes */
     enum mrp_pages pages; /**< mmap */
-    int node;     /**< mmap: MRP_NODE(n) binds to node n; 0: where first touched */
-    int prefault; /**< mmap: 0 as MRPOOL_PREFAULT says, 1 on, -1 off */
+    int node; /**< mmap: MRP_NODE(n) binds to node n; 0: where first touched */
+    /** mmap: 0 as MRPOOL_PREFAULT says, 1 on, -1 off (hugetlb pages are always
+     *  populated: a later touch could raise SIGBUS) */
+    int prefault;
 };
-#define MRP_BACKEND_PARAMS_INIT                                                          \
-    {                                                                                    \
-        sizeof(struct mrp_backend_params), NULL, NULL, 0, MRP_PAGES_DEFAULT, 0, 0        \
+#define MRP_BACKEND_PARAMS_INIT \
+    { \
+        sizeof(struct mrp_backend_params), NULL, NULL, 0, MRP_PAGES_DEFAULT, 0, 0 \
     }
 
 /** Create a backend of the context: kind is "array", "malloc" or "mmap".
@@ -62,8 +64,8 @@ MRP_API enum mrp_status mrp_backend_create(struct mrp_context *context, const ch
 
 struct mrp_backend_ops;
 
-/** A backend of the caller's own making; `ops` must outlive it, `state` is passed to each
- * op. */
+/** A backend of the caller's own making; `ops` must outlive it, `state` is passed to
+ *  each op. */
 MRP_API enum mrp_status mrp_backend_create_custom(struct mrp_context *context,
     const char *name, const struct mrp_backend_ops *ops, void *state,
     struct mrp_backend **backend);
@@ -80,13 +82,13 @@ struct mrp_backend_info {
     const char *name, *kind; /**< valid as long as the backend */
     enum mrp_memory_kind memory_kind;
     size_t granularity; /**< mappings are multiples of it, bytes */
-    size_t max_size;    /**< bytes it can give in all; 0: no limit of its own */
-    size_t n_mappings;  /**< live now */
+    size_t max_size; /**< bytes it can give in all; 0: no limit of its own */
+    size_t n_mappings; /**< live now */
     size_t mapped_size; /**< bytes of them */
 };
-#define MRP_BACKEND_INFO_INIT                                                            \
-    {                                                                                    \
-        sizeof(struct mrp_backend_info), NULL, NULL, MRP_MEMORY_HOST, 0, 0, 0, 0         \
+#define MRP_BACKEND_INFO_INIT \
+    { \
+        sizeof(struct mrp_backend_info), NULL, NULL, MRP_MEMORY_HOST, 0, 0, 0, 0 \
     }
 
 MRP_API enum mrp_status mrp_backend_query(
@@ -97,39 +99,41 @@ typedef void mrp_backend_visitor(const char *kind, const char *purpose, void *us
 /** The kinds this library has built in. */
 MRP_API void mrp_backend_kinds(mrp_backend_visitor *visit, void *user);
 
-/* -- the contract
- * ------------------------------------------------------------------------ */
+/* -- the contract ------------------------------------------------------------------- */
 
 /** One mapping wanted. */
 struct mrp_map_request {
     size_t struct_size;
-    size_t size;          /**< bytes, at least 1; the mapping may be larger */
-    size_t alignment;     /**< of the first byte; a power of two */
-    int node;             /**< MRP_NODE(n), or 0: the backend's own setting */
+    size_t size; /**< bytes, at least 1; the mapping may be larger */
+    size_t alignment; /**< of the first byte; a power of two */
+    int node; /**< MRP_NODE(n), or 0: the backend's own setting */
     enum mrp_pages pages; /**< MRP_PAGES_DEFAULT: the backend's own setting */
 };
 
-/** One mapping got. The backend fills it; who asked keeps it and gives it back to unmap.
- */
+/** One mapping got. The backend fills it; who asked keeps it and gives it back to
+ *  unmap. */
 struct mrp_mapping {
     size_t struct_size;
     void *address;
-    size_t size;      /**< bytes usable, at least those asked for */
-    size_t page_size; /**< real page size; for THP the base page: the kernel decides per
-                         page */
-    enum mrp_pages pages;        /**< what was got: 4K, THP, 2M or 1G */
-    enum mrp_pages pages_wanted; /**< what was asked for: differs when it fell back */
-    int node;                    /**< MRP_NODE(n) when bound, else 0 */
-    bool zeroed;                 /**< known to read as zero */
+    size_t size; /**< bytes usable, at least those asked for */
+    /** real page size; for THP the base page: the kernel decides per page */
+    size_t page_size;
+    enum mrp_pages pages; /**< what was got: 4K, THP, 2M or 1G */
+    enum mrp_pages
+        pages_wanted; /**< what was tried first, never AUTO: differs when it fell back */
+    int node; /**< MRP_NODE(n) when bound, else 0 */
+    bool zeroed; /**< known to read as zero */
     bool prefaulted;
     void *handle; /**< the backend's own */
 };
 
 struct mrp_backend_ops {
     size_t struct_size;
-    const char *kind;    /**< "mmap": lower case, no spaces */
+    const char *kind; /**< "mmap": lower case, no spaces */
     const char *purpose; /**< one line, for `mrpool info` */
     enum mrp_memory_kind memory_kind;
+    bool
+        chooses_pages; /**< wants mrp_backend_params.pages and prefault resolved for it */
 
     /* required */
     enum mrp_status (*map)(

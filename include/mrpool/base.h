@@ -35,18 +35,18 @@ extern "C" {
 enum mrp_status {
     MRP_OK = 0,
     MRP_ERR_INVALID = -1, /**< an argument or setting is wrong: correct it */
-    MRP_ERR_STALE = -2,   /**< the handle, region or pointer is not, or no longer, ours */
+    MRP_ERR_STALE = -2, /**< the handle, region or pointer is not, or no longer, ours */
     MRP_ERR_NOT_FOUND = -3, /**< no object of that name, or none at that address */
-    MRP_ERR_EXISTS = -4,    /**< the name is taken: choose another */
-    MRP_ERR_MEMORY = -5,    /**< the system has no memory of the kind asked for */
+    MRP_ERR_EXISTS = -4, /**< the name is taken: choose another */
+    MRP_ERR_MEMORY = -5, /**< the system has no memory of the kind asked for */
     MRP_ERR_LIMIT = -6, /**< a budget or a system limit is reached: free or raise it */
     MRP_ERR_AGAIN =
-        -7,            /**< would have to grow or to block: call from a thread that may */
+        -7, /**< would have to grow or to block: call from a thread that may */
     MRP_ERR_BUSY = -8, /**< still referenced or used: release it first */
     MRP_ERR_UNSUPPORTED = -9, /**< this backend, provider or rail cannot do that */
-    MRP_ERR_REGISTER = -10,   /**< the network refused to register or deregister */
+    MRP_ERR_REGISTER = -10, /**< the network refused to register or deregister */
     MRP_ERR_UNAVAILABLE =
-        -11,              /**< module or device missing: install it, or choose another */
+        -11, /**< module or device missing: install it, or choose another */
     MRP_ERR_SYSTEM = -12, /**< the operating system refused; native holds errno */
     MRP_ERR_FORKED = -13, /**< the object belongs to the parent of this forked process */
     MRP_ERR_LEAKED = -14, /**< destroyed, but something was still live: it was freed */
@@ -64,11 +64,11 @@ struct mrp_error {
     enum mrp_status status; /**< MRP_OK when nothing has failed yet */
     int native; /**< errno, a libfabric code, ...: as the text says; 0 if none */
     const char *function; /**< where it was noticed first; a literal, never NULL */
-    char text[512];       /**< what failed, with its numbers and the remedy; terminated */
+    char text[512]; /**< what failed, with its numbers and the remedy; terminated */
 };
 
 /** The calling thread's record, valid and unchanged until its next failing call. Never
- * NULL. A successful call does not clear it. */
+ *  NULL. A successful call does not clear it. */
 MRP_API const struct mrp_error *mrp_error_last(void);
 
 /** Forget the calling thread's record. */
@@ -77,9 +77,9 @@ MRP_API void mrp_error_clear(void);
 /** Record a failure in the calling thread and return `status`.
  *
  *  For providers and backends: who first knows of an error reports it, with the numbers
- * and what to change; everyone above passes the status on silently. Text beyond 511 bytes
- * is cut. Arguments must not point into the record itself. */
-#define mrp_fail(status, native, ...)                                                    \
+ *  and what to change; everyone above passes the status on silently. Text beyond 511
+ *  bytes is cut. Arguments must not point into the record itself. */
+#define mrp_fail(status, native, ...) \
     mrp_fail_at(__func__, (status), (native), __VA_ARGS__)
 MRP_API enum mrp_status mrp_fail_at(const char *function, enum mrp_status status,
     int native, const char *format, ...) MRP_PRINTF(4, 5);
@@ -87,28 +87,27 @@ MRP_API enum mrp_status mrp_fail_at(const char *function, enum mrp_status status
 /** "0.1.0": the version of the library that is running. */
 MRP_API const char *mrp_version(void);
 
-/* -- settings -------------------------------------------------------------------------
- */
+/* -- settings ----------------------------------------------------------------------- */
 
 /** What values a setting takes. */
 enum mrp_setting_kind {
-    MRP_SETTING_TEXT,   /**< any text */
+    MRP_SETTING_TEXT, /**< any text */
     MRP_SETTING_CHOICE, /**< one word of `choices` */
     MRP_SETTING_SWITCH, /**< on, off, yes, no, true, false, 1, 0 */
-    MRP_SETTING_COUNT,  /**< a decimal number within min..max */
-    MRP_SETTING_SIZE /**< bytes within min..max, optionally with K, M, G or T (powers of
-                        1024) */
+    MRP_SETTING_COUNT, /**< a decimal number within min..max */
+    /** bytes within min..max, optionally with K, M, G or T (powers of 1024) */
+    MRP_SETTING_SIZE
 };
 
 /** One setting: a row of a table, of the library or of a provider module. */
 struct mrp_setting_spec {
     const char *variable; /**< the environment variable, "MRPOOL_PAGES" */
     enum mrp_setting_kind kind;
-    uint64_t min, max;        /**< inclusive; for COUNT and SIZE */
-    const char *choices;      /**< "auto|4k|thp|2m|1g"; for CHOICE */
-    const char *default_text; /**< the value when nobody sets it; "" means "derived", as
-                                   `purpose` says */
-    const char *purpose;      /**< one sentence */
+    uint64_t min, max; /**< inclusive; for COUNT and SIZE */
+    const char *choices; /**< "auto|4k|thp|2m|1g"; for CHOICE */
+    /** the value when nobody sets it; "" means "derived", as `purpose` says */
+    const char *default_text;
+    const char *purpose; /**< one sentence */
 };
 
 /** A setting with its present value. */
@@ -124,33 +123,32 @@ struct mrp_setting {
 typedef void mrp_setting_visitor(const struct mrp_setting *setting, void *user);
 
 /** Call `visit` for every setting of the library (those of provider modules:
- * mrp_module_visit). Parameter structs win over the environment, the environment over the
- * default. */
+ *  mrp_module_visit). Parameter structs win over the environment, the environment over
+ *  the default. */
 MRP_API void mrp_setting_visit(mrp_setting_visitor *visit, void *user);
 
-/* -- limits of the machine --------------------------------------------------------------
- */
+/* -- limits of the machine ---------------------------------------------------------- */
 
 #define MRP_UNLIMITED SIZE_MAX
 
 /** What the system allows this process; read anew at each call, 0 where unknown. */
 struct mrp_system {
     size_t struct_size;
-    size_t page_size;      /**< bytes of a base page */
-    size_t memory_size;    /**< bytes of RAM, or the cgroup's limit where that is less */
-    size_t memlock_limit;  /**< bytes this process may lock; MRP_UNLIMITED with
-                              CAP_IPC_LOCK */
-    size_t locked_size;    /**< bytes locked now (VmLck) */
+    size_t page_size; /**< bytes of a base page */
+    size_t memory_size; /**< bytes of RAM, or the cgroup's limit where that is less */
+    /** bytes this process may lock; MRP_UNLIMITED with CAP_IPC_LOCK */
+    size_t memlock_limit;
+    size_t locked_size; /**< bytes locked now (VmLck) */
     size_t huge_page_size; /**< bytes of a default huge page */
     size_t huge_2m_total, huge_2m_free; /**< pages of 2 MiB */
     size_t huge_1g_total, huge_1g_free; /**< pages of 1 GiB */
-    bool transparent_huge;              /**< madvise or always */
-    size_t max_map_count;               /**< mappings a process may have */
-    size_t n_nodes;                     /**< NUMA nodes with memory, at least 1 */
+    bool transparent_huge; /**< madvise or always */
+    size_t max_map_count; /**< mappings a process may have */
+    size_t n_nodes; /**< NUMA nodes with memory, at least 1 */
 };
-#define MRP_SYSTEM_INIT                                                                  \
-    {                                                                                    \
-        sizeof(struct mrp_system), 0, 0, 0, 0, 0, 0, 0, 0, 0, false, 0, 0                \
+#define MRP_SYSTEM_INIT \
+    { \
+        sizeof(struct mrp_system), 0, 0, 0, 0, 0, 0, 0, 0, 0, false, 0, 0 \
     }
 
 /** Fill `system`. Reads /proc and /sys: microseconds, not for a fast path. */

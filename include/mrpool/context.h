@@ -32,8 +32,8 @@ enum mrp_object_kind {
 struct mrp_leak {
     enum mrp_object_kind kind;
     const void *address; /**< of the memory; NULL for pools, providers and backends */
-    size_t size;         /**< bytes */
-    const char *owner;   /**< name of the pool, provider or backend */
+    size_t size; /**< bytes */
+    const char *owner; /**< name of the pool, provider or backend */
     const char
         *origin; /**< who allocated it: the caller's tag, else "symbol+0x12 (file)" */
 };
@@ -41,30 +41,32 @@ typedef void mrp_leak_visitor(const struct mrp_leak *leak, void *user);
 
 struct mrp_context_params {
     size_t struct_size;
-    const char *name;          /**< for reports; NULL: "context-<number>" */
-    mrp_leak_visitor *on_leak; /**< called for each leaked block and region at destroy,
-                                  under no lock, before its memory goes; NULL: none */
+    const char *name; /**< for reports; NULL: "context-<number>" */
+    /** called for each leaked block and region at destroy, under no lock, before its
+     *  memory goes; NULL: none */
+    mrp_leak_visitor *on_leak;
     void *on_leak_user;
-    size_t retained_size;  /**< bytes of idle memory kept registered for reuse, all pools
-                              of  the context; 0: as MRPOOL_RETAINED_SIZE */
+    /** bytes of idle memory kept registered for reuse, all pools of the context; 0: as
+     *  MRPOOL_RETAINED_SIZE */
+    size_t retained_size;
     size_t retained_count; /**< chunks of it; 0: as MRPOOL_RETAINED_COUNT */
 };
-#define MRP_CONTEXT_PARAMS_INIT                                                          \
-    {                                                                                    \
-        sizeof(struct mrp_context_params), NULL, NULL, NULL, 0, 0                        \
+#define MRP_CONTEXT_PARAMS_INIT \
+    { \
+        sizeof(struct mrp_context_params), NULL, NULL, NULL, 0, 0 \
     }
 
 /** Create a context. Validates the MRPOOL_* environment: a value out of range or an
- * unknown name is MRP_ERR_INVALID, and the text names it. params may be NULL.
- * Thread-safe. */
+ *  unknown name is MRP_ERR_INVALID, and the text names it. params may be NULL. Thread-
+ *  safe. */
 MRP_API enum mrp_status mrp_context_create(
     const struct mrp_context_params *params, struct mrp_context **context);
 
 /** Destroy a context and everything in it: pools, then registrations, then blocks, then
  *  providers, then backends. No other thread may be using it.
- *  @return MRP_OK; MRP_ERR_LEAKED when blocks or regions were still live (they are freed
- * all the same; the text counts them and names the first); MRP_ERR_STALE; MRP_ERR_FORKED
- * in a child of the process that created it, where nothing is touched. */
+ *  @return MRP_OK; MRP_ERR_LEAKED when blocks or regions were still live (they are
+ *  freed all the same; the text counts them and names the first); MRP_ERR_STALE;
+ *  MRP_ERR_FORKED in a child of the process that created it, where nothing is touched. */
 MRP_API enum mrp_status mrp_context_destroy(struct mrp_context *context);
 
 /** MRP_OK when the handle is a live context of this process. Never reads through it. */
@@ -80,61 +82,60 @@ struct mrp_context_stats {
     size_t n_blocks, block_size; /**< of mrp_memory_alloc, and bytes asked for */
     size_t n_chunks, chunk_size; /**< mapped or adopted for pools, bytes */
     size_t n_registrations, registered_size; /**< one per chunk and rail, bytes */
-    size_t n_retained, retained_size;        /**< idle chunks kept for reuse, bytes */
+    size_t n_retained, retained_size; /**< idle chunks kept for reuse, bytes */
     size_t n_parked, parked_size; /**< kept mapped because a deregistration failed */
 };
-#define MRP_CONTEXT_STATS_INIT                                                           \
-    {                                                                                    \
-        sizeof(struct mrp_context_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0          \
+#define MRP_CONTEXT_STATS_INIT \
+    { \
+        sizeof(struct mrp_context_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
     }
 MRP_API enum mrp_status mrp_context_stats(
     struct mrp_context *context, struct mrp_context_stats *stats);
 
 /** Deregister and unmap idle memory, least recently used first, until at most `keep`
- * bytes of it are left. Blocks. */
+ *  bytes of it are left. Blocks. */
 MRP_API enum mrp_status mrp_context_trim(struct mrp_context *context, size_t keep);
 
-/* -- tracked blocks
- * ------------------------------------------------------------------------ */
+/* -- tracked blocks ----------------------------------------------------------------- */
 
 enum mrp_memory_flag {
-    MRP_MEMORY_PINNED = 1 << 0,  /**< locked in RAM (mlock2), on pages of its own */
+    MRP_MEMORY_PINNED = 1 << 0, /**< locked in RAM (mlock2), on pages of its own */
     MRP_MEMORY_UNZEROED = 1 << 1 /**< do not spend time on zeroing it */
 };
 
 /** In: what is wanted (size_t members 0: the default). Out, from mrp_memory_query: what
- * was got. Every attribute acts or is refused; none is ignored. */
+ *  was got. Every attribute acts or is refused; none is ignored. */
 struct mrp_memory_info {
     size_t struct_size;
     size_t size; /**< bytes asked for; 0 is valid and gives a unique, freeable address */
-    size_t alignment;          /**< power of two, at most 1 GiB; 0: 64 */
-    uint32_t flags;            /**< enum mrp_memory_flag */
+    size_t alignment; /**< power of two, at most 1 GiB; 0: 64 */
+    uint32_t flags; /**< enum mrp_memory_flag */
     enum mrp_memory_kind kind; /**< HOST; others are refused as MRP_ERR_UNSUPPORTED */
-    int device;                /**< 0 for host memory */
+    int device; /**< 0 for host memory */
     int node; /**< MRP_NODE(n): refused by backends that cannot bind; 0: any */
     enum mrp_pages
         pages; /**< refused by backends without a choice; DEFAULT: the backend's */
     struct mrp_backend *backend; /**< NULL: the context's own malloc backend */
     const char *tag; /**< who it is for, kept by reference for reports; NULL: call site */
-    void *address;   /**< out only; must be NULL going in */
+    void *address; /**< out only; must be NULL going in */
     size_t usable_size; /**< out only: bytes that may be written, at least size */
-    size_t page_size;   /**< out only: bytes */
+    size_t page_size; /**< out only: bytes */
 };
-#define MRP_MEMORY_INFO_INIT                                                             \
-    {                                                                                    \
-        sizeof(struct mrp_memory_info), 0, 0, 0, MRP_MEMORY_HOST, 0, 0,                  \
-            MRP_PAGES_DEFAULT, NULL, NULL, NULL, 0, 0                                    \
+#define MRP_MEMORY_INFO_INIT \
+    { \
+        sizeof(struct mrp_memory_info), 0, 0, 0, MRP_MEMORY_HOST, 0, 0, \
+            MRP_PAGES_DEFAULT, NULL, NULL, NULL, 0, 0 \
     }
 
 /** Allocate a block, zeroed unless told not to, tracked until mrp_memory_free or the
- * context's end. Thread-safe; O(1) besides the zeroing, which happens under no lock.
+ *  context's end. Thread-safe; O(1) besides the zeroing, which happens under no lock.
  *  @return NULL on failure: MRP_ERR_INVALID, MRP_ERR_UNSUPPORTED, MRP_ERR_MEMORY,
- * MRP_ERR_LIMIT (pinned beyond memlock). */
+ *  MRP_ERR_LIMIT (pinned beyond memlock). */
 MRP_API void *mrp_memory_alloc(
     struct mrp_context *context, const struct mrp_memory_info *info);
 
 /** Free a block. MRP_ERR_INVALID for NULL, MRP_ERR_STALE for an address that is none of
- * the context's blocks: unknown, inside one, or freed already, as the text says. */
+ *  the context's blocks: unknown, inside one, or freed already, as the text says. */
 MRP_API enum mrp_status mrp_memory_free(struct mrp_context *context, void *address);
 
 /** What mrp_memory_alloc knows of a block; errors as mrp_memory_free. */
@@ -147,29 +148,28 @@ typedef void mrp_memory_visitor(const struct mrp_memory_info *info, void *user);
 MRP_API enum mrp_status mrp_memory_visit(
     struct mrp_context *context, mrp_memory_visitor *visit, void *user);
 
-/* -- registrations: the same questions
- * --------------------------------------------------------- */
+/* -- registrations: the same questions ---------------------------------------------- */
 
 struct mrp_registration_info {
     size_t struct_size;
     const void *address; /**< first byte registered */
-    size_t size;         /**< bytes */
+    size_t size; /**< bytes */
     struct mrp_provider *provider;
-    struct mrp_pool *pool;          /**< whose chunk it is */
-    uint32_t access;                /**< enum mrp_access */
+    struct mrp_pool *pool; /**< whose chunk it is */
+    uint32_t access; /**< enum mrp_access */
     struct mrp_registration native; /**< as the provider gave it */
 };
-#define MRP_REGISTRATION_INFO_INIT                                                       \
-    {                                                                                    \
-        sizeof(struct mrp_registration_info), NULL, 0, NULL, NULL, 0,                    \
-        {                                                                                \
-            sizeof(struct mrp_registration), NULL, NULL, 0, NULL, 0, 0                   \
-        }                                                                                \
+#define MRP_REGISTRATION_INFO_INIT \
+    { \
+        sizeof(struct mrp_registration_info), NULL, 0, NULL, NULL, 0, \
+        { \
+            sizeof(struct mrp_registration), NULL, NULL, 0, NULL, 0, 0 \
+        } \
     }
 
 /** The provider's registration of pool or registered user memory that covers `address`,
- * interior addresses included. MRP_ERR_NOT_FOUND. O(chunks), under a lock: for tools and
- * checks; the data path has mrp_resolve. */
+ *  interior addresses included. MRP_ERR_NOT_FOUND. O(chunks), under a lock: for tools
+ *  and checks; the data path has mrp_resolve. */
 MRP_API enum mrp_status mrp_registration_query(struct mrp_context *context,
     struct mrp_provider *provider, const void *address,
     struct mrp_registration_info *info);

@@ -3,8 +3,8 @@
  * mrpool: a pool of pinned, registered memory regions for networking stacks.
  *
  *     struct mrp_context *context;        owns everything below
- *       struct mrp_backend *backend;      where memory comes from (mmap, malloc, array,
- * ...) struct mrp_provider *provider;    who registers it and gives keys (ofi, host, ...)
+ *       struct mrp_backend *backend;      where memory comes from
+ *       struct mrp_provider *provider;    who registers it and gives keys
  *       struct mrp_pool *pool;            regions over both, tiered by size
  *         struct mrp_region *region;      what the user holds: memory with its keys
  *

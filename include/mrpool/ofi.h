@@ -31,31 +31,38 @@ extern "C" {
 struct mrp_ofi_wrap_params {
     size_t struct_size;
     struct fid_domain *domain; /**< stays the caller's; outlives the provider */
-    const struct fi_info
-        *info; /**< what the domain was opened with (its mr_mode); copied */
-    struct fid_ep *const
-        *endpoints;               /**< with FI_MR_ENDPOINT: the one enabled endpoint that
-                                    registrations are bound to, so that a rail is (domain,
-                                    endpoint); it outlives the provider. Ignored otherwise */
-    size_t n_endpoints;           /**< 0 or 1 */
+    const struct fi_info *info; /**< what the domain was opened with; copied */
+    /** with FI_MR_ENDPOINT: the one enabled endpoint that registrations are bound to,
+     *  so that a rail is (domain, endpoint); it outlives the provider. Ignored
+     *  otherwise */
+    struct fid_ep *const *endpoints;
+    size_t n_endpoints; /**< 0 or 1 */
     void (*lock)(void *lock_arg); /**< taken round every libfabric call; both or none */
     void (*unlock)(void *lock_arg);
     void *lock_arg;
-    uint64_t (*next_key)(
-        void *next_key_arg); /**< without FI_MR_PROV_KEY: gives keys unused in
-                      the domain, on several threads at once; asked again, 64
-                      times, while the key is taken. NULL: keys are random, and
-                      a registration fails only when no key is left */
+    /** without FI_MR_PROV_KEY: gives keys unused in the domain, on several threads at
+     *  once; asked again, 64 times, while the key is taken. NULL: keys are random, and
+     *  a registration fails only when no key is left */
+    uint64_t (*next_key)(void *next_key_arg);
     void *next_key_arg;
-    struct fid_cntr
-        *rma_counter; /**< counts remote writes into every registration that allows
-                           them (FI_RMA_EVENT); NULL: none. Outlives the provider */
+    /** counts remote writes into every registration that allows them (FI_RMA_EVENT);
+     *  NULL: none. Outlives the provider */
+    struct fid_cntr *rma_counter;
 };
-#define MRP_OFI_WRAP_PARAMS_INIT                                                         \
-    {                                                                                    \
+#define MRP_OFI_WRAP_PARAMS_INIT \
+    { \
         sizeof(struct mrp_ofi_wrap_params), NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, \
-            NULL, NULL                                                                   \
+            NULL, NULL \
     }
+
+/** What mrp_provider_native gives for this module: the domain registrations are made
+ *  in, for endpoints that use them. */
+struct mrp_ofi_native {
+    size_t struct_size;
+    struct fid_fabric *fabric; /**< NULL for a wrapped domain */
+    struct fid_domain *domain;
+    const struct fi_info *info;
+};
 
 /** A provider on the caller's domain. The only calls made on it: fi_mr_regattr,
  * fi_mr_bind, fi_mr_enable, fi_mr_raw_attr, fi_mr_map_raw and fi_mr_unmap_key, and

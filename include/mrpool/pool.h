@@ -26,62 +26,67 @@ enum mrp_tier {
 #define MRP_TIERS 4
 
 struct mrp_tier_params {
-    size_t max_size; /**< largest request it serves, bytes; 0: MRPOOL_SMALL_MAX and so on
-                          (1 KiB, 16 KiB, 64 KiB, 1 MiB). Ascending over the tiers. */
-    size_t
-        preallocate; /**< regions of its largest size made by mrp_pool_create; 0: none */
+    /** largest request it serves, bytes; 0: MRPOOL_SMALL_MAX and so on (1 KiB, 16 KiB,
+     *  64 KiB, 1 MiB). Ascending over the tiers. */
+    size_t max_size;
+    /** regions of its largest size made by mrp_pool_create; 0: none */
+    size_t preallocate;
 };
 
 /** Fill a new region's user data, once, when its block is cut. Runs under no lock; must
- * not call the pool. The keys are valid already. A failure undoes the growth and fails
- * the request. */
+ *  not call the pool. The keys are valid already. A failure fails the request; nothing
+ *  is lost, and the next growth of the size class tries the same region again. */
 typedef enum mrp_status mrp_region_init(
     struct mrp_region *region, void *user_data, void *init_user);
 
 struct mrp_pool_params {
     size_t struct_size;
-    const char *name;            /**< unique in the context; NULL: "pool-<number>" */
+    const char *name; /**< unique in the context; NULL: "pool-<number>" */
     struct mrp_backend *backend; /**< NULL: one of kind MRPOOL_BACKEND, the pool's own */
     struct mrp_provider *const *rails; /**< n_rails distinct providers; index = rail */
-    size_t n_rails;                    /**< 0 (memory is not registered) to 64 */
-    uint32_t access;                   /**< enum mrp_access; 0: MRP_ACCESS_LOCAL */
-    uint64_t native_flags;    /**< passed to the network library at registration */
-    size_t max_bytes;         /**< memory mapped at most; 0: MRPOOL_MAX_BYTES, else
-                                   derived: half of RAM or cgroup limit, and the rest
-                                   of memlock where a rail pins */
-    size_t max_registrations; /**< per rail; 0: MRPOOL_MAX_REGISTRATIONS, else 1024 */
-    size_t chunk_min;         /**< first chunk; 0: the smaller of 16 MiB and an eighth
-                                   of max_bytes, at least 256 KiB; power of two */
-    size_t chunk_max;         /**< chunks double up to this; 0: 128 MiB */
+    size_t n_rails; /**< 0 (memory is not registered) to 64 */
+    uint32_t access; /**< enum mrp_access; 0: MRP_ACCESS_LOCAL */
+    uint64_t native_flags; /**< passed to the network library at registration */
+    /** memory mapped at most; 0: MRPOOL_MAX_BYTES, else derived: half of RAM or cgroup
+     *  limit, and the rest of memlock where a rail pins */
+    size_t max_bytes;
+    /** per rail; 0: MRPOOL_MAX_REGISTRATIONS, else 1024, or what the network gives if
+     *  that is less */
+    size_t max_registrations;
+    /** first chunk; 0: the smaller of 16 MiB and an eighth of max_bytes, at least 256
+     *  KiB; power of two */
+    size_t chunk_min;
+    size_t chunk_max; /**< chunks double up to this; 0: 128 MiB */
     struct mrp_tier_params tiers[MRP_TIERS];
-    const size_t *block_sizes; /**< exactly these payload sizes instead of the classes,
-                                    ascending; tiers[].max_size must then be 0 */
-    size_t n_block_sizes;      /**< up to 64 */
-    size_t headroom, tailroom; /**< bytes before and after each payload, registered with
-                                    it; up to 64 KiB each */
-    size_t alignment;          /**< of the payload: power of two, 64 (0) to 16 KiB */
-    size_t user_size;          /**< user data per region, bytes; up to 64 KiB */
+    /** exactly these payload sizes instead of the classes, ascending; tiers[].max_size
+     *  must then be 0 */
+    const size_t *block_sizes;
+    size_t n_block_sizes; /**< up to 64 */
+    /** bytes before and after each payload, registered with it; up to 64 KiB each */
+    size_t headroom, tailroom;
+    size_t alignment; /**< of the payload: power of two, 64 (0) to 16 KiB */
+    size_t user_size; /**< user data per region, bytes; up to 64 KiB */
     mrp_region_init *region_init; /**< needs user_size; NULL: user data begins as zero */
     void *region_init_user;
 };
-#define MRP_POOL_PARAMS_INIT                                                             \
-    {                                                                                    \
-        sizeof(struct mrp_pool_params), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0,           \
-            {{0, 0}, {0, 0}, {0, 0}, {0, 0}}, NULL, 0, 0, 0, 0, 0, NULL, NULL            \
+#define MRP_POOL_PARAMS_INIT \
+    { \
+        sizeof(struct mrp_pool_params), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, \
+            {{0, 0}, {0, 0}, {0, 0}, {0, 0}}, NULL, 0, 0, 0, 0, 0, NULL, NULL \
     }
 
-/** Create a pool. No provider is called before the first growth, unless preallocation is
- * asked for. params may be NULL. Reserves 2 GiB of addresses (not memory) for
- * descriptors.
+/** Create a pool. No provider is called before the first growth, unless preallocation
+ *  is asked for. params may be NULL. Reserves 2 GiB of addresses (not memory) for
+ *  descriptors.
  *  @return MRP_ERR_INVALID (which setting, what range), MRP_ERR_EXISTS,
- * MRP_ERR_UNSUPPORTED (a rail cannot grant the access asked for), MRP_ERR_LIMIT,
- * MRP_ERR_MEMORY. */
+ *  MRP_ERR_UNSUPPORTED (a rail cannot grant the access asked for), MRP_ERR_LIMIT,
+ *  MRP_ERR_MEMORY. */
 MRP_API enum mrp_status mrp_pool_create(struct mrp_context *context,
     const struct mrp_pool_params *params, struct mrp_pool **pool);
 
 /** Destroy a pool: deregister, then unmap. No other thread may be using it.
  *  @return MRP_ERR_LEAKED when regions were still live: their memory goes all the same,
- * their handles stay safe to pass (late frees are refused as MRP_ERR_STALE). */
+ *  their handles stay safe to pass (late frees are refused as MRP_ERR_STALE). */
 MRP_API enum mrp_status mrp_pool_destroy(struct mrp_pool *pool);
 
 /** The context's pool of that name; MRP_ERR_NOT_FOUND. */
@@ -91,11 +96,11 @@ MRP_API enum mrp_status mrp_pool_find(
 struct mrp_tier_stats {
     size_t max_size; /**< largest request, bytes */
     size_t n_classes;
-    size_t n_regions;  /**< cut so far */
-    size_t n_live;     /**< held by users now */
-    size_t n_free;     /**< ready to be taken */
-    size_t live_size;  /**< bytes asked for by the live ones */
-    size_t slab_size;  /**< bytes of chunks cut into this tier's blocks */
+    size_t n_regions; /**< cut so far */
+    size_t n_live; /**< held by users now */
+    size_t n_free; /**< ready to be taken */
+    size_t live_size; /**< bytes asked for by the live ones */
+    size_t slab_size; /**< bytes of chunks cut into this tier's blocks */
     uint64_t n_allocs; /**< since the pool was made, modulo 2^32 per region */
 };
 
@@ -104,26 +109,38 @@ struct mrp_pool_stats {
     size_t struct_size;
     const char *name; /**< valid as long as the pool */
     size_t n_rails;
-    size_t n_chunks;    /**< shared by size classes */
-    size_t chunk_size;  /**< bytes of them */
+    size_t n_chunks; /**< shared by size classes */
+    size_t chunk_size; /**< bytes of them */
     size_t mapped_size; /**< bytes charged to max_bytes: chunks, large ones, idle ones */
     size_t max_bytes;
-    size_t n_registrations;     /**< live, per rail */
-    size_t max_registrations;   /**< per rail */
+    size_t n_registrations; /**< live, per rail */
+    size_t max_registrations; /**< per rail */
     size_t n_large, large_size; /**< larger than huge, live; bytes asked for */
     size_t n_idle,
         idle_size; /**< larger than huge, kept registered for reuse; bytes held */
     size_t n_user, user_size; /**< of mrp_region_register; bytes */
     size_t n_slices;
-    uint64_t n_growths;   /**< chunks ever made */
+    uint64_t n_growths; /**< chunks ever made */
     uint64_t n_evictions; /**< idle chunks given up for room */
     struct mrp_tier_stats tiers[MRP_TIERS];
 };
+#define MRP_POOL_STATS_INIT \
+    { \
+        sizeof(struct mrp_pool_stats), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0, \
+        { \
+            {0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}, \
+                {0, 0, 0, 0, 0, 0, 0, 0}, \
+            { \
+                0, 0, 0, 0, 0, 0, 0, 0 \
+            } \
+        } \
+    }
 MRP_API enum mrp_status mrp_pool_stats(
     struct mrp_pool *pool, struct mrp_pool_stats *stats);
 
 /** Verify every invariant the pool has: stacks, magazines, descriptors, granule tables,
- * keys, address map. No other thread may be using it. O(regions).
+ *  keys, address map. No other thread may be using it. O(regions).
  *  @return MRP_ERR_CORRUPT, and the text says what and where. */
 MRP_API enum mrp_status mrp_pool_check(struct mrp_pool *pool);
 

@@ -21,9 +21,9 @@ struct mrp_provider;
 
 /** Rights of a registration. Least rights: a pool grants LOCAL unless told more. */
 enum mrp_access {
-    MRP_ACCESS_LOCAL_READ = 1 << 0,   /**< source of sends and writes */
-    MRP_ACCESS_LOCAL_WRITE = 1 << 1,  /**< target of receives and reads */
-    MRP_ACCESS_REMOTE_READ = 1 << 2,  /**< who holds the key can read the whole chunk */
+    MRP_ACCESS_LOCAL_READ = 1 << 0, /**< source of sends and writes */
+    MRP_ACCESS_LOCAL_WRITE = 1 << 1, /**< target of receives and reads */
+    MRP_ACCESS_REMOTE_READ = 1 << 2, /**< who holds the key can read the whole chunk */
     MRP_ACCESS_REMOTE_WRITE = 1 << 3, /**< who holds the key can write the whole chunk */
     MRP_ACCESS_REMOTE_ATOMIC = 1 << 4
 };
@@ -38,31 +38,31 @@ enum mrp_access {
 struct mrp_provider_params {
     size_t struct_size;
     const char *name; /**< unique in the context; NULL: "<module>-<number>" */
-    const char *
-        options; /**< "key=value,key=value": the module's settings (mrp_module_visit)
-                      in lower case without MRPOOL_<MODULE>_; wins over the environment */
+    /** "key=value,key=value": the module's settings (mrp_module_visit) in lower case
+     *  without MRPOOL_<MODULE>_; wins over the environment */
+    const char *options;
     const void
         *native; /**< the module's own struct (mrp_ofi_wrap_params, ...), or NULL */
 };
-#define MRP_PROVIDER_PARAMS_INIT                                                         \
-    {                                                                                    \
-        sizeof(struct mrp_provider_params), NULL, NULL, NULL                             \
+#define MRP_PROVIDER_PARAMS_INIT \
+    { \
+        sizeof(struct mrp_provider_params), NULL, NULL, NULL \
     }
 
-/** Open a provider by module name ("host", "ofi"): built in, or libmrpool-<name>.so from
- *  MRPOOL_PROVIDER_PATH (folders separated by ':', absolute) or the library's module
- * folder.
+/** Open a provider by module name ("host", "ofi"): built in, or libmrpool-<name>.so
+ *  from MRPOOL_PROVIDER_PATH (folders separated by ':', absolute) or the library's
+ *  module folder.
  *  @return MRP_ERR_UNAVAILABLE when there is no such module, it does not load, or it
- * finds no device: the text says which and what to install. Thread-safe; blocks. */
+ *  finds no device: the text says which and what to install. Thread-safe; blocks. */
 MRP_API enum mrp_status mrp_provider_open(struct mrp_context *context, const char *module,
     const struct mrp_provider_params *params, struct mrp_provider **provider);
 
 struct mrp_provider_ops;
 
-/** A provider from the caller's own register and deregister callbacks: no module needed.
- *  `ops` must outlive the provider; `state` is passed to each op; open is never called,
- * close is when set. Callbacks run under no lock of the library, possibly on several
- * threads at once, and must not call the pool they serve. */
+/** A provider from the caller's own register and deregister callbacks: no module
+ *  needed. `ops` must outlive the provider; `state` is passed to each op; open is never
+ *  called, close is when set. Callbacks run under no lock of the library, possibly on
+ *  several threads at once, and must not call the pool they serve. */
 MRP_API enum mrp_status mrp_provider_create(struct mrp_context *context, const char *name,
     const struct mrp_provider_ops *ops, void *state, struct mrp_provider **provider);
 
@@ -74,43 +74,50 @@ MRP_API enum mrp_status mrp_provider_find(
     struct mrp_context *context, const char *name, struct mrp_provider **provider);
 
 enum mrp_provider_trait {
-    MRP_PROVIDER_PINS = 1 << 0,            /**< registering pins pages, against memlock */
-    MRP_PROVIDER_LOCAL_DESC = 1 << 1,      /**< local access needs the local descriptor */
-    MRP_PROVIDER_REMOTE_KEY = 1 << 2,      /**< gives remote keys */
-    MRP_PROVIDER_VIRTUAL_ADDRESS = 1 << 3, /**< remote addresses are virtual addresses,
-                                              not offsets from the registration */
+    MRP_PROVIDER_PINS = 1 << 0, /**< registering pins pages, against memlock */
+    MRP_PROVIDER_LOCAL_DESC = 1 << 1, /**< local access needs the local descriptor */
+    MRP_PROVIDER_REMOTE_KEY = 1 << 2, /**< gives remote keys */
+    /** remote addresses are virtual addresses, not offsets from the registration */
+    MRP_PROVIDER_VIRTUAL_ADDRESS = 1 << 3,
     MRP_PROVIDER_RAW_KEY = 1 << 4 /**< keys are blobs that the peer has to import */
 };
 
 struct mrp_provider_info {
     size_t struct_size;
     const char *name, *module; /**< valid as long as the provider */
-    const char *device;        /**< what it opened, "tcp;ofi_rxm on lo"; "" if nothing */
-    uint32_t traits;           /**< enum mrp_provider_trait */
-    uint32_t access;           /**< enum mrp_access it can grant */
-    uint32_t memory_kinds;     /**< bit 1 << enum mrp_memory_kind */
-    size_t max_registrations;  /**< 0: no known limit */
-    size_t max_size;           /**< bytes of one registration; 0: no known limit */
-    size_t key_size;           /**< bytes of a remote key; 0: none */
-    int node;                  /**< MRP_NODE(n) of the device; 0: unknown */
-    size_t n_registrations;    /**< live now */
-    size_t registered_size;    /**< bytes of them */
+    const char *device; /**< what it opened, "tcp;ofi_rxm on lo"; "" if nothing */
+    uint32_t traits; /**< enum mrp_provider_trait */
+    uint32_t access; /**< enum mrp_access it can grant */
+    uint32_t memory_kinds; /**< bit 1 << enum mrp_memory_kind */
+    /** what the network is made for; 0: not known. Advice, which pools take as the
+     *  default of their own limit */
+    size_t max_registrations;
+    size_t max_size; /**< bytes of one registration; 0: no known limit */
+    size_t key_size; /**< bytes of a remote key; 0: none */
+    int node; /**< MRP_NODE(n) of the device; 0: unknown */
+    size_t n_registrations; /**< live now */
+    size_t registered_size; /**< bytes of them */
 };
-#define MRP_PROVIDER_INFO_INIT                                                           \
-    {                                                                                    \
-        sizeof(struct mrp_provider_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0    \
+#define MRP_PROVIDER_INFO_INIT \
+    { \
+        sizeof(struct mrp_provider_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
     }
 
 MRP_API enum mrp_status mrp_provider_query(
     struct mrp_provider *provider, struct mrp_provider_info *info);
 
-/* -- modules, for `mrpool info`
- * ----------------------------------------------------------- */
+/** What the provider opened or wraps, as its module's header says: struct
+ *  mrp_ofi_native for "ofi". Borrowed, valid as long as the provider.
+ *  MRP_ERR_UNSUPPORTED: it has nothing to show. */
+MRP_API enum mrp_status mrp_provider_native(
+    struct mrp_provider *provider, const void **native);
+
+/* -- modules, for `mrpool info` ----------------------------------------------------- */
 
 /** One device that a module could open. */
 struct mrp_device {
     size_t struct_size;
-    const char *name;   /**< "tcp;ofi_rxm" */
+    const char *name; /**< "tcp;ofi_rxm" */
     const char *domain; /**< "lo", "mlx5_0"; "" if none */
     const char
         *options; /**< what to pass as mrp_provider_params.options to get this one */
@@ -121,33 +128,32 @@ typedef void mrp_device_visitor(const struct mrp_device *device, void *user);
 /** One module, present or known and missing. */
 struct mrp_module {
     const char *name;
-    const char *purpose;                     /**< "" when it could not be loaded */
-    const char *path;                        /**< file, or "built in", or "" */
+    const char *purpose; /**< "" when it could not be loaded */
+    const char *path; /**< file, or "built in", or "" */
     const struct mrp_setting_spec *settings; /**< n_settings rows */
     size_t n_settings;
     enum mrp_status status; /**< MRP_OK: usable */
-    const char *problem;    /**< why not, and what to do; "" when usable */
+    const char *problem; /**< why not, and what to do; "" when usable */
 };
 typedef void mrp_module_visitor(const struct mrp_module *module, void *user);
 
 /** Load and describe every module: built in, found in the folders, or known to this
- * library and absent. Loads network libraries: tens of milliseconds. */
+ *  library and absent. Loads network libraries: tens of milliseconds. */
 MRP_API void mrp_module_visit(mrp_module_visitor *visit, void *user);
 
-/** List the devices of one module; MRP_ERR_UNAVAILABLE when it has none, with the reason.
- */
+/** List the devices of one module; MRP_ERR_UNAVAILABLE when it has none, with the
+ *  reason. */
 MRP_API enum mrp_status mrp_module_devices(
     const char *module, mrp_device_visitor *visit, void *user);
 
-/* -- the contract
- * --------------------------------------------------------------------------- */
+/* -- the contract ------------------------------------------------------------------- */
 
 /** One registration wanted. */
 struct mrp_register_request {
     size_t struct_size;
     void *address;
-    size_t size;           /**< bytes, at least 1 */
-    uint32_t access;       /**< enum mrp_access */
+    size_t size; /**< bytes, at least 1 */
+    uint32_t access; /**< enum mrp_access */
     uint64_t native_flags; /**< passed on to the network library as they are */
     enum mrp_memory_kind kind;
     int device;
@@ -159,14 +165,15 @@ struct mrp_register_request {
 /** One registration got. The provider fills it; the core keeps it and gives it back. */
 struct mrp_registration {
     size_t struct_size;
-    void *native;        /**< fid_mr*, ibv_mr*, ucp_mem_h, ...; what deregister needs */
-    void *local_desc;    /**< what local access needs; NULL when it needs none */
+    void *native; /**< fid_mr*, ibv_mr*, ucp_mem_h, ...; what deregister needs */
+    void *local_desc; /**< what local access needs; NULL when it needs none */
     uint64_t remote_key; /**< keys of up to 64 bits; 0 otherwise */
     const void
-        *key_blob;   /**< larger (raw) keys, valid until deregistered; NULL otherwise */
+        *key_blob; /**< larger (raw) keys, valid until deregistered; NULL otherwise */
     size_t key_size; /**< bytes of the key; 0: no remote key, remote access is refused */
-    uint64_t remote_base; /**< what a peer uses to address the first byte: the virtual
-                             address, or 0 where remote addresses are offsets */
+    /** what a peer uses to address the first byte: the virtual address, or 0 where
+     *  remote addresses are offsets */
+    uint64_t remote_base;
 };
 
 /** A peer's registration, imported. */
@@ -186,17 +193,20 @@ struct mrp_provider_open_request {
     size_t struct_size;
     const char *const *values; /**< one validated text per row of ops->settings */
     const void *native; /**< as mrp_provider_params.native; check its struct_size */
+    /** the same as numbers: COUNT, SIZE, SWITCH as 0 or 1, CHOICE as the word's index */
+    const uint64_t *numbers;
 };
 
 struct mrp_provider_ops {
     size_t struct_size;
-    uint32_t abi;                            /**< MRP_PROVIDER_ABI */
-    const char *module;                      /**< "ofi": lower case, no spaces */
-    const char *purpose;                     /**< one line, for `mrpool info` */
+    uint32_t abi; /**< MRP_PROVIDER_ABI */
+    const char *module; /**< "ofi": lower case, no spaces */
+    const char *purpose; /**< one line, for `mrpool info` */
     const struct mrp_setting_spec *settings; /**< variables named MRPOOL_<MODULE>_... */
     size_t n_settings;
 
-    /* required; may run on several threads at once */
+    /* required; may run on several threads at once. Deregistration gets what registration
+     * gave, once: when it fails the memory is kept mapped until the provider closes. */
     enum mrp_status (*register_memory)(void *state,
         const struct mrp_register_request *request,
         struct mrp_registration *registration);
@@ -209,16 +219,18 @@ struct mrp_provider_ops {
 
     /* optional */
     void (*close)(void *state);
-    /** Fill device, traits, access, memory_kinds, limits, key_size, node. Without it:
-     * local and remote access to host memory, no known limit, no traits. */
+    /** Called once, after open. Fill device, traits, access, memory_kinds, limits, key_size, node. Without it:
+     *  local and remote access to host memory, no known limit, no traits. */
     void (*query)(void *state, struct mrp_provider_info *info);
     /** List usable devices; fails with the reason when there are none. */
     enum mrp_status (*devices)(mrp_device_visitor *visit, void *user);
-    /** Make a peer's raw key usable; without it keys of up to 8 bytes are used as they
-     * are. */
+    /** Make a peer's raw key usable; keys of up to 8 bytes are used as they are. */
     enum mrp_status (*import_key)(void *state, const struct mrp_import_request *request,
         uint64_t *key, void **handle);
+    /** Called once for each import_key that succeeded. */
     void (*release_key)(void *state, void *handle, uint64_t key);
+    /** What mrp_provider_native gives. */
+    const void *(*native)(void *state);
 };
 
 /** The symbol a module exports: const struct mrp_provider_ops mrp_provider_<name>. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Regions: memory that is registered already, with its local descriptor and its remote
- * key.
+ * Regions: memory that is registered already, with its local descriptor and remote key.
  *
  * A struct mrp_region is a handle of one cache line, outside the registered memory. Calls
  * that take one refuse NULL, foreign, freed and destroyed ones as MRP_ERR_STALE without
@@ -25,18 +24,19 @@ extern "C" {
 struct mrp_pool;
 struct mrp_region;
 
-/** Take a region of at least `size` usable bytes; 0 gives the smallest. Its contents are
- *  undefined. The address is aligned to the pool's alignment, at least 64.
+/** Take a region of at least `size` usable bytes; 0 gives the smallest. Its contents
+ *  are undefined. The address is aligned to the pool's alignment, at least 64.
  *
  *  Lock-free while the pool has a free region of that size class; otherwise it grows,
- * which maps and registers memory and may block. Larger than the huge tier: a chunk of
- * its own, reused from the idle ones where one fits.
- *  @return NULL on failure; mrp_error_last()->status tells MRP_ERR_LIMIT, MRP_ERR_MEMORY,
- *  MRP_ERR_REGISTER, MRP_ERR_INVALID (near SIZE_MAX), MRP_ERR_STALE, MRP_ERR_FORKED. */
+ *  which maps and registers memory and may block. Larger than the huge tier: a chunk of
+ *  its own, reused from the idle ones where one fits.
+ *  @return NULL on failure; mrp_error_last()->status tells MRP_ERR_LIMIT,
+ *  MRP_ERR_MEMORY, MRP_ERR_REGISTER, MRP_ERR_INVALID (near SIZE_MAX), MRP_ERR_STALE,
+ *  MRP_ERR_FORKED. */
 MRP_API struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, size_t size);
 
 enum mrp_region_request_flag {
-    MRP_REQUEST_ZERO = 1 << 0,   /**< the first `size` bytes read as zero */
+    MRP_REQUEST_ZERO = 1 << 0, /**< the first `size` bytes read as zero */
     MRP_REQUEST_NOGROW = 1 << 1, /**< neither map nor register: MRP_ERR_AGAIN instead */
     MRP_REQUEST_NOWAIT =
         1 << 2 /**< NOGROW, and never wait for a lock: for progress threads */
@@ -44,13 +44,14 @@ enum mrp_region_request_flag {
 
 struct mrp_region_request {
     size_t struct_size;
-    uint32_t flags;   /**< enum mrp_region_request_flag */
-    size_t alignment; /**< of the payload: power of two up to 1 GiB; 0: the pool's. Beyond
-                         the pool's own it needs a headroom that is a multiple of it. */
+    uint32_t flags; /**< enum mrp_region_request_flag */
+    /** of the payload: power of two up to 1 GiB; 0: the pool's. Beyond the pool's own
+     *  it needs a headroom that is a multiple of it. */
+    size_t alignment;
 };
-#define MRP_REGION_REQUEST_INIT                                                          \
-    {                                                                                    \
-        sizeof(struct mrp_region_request), 0, 0                                          \
+#define MRP_REGION_REQUEST_INIT \
+    { \
+        sizeof(struct mrp_region_request), 0, 0 \
     }
 
 /** mrp_region_alloc with wishes. request may be NULL. */
@@ -58,19 +59,19 @@ MRP_API struct mrp_region *mrp_region_alloc_with(
     struct mrp_pool *pool, size_t size, const struct mrp_region_request *request);
 
 /** Take up to `count` regions of `size` bytes into regions[]. Whole magazines move with
- * one compare-and-swap. @return how many were got; fewer than count leaves an error
- * record. */
+ *  one compare-and-swap. @return how many were got; fewer than count leaves an error
+ *  record. */
 MRP_API size_t mrp_region_alloc_many(
     struct mrp_pool *pool, size_t size, size_t count, struct mrp_region **regions);
 
 /** Give a region back. Only for the only reference: MRP_ERR_BUSY while others hold it.
  *  Never blocks, cannot fail for a valid region, except that larger-than-huge and
- * registered ones may be deregistered here. A slice gives up its hold on its root. */
+ *  registered ones may be deregistered here. A slice gives up its hold on its root. */
 MRP_API enum mrp_status mrp_region_free(struct mrp_region *region);
 
 /** Free `count` regions, of any pools and sizes.
  *  @return the first failure; all others are freed all the same, *n_freed counts them
- * (may be NULL). */
+ *  (may be NULL). */
 MRP_API enum mrp_status mrp_region_free_many(
     struct mrp_region *const *regions, size_t count, size_t *n_freed);
 
@@ -80,14 +81,14 @@ MRP_API enum mrp_status mrp_region_retain(struct mrp_region *region);
 /** Drop a reference; the last one gives the region back as mrp_region_free does. */
 MRP_API enum mrp_status mrp_region_release(struct mrp_region *region);
 
-/** A region for `size` bytes at `offset` of another, with its keys. It holds a reference
- * on the root (the region that owns the memory; slices of slices hold the same root) and
- * is given back like any region. offset + size at most the parent's size. */
+/** A region for `size` bytes at `offset` of another, with its keys. It holds a
+ *  reference on the root (the region that owns the memory; slices of slices hold the
+ *  same root) and is given back like any region. offset + size at most the parent's
+ *  size. */
 MRP_API enum mrp_status mrp_region_slice(
     struct mrp_region *parent, size_t offset, size_t size, struct mrp_region **slice);
 
-/* -- what a region is; these do not check their argument beyond its being a live region
- * ------ */
+/* -- what a region is; of one that is not live: NULL, 0 or MRP_ERR_STALE --------------- */
 
 /** First byte of the payload; NULL for a region that is not live. */
 MRP_API void *mrp_region_address(const struct mrp_region *region);
@@ -95,8 +96,8 @@ MRP_API void *mrp_region_address(const struct mrp_region *region);
 /** Bytes asked for. */
 MRP_API size_t mrp_region_size(const struct mrp_region *region);
 
-/** Bytes that may be used from the address on: the size class less headroom and tailroom.
- */
+/** Bytes that may be used from the address on: the size class less headroom and
+ *  tailroom. */
 MRP_API size_t mrp_region_capacity(const struct mrp_region *region);
 
 /** Length of the message in it: set by the owner, at most the capacity; 0 after alloc. */
@@ -104,15 +105,15 @@ MRP_API enum mrp_status mrp_region_set_length(struct mrp_region *region, size_t 
 MRP_API size_t mrp_region_length(const struct mrp_region *region);
 
 /** The pool's user_size bytes for this region, 64-byte aligned; NULL when it has none.
- * They keep their contents from one owner to the next; region_init fills them once. */
+ *  They keep their contents from one owner to the next; region_init fills them once. */
 MRP_API void *mrp_region_user(const struct mrp_region *region);
 
 MRP_API struct mrp_pool *mrp_region_pool(const struct mrp_region *region);
 
 enum mrp_region_kind {
     MRP_REGION_POOLED, /**< a block of a size class */
-    MRP_REGION_LARGE,  /**< larger than huge: a chunk of its own */
-    MRP_REGION_USER,   /**< the caller's memory, of mrp_region_register */
+    MRP_REGION_LARGE, /**< larger than huge: a chunk of its own */
+    MRP_REGION_USER, /**< the caller's memory, of mrp_region_register */
     MRP_REGION_SLICE
 };
 
@@ -122,33 +123,32 @@ struct mrp_region_info {
     void *address;
     size_t size, capacity, length;
     enum mrp_region_kind kind;
-    int tier;            /**< enum mrp_tier; -1 for large and user regions */
+    int tier; /**< enum mrp_tier; -1 for large and user regions */
     uint32_t references; /**< slices included */
     uint32_t generation; /**< counts the owners this region has had */
     struct mrp_pool *pool;
     struct mrp_region *parent; /**< root of a slice, else NULL */
-    void *chunk_address;       /**< the chunk it lies in: what is registered */
+    void *chunk_address; /**< the chunk it lies in: what is registered */
     size_t chunk_size;
     size_t page_size; /**< of the chunk's memory; 0: not known */
 };
-#define MRP_REGION_INFO_INIT                                                             \
-    {                                                                                    \
+#define MRP_REGION_INFO_INIT \
+    { \
         sizeof(struct mrp_region_info), NULL, 0, 0, 0, MRP_REGION_POOLED, 0, 0, 0, NULL, \
-            NULL, NULL, 0, 0                                                             \
+            NULL, NULL, 0, 0 \
     }
 MRP_API enum mrp_status mrp_region_query(
     const struct mrp_region *region, struct mrp_region_info *info);
 
-/* -- for the network: rail is the index in mrp_pool_params.rails
- * ------------------------------- */
+/* -- for the network: rail is the index in mrp_pool_params.rails -------------------- */
 
 /** What local access needs (fid_mr descriptor, lkey, ...). NULL, with MRP_OK, when this
- * network needs none. MRP_ERR_UNSUPPORTED: no such rail, or not registered with it. */
+ *  network needs none. MRP_ERR_UNSUPPORTED: no such rail, or not registered with it. */
 MRP_API enum mrp_status mrp_region_local_desc(
     const struct mrp_region *region, unsigned rail, void **local_desc);
 
 /** Remote key of up to 64 bits. MRP_ERR_UNSUPPORTED: the pool grants no remote access,
- * the network has no keys, or its keys are larger (mrp_region_key_pack carries those). */
+ *  the network has no keys, or its keys are larger: mrp_region_key_pack carries those. */
 MRP_API enum mrp_status mrp_region_remote_key(
     const struct mrp_region *region, unsigned rail, uint64_t *remote_key);
 
@@ -157,16 +157,16 @@ MRP_API enum mrp_status mrp_region_remote_addr(
     const struct mrp_region *region, unsigned rail, uint64_t *remote_addr);
 
 /** The native registration (fid_mr*, ibv_mr*, ...) and where in it the region begins.
- * Borrowed: valid while the region is. */
+ *  Borrowed: valid while the region is. */
 MRP_API enum mrp_status mrp_region_registration(
     const struct mrp_region *region, unsigned rail, void **native, size_t *offset);
 
-/** The region that holds an address: interior addresses, larger-than-huge and registered
- * memory included; of a slice, the root. NULL (MRP_ERR_NOT_FOUND) for an address in no
- * region of this pool. Lock-free, O(1); O(log n) among n registered user buffers and
- * array chunks. Any address is safe to ask about. The region's own line is not read: for
- * memory that has been given back the answer is the free region, which every other call
- * refuses as MRP_ERR_STALE. */
+/** The region that holds an address: interior addresses, larger-than-huge and
+ *  registered memory included; of a slice, the root. NULL (MRP_ERR_NOT_FOUND) for an
+ *  address in no region of this pool. Lock-free, O(1); O(log n) among n registered user
+ *  buffers and array chunks. Any address is safe to ask about. The region's own line is
+ *  not read: for memory that has been given back the answer is the free region, which
+ *  every other call refuses as MRP_ERR_STALE. */
 MRP_API struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *address);
 
 /** All that one scatter entry needs, from an address. */
@@ -176,13 +176,13 @@ struct mrp_wire {
     uint64_t remote_key; /**< 0 when has_remote_key is false */
     uint64_t remote_addr;
     bool has_remote_key;
-    void *native;      /**< fid_mr*, ibv_mr*, ...*/
-    size_t offset;     /**< of the address in the registration, bytes */
+    void *native; /**< fid_mr*, ibv_mr*, ...*/
+    size_t offset; /**< of the address in the registration, bytes */
     size_t bytes_left; /**< from the address to the end of the registration */
 };
-#define MRP_WIRE_INIT                                                                    \
-    {                                                                                    \
-        sizeof(struct mrp_wire), NULL, 0, 0, false, NULL, 0, 0                           \
+#define MRP_WIRE_INIT \
+    { \
+        sizeof(struct mrp_wire), NULL, 0, 0, false, NULL, 0, 0 \
     }
 
 /** One step from [address, address + size) of this pool to what the rail needs.
@@ -190,29 +190,27 @@ struct mrp_wire {
 MRP_API enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *address,
     size_t size, unsigned rail, struct mrp_wire *wire);
 
-/* -- the caller's own memory
- * ---------------------------------------------------------------------- */
+/* -- the caller's own memory -------------------------------------------------------- */
 
 struct mrp_region_register_params {
     size_t struct_size;
-    uint32_t access;       /**< enum mrp_access; 0: the pool's */
+    uint32_t access; /**< enum mrp_access; 0: the pool's */
     uint64_t native_flags; /**< 0: the pool's */
 };
-#define MRP_REGION_REGISTER_PARAMS_INIT                                                  \
-    {                                                                                    \
-        sizeof(struct mrp_region_register_params), 0, 0                                  \
+#define MRP_REGION_REGISTER_PARAMS_INIT \
+    { \
+        sizeof(struct mrp_region_register_params), 0, 0 \
     }
 
 /** Register [address, address + size) on every rail of the pool, or on none, and give a
- * region for it. Freeing that region deregisters; the memory stays the caller's,
- * untouched, and must outlive the region. Any alignment; may overlap other registered
- * memory. Blocks. */
+ *  region for it. Freeing that region deregisters; the memory stays the caller's,
+ *  untouched, and must outlive the region. Any alignment; may overlap other registered
+ *  memory. Blocks. */
 MRP_API enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address,
     size_t size, const struct mrp_region_register_params *params,
     struct mrp_region **region);
 
-/* -- by plain pointer
- * --------------------------------------------------------------------------------- */
+/* -- by plain pointer --------------------------------------------------------------- */
 
 /** mrp_region_alloc for callers that keep pointers; NULL on failure. */
 MRP_API void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size);
@@ -220,12 +218,11 @@ MRP_API void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size);
 /** Free by the first byte of a region; MRP_ERR_STALE for any other address. */
 MRP_API enum mrp_status mrp_ptr_free(struct mrp_pool *pool, void *address);
 
-/* -- for peers
- * ----------------------------------------------------------------------------------------
- */
+/* -- for peers ---------------------------------------------------------------------- */
 
-/** Bytes of a region on the wire: {u8 version, u8 flags, u16 check, u32 pool, u32 chunk,
- * u32 chunk generation, u48 offset, u48 length, u32 region generation}, little-endian. */
+/** Bytes of a region on the wire: {u8 version, u8 flags, u16 check, u32 pool, u32
+ *  chunk, u32 chunk generation, u48 offset, u48 length, u32 region generation}, little-
+ *  endian. */
 #define MRP_TOKEN_SIZE 32
 
 struct mrp_token {
@@ -233,7 +230,7 @@ struct mrp_token {
 };
 
 /** The region's token. A token carries no key: keys travel once per chunk
- * (mrp_region_key_pack). */
+ *  (mrp_region_key_pack). */
 MRP_API enum mrp_status mrp_region_token(
     const struct mrp_region *region, struct mrp_token *token);
 
@@ -242,18 +239,18 @@ MRP_API enum mrp_status mrp_region_token(
 MRP_API enum mrp_status mrp_token_resolve(
     struct mrp_pool *pool, const struct mrp_token *token, struct mrp_region **region);
 
-/** Pack the keys of the region's chunk, for the rails of rail_mask (bit i: rail i), into
- * buffer. *size is the capacity going in and the bytes used coming out; with buffer NULL,
- * the bytes needed. Once per chunk and peer is enough. */
+/** Pack the keys of the region's chunk, for the rails of rail_mask (bit i: rail i),
+ *  into buffer. *size is the capacity going in and the bytes used coming out; with
+ *  buffer NULL, the bytes needed. Once per chunk and peer is enough. */
 MRP_API enum mrp_status mrp_region_key_pack(
     const struct mrp_region *region, uint64_t rail_mask, void *buffer, size_t *size);
 
 struct mrp_remote;
 
 /** Import a peer's packed keys: `rail` is the peer's rail whose network `provider`
- * reaches, `endpoint` what that network ties imports to (NULL for libfabric). Validates
- * every byte. MRP_ERR_INVALID: truncated, corrupted, wrong version, no such rail in it.
- */
+ *  reaches, `endpoint` what that network ties imports to (NULL for libfabric).
+ *  Validates every byte. MRP_ERR_INVALID: truncated, corrupted, wrong version, no such
+ *  rail in it. */
 MRP_API enum mrp_status mrp_remote_open(struct mrp_provider *provider, void *endpoint,
     unsigned rail, const void *packed, size_t size, struct mrp_remote **remote);
 
@@ -261,13 +258,13 @@ MRP_API enum mrp_status mrp_remote_open(struct mrp_provider *provider, void *end
 struct mrp_remote_region {
     size_t struct_size;
     uint64_t address; /**< what to pass as the remote address */
-    uint64_t key;     /**< what to pass as the remote key */
+    uint64_t key; /**< what to pass as the remote key */
     void *handle; /**< the provider's import, where a network needs more than 64 bits */
-    size_t size;  /**< bytes of the region */
+    size_t size; /**< bytes of the region */
 };
-#define MRP_REMOTE_REGION_INIT                                                           \
-    {                                                                                    \
-        sizeof(struct mrp_remote_region), 0, 0, NULL, 0                                  \
+#define MRP_REMOTE_REGION_INIT \
+    { \
+        sizeof(struct mrp_remote_region), 0, 0, NULL, 0 \
     }
 
 /** MRP_ERR_INVALID: corrupted token or of another pool or chunk (use that chunk's keys);

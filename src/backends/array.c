@@ -39,10 +39,10 @@ struct array {
 
 static enum mrp_status params_check(const struct mrp_backend_params *params)
 {
-    const char *unused = params->pages      ? "pages"
-                         : params->node     ? "node"
-                         : params->prefault ? "prefault"
-                                            : NULL;
+    const char *unused = params->pages ? "pages"
+        : params->node                 ? "node"
+        : params->prefault             ? "prefault"
+                                       : NULL;
     if (unused) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "backend array has no use for '%s', its memory is there already: leave it "

@@ -18,12 +18,12 @@ static size_t base_page_size(void)
 static enum mrp_status malloc_create(
     const struct mrp_backend_params *params, void **state)
 {
-    const char *unused = params->address    ? "address"
-                         : params->size     ? "size"
-                         : params->pages    ? "pages"
-                         : params->node     ? "node"
-                         : params->prefault ? "prefault"
-                                            : NULL;
+    const char *unused = params->address ? "address"
+        : params->size                   ? "size"
+        : params->pages                  ? "pages"
+        : params->node                   ? "node"
+        : params->prefault               ? "prefault"
+                                         : NULL;
     if (unused) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "backend malloc has no use for '%s': leave it zero, or use backend mmap",

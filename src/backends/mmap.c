@@ -42,7 +42,7 @@
 
 struct mmap_backend {
     enum mrp_pages pages; /* AUTO to 1G */
-    int node;             /* MRP_NODE(n), or 0 */
+    int node; /* MRP_NODE(n), or 0 */
     bool prefault;
 };
 
@@ -198,7 +198,7 @@ static char *place_base(size_t size, size_t alignment)
 static char *place_hugetlb(size_t size, size_t page_size, size_t alignment)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
-                (page_size == HUGE_1G ? MAP_HUGE_1GB : MAP_HUGE_2MB);
+        (page_size == HUGE_1G ? MAP_HUGE_1GB : MAP_HUGE_2MB);
     if (alignment <= page_size) {
         return mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
     }
@@ -227,10 +227,9 @@ static char *place_hugetlb(size_t size, size_t page_size, size_t alignment)
 
 static bool attempt_place(struct attempt *attempt)
 {
-    attempt->address =
-        is_hugetlb(attempt->pages)
-            ? place_hugetlb(attempt->size, attempt->page_size, attempt->alignment)
-            : place_base(attempt->size, attempt->alignment);
+    attempt->address = is_hugetlb(attempt->pages)
+        ? place_hugetlb(attempt->size, attempt->page_size, attempt->alignment)
+        : place_base(attempt->size, attempt->alignment);
     return attempt->address != MAP_FAILED || attempt_failed(attempt, "mmap", errno);
 }
 
@@ -344,7 +343,7 @@ static bool attempt_prepare(struct attempt *attempt,
         return attempt_failed(attempt, "madvise", ENOTSUP);
     }
     bool too_large = !hugetlb && attempt->prefault && system->memory_size &&
-                     request->size > system->memory_size;
+        request->size > system->memory_size;
     if (too_large || request->size > PTRDIFF_MAX - (page_size - 1)) {
         return attempt_failed(attempt, "mmap", ENOMEM);
     }
@@ -587,6 +586,7 @@ const struct mrp_backend_ops mrp_backend_mmap = {
     .kind = "mmap",
     .purpose = "anonymous memory of the system, on huge pages where there are any",
     .memory_kind = MRP_MEMORY_HOST,
+    .chooses_pages = true,
     .map = mmap_map,
     .unmap = mmap_unmap,
     .create = mmap_create,

@@ -10,24 +10,24 @@
 
 #define mrp_load_relaxed(object) atomic_load_explicit((object), memory_order_relaxed)
 #define mrp_load_acquire(object) atomic_load_explicit((object), memory_order_acquire)
-#define mrp_store_relaxed(object, value)                                                 \
+#define mrp_store_relaxed(object, value) \
     atomic_store_explicit((object), (value), memory_order_relaxed)
-#define mrp_store_release(object, value)                                                 \
+#define mrp_store_release(object, value) \
     atomic_store_explicit((object), (value), memory_order_release)
-#define mrp_add_relaxed(object, value)                                                   \
+#define mrp_add_relaxed(object, value) \
     atomic_fetch_add_explicit((object), (value), memory_order_relaxed)
-#define mrp_sub_relaxed(object, value)                                                   \
+#define mrp_sub_relaxed(object, value) \
     atomic_fetch_sub_explicit((object), (value), memory_order_relaxed)
-#define mrp_sub_acq_rel(object, value)                                                   \
+#define mrp_sub_acq_rel(object, value) \
     atomic_fetch_sub_explicit((object), (value), memory_order_acq_rel)
 
 /** Weak compare-and-swap; on failure *expected holds what was there, read with acquire.
  */
-#define mrp_cas_acq_rel(object, expected, desired)                                       \
-    atomic_compare_exchange_weak_explicit(                                               \
+#define mrp_cas_acq_rel(object, expected, desired) \
+    atomic_compare_exchange_weak_explicit( \
         (object), (expected), (desired), memory_order_acq_rel, memory_order_acquire)
-#define mrp_cas_relaxed(object, expected, desired)                                       \
-    atomic_compare_exchange_weak_explicit(                                               \
+#define mrp_cas_relaxed(object, expected, desired) \
+    atomic_compare_exchange_weak_explicit( \
         (object), (expected), (desired), memory_order_relaxed, memory_order_relaxed)
 
 #define mrp_fence_acquire() atomic_thread_fence(memory_order_acquire)

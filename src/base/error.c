@@ -146,7 +146,7 @@ enum mrp_status mrp_info_write(
 }
 
 #define STRING(x) #x
-#define VERSION_TEXT(major, minor, patch)                                                \
+#define VERSION_TEXT(major, minor, patch) \
     STRING(major) "." STRING(minor) "." STRING(patch)
 
 const char *mrp_version(void)

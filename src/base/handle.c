@@ -84,7 +84,7 @@ void *mrp_handle_create(enum mrp_handle_kind kind, void *object)
         slot->epoch = mrp_process_epoch;
         slot->generation++;
         handle = (uint64_t)slot->generation << 32 | (uint64_t)index << 8 |
-                 (uint64_t)kind << 4 | HANDLE_MARK;
+            (uint64_t)kind << 4 | HANDLE_MARK;
         /* pairs with the acquire in find_slot: object and epoch are there to be read */
         mrp_store_release(&slot->handle, handle);
     }

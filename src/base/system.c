@@ -66,8 +66,8 @@ static bool may_lock_without_limit(void)
         return false;
     }
     return !read_line("/proc/self/uid_map", line, sizeof line) ||
-           (sscanf(line, "%llu %llu %llu", &inside, &outside, &count) == 3 &&
-               inside == 0 && outside == 0 && count == UINT32_MAX);
+        (sscanf(line, "%llu %llu %llu", &inside, &outside, &count) == 3 && inside == 0 &&
+            outside == 0 && count == UINT32_MAX);
 }
 
 static size_t memlock_limit(void)
@@ -137,7 +137,7 @@ static bool has_transparent_huge_pages(void)
     char line[128];
 
     return read_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof line) &&
-           strstr(line, "[never]") == NULL;
+        strstr(line, "[never]") == NULL;
 }
 
 enum mrp_status mrp_system_query(struct mrp_system *system)

@@ -19,13 +19,13 @@
 
 struct mrp_chunk;
 
-#define MRP_MAP_ADDRESS_BITS                                                             \
+#define MRP_MAP_ADDRESS_BITS \
     48 /* user space of x86-64 and aarch64 without five-level paging */
 #define MRP_MAP_GRANULE_SHIFT 21
 #define MRP_MAP_GRANULE ((size_t)1 << MRP_MAP_GRANULE_SHIFT)
 #define MRP_MAP_LEAF_SHIFT 13
 #define MRP_MAP_LEAF_SIZE ((size_t)1 << MRP_MAP_LEAF_SHIFT)
-#define MRP_MAP_ROOT_SIZE                                                                \
+#define MRP_MAP_ROOT_SIZE \
     ((size_t)1 << (MRP_MAP_ADDRESS_BITS - MRP_MAP_GRANULE_SHIFT - MRP_MAP_LEAF_SHIFT))
 
 struct mrp_map_leaf {
@@ -34,7 +34,7 @@ struct mrp_map_leaf {
 
 struct mrp_range {
     _Atomic uintptr_t start, end; /* [start, end) */
-    _Atomic uintptr_t max_end;    /* largest end among this entry and those before it */
+    _Atomic uintptr_t max_end; /* largest end among this entry and those before it */
     _Atomic(struct mrp_chunk *) chunk;
 };
 
@@ -48,9 +48,9 @@ struct mrp_address_map {
     _Atomic(struct mrp_map_leaf *) *root;
     struct mrp_range_array arrays[2];
     _Atomic uint64_t begun,
-        published;         /* counts rewrites; arrays[published & 1] is current */
+        published; /* counts rewrites; arrays[published & 1] is current */
     pthread_mutex_t mutex; /* of writers; leaf lock */
-    void **retired;        /* outgrown arrays, readable until the map goes */
+    void **retired; /* outgrown arrays, readable until the map goes */
     size_t n_retired;
 };
 

@@ -115,7 +115,7 @@ static enum mrp_status resolve_params(
         return mrp_fail(
             MRP_ERR_INVALID, 0, "pages is %d: no enum mrp_pages", (int)params->pages);
     }
-    if (strcmp(ops->kind, "mmap") != 0) {
+    if (!ops->chooses_pages) {
         return MRP_OK;
     }
     if (params->pages == MRP_PAGES_DEFAULT) {
@@ -193,7 +193,9 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     }
     if (got.address == NULL || got.size < request->size ||
         ((uintptr_t)got.address & (request->alignment - 1)) != 0) {
-        backend->ops.unmap(backend->state, &got);
+        if (got.address != NULL) {
+            backend->ops.unmap(backend->state, &got);
+        }
         return mrp_fail(MRP_ERR_MEMORY, 0,
             "backend %s gave %zu bytes at %p for %zu bytes aligned to %zu: it breaks the "
             "contract of backend.h",

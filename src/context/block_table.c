@@ -10,7 +10,7 @@
 static size_t home_of(const struct mrp_block_table *table, uintptr_t address)
 {
     return (size_t)((uint64_t)address * 0x9e3779b97f4a7c15u >> 32) &
-           (table->capacity - 1);
+        (table->capacity - 1);
 }
 
 static size_t next_of(const struct mrp_block_table *table, size_t index)

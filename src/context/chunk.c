@@ -168,9 +168,9 @@ static enum mrp_status allocate_rails(struct mrp_chunk *chunk, size_t n_rails)
     chunk->rails = calloc(n_rails, sizeof *chunk->rails);
     chunk->registrations = calloc(n_rails, sizeof *chunk->registrations);
     return chunk->rails != NULL && chunk->registrations != NULL
-               ? MRP_OK
-               : mrp_fail(MRP_ERR_MEMORY, 0,
-                     "malloc for the registrations of %zu rails failed", n_rails);
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the registrations of %zu rails failed",
+              n_rails);
 }
 
 /* Deregister what is registered, latest first; then unmap, or park with the rail that

@@ -33,8 +33,8 @@ struct mrp_chunk_view {
     _Atomic size_t size;
     _Atomic(struct mrp_pool *) pool;
     _Atomic(_Atomic uint64_t *) granules; /* the slab of each granule; or NULL and */
-    _Atomic(struct mrp_region *) region;  /* the one region this chunk is */
-    _Atomic uint32_t n_granules;          /* 0 while the chunk is not live */
+    _Atomic(struct mrp_region *) region; /* the one region this chunk is */
+    _Atomic uint32_t n_granules; /* 0 while the chunk is not live */
     _Atomic uint32_t granule_shift;
 };
 
@@ -44,11 +44,11 @@ struct mrp_chunk {
     /* Below: the owner's, under its own rules; never read by lookups. */
     _Alignas(64) struct mrp_context_state *context;
     struct mrp_backend_state *backend; /* NULL: adopted memory */
-    struct mrp_mapping mapping;        /* of adopted memory, address and size only */
-    bool aligned;                      /* in the radix part of the address map */
+    struct mrp_mapping mapping; /* of adopted memory, address and size only */
+    bool aligned; /* in the radix part of the address map */
     uint32_t access;
     size_t n_rails;
-    struct mrp_provider_state **rails;      /* n_rails */
+    struct mrp_provider_state **rails; /* n_rails */
     struct mrp_registration *registrations; /* n_rails */
     struct mrp_pool *pool;
     struct mrp_chunk *next,
@@ -74,7 +74,7 @@ struct mrp_chunk_store {
 
 struct mrp_chunk_request {
     struct mrp_backend_state *backend; /* or NULL and */
-    void *adopted;                     /* the caller's memory */
+    void *adopted; /* the caller's memory */
     size_t size;
     size_t alignment; /* of the mapping, besides what the address map wants */
     struct mrp_provider_state *const *rails;

@@ -147,7 +147,7 @@ static enum mrp_status name_context(
         snprintf(context->name, sizeof context->name, "context-%u",
             mrp_add_relaxed(&last_context, 1) + 1);
     } else if (snprintf(context->name, sizeof context->name, "%s", params->name) >=
-               (int)sizeof context->name) {
+        (int)sizeof context->name) {
         return mrp_fail(MRP_ERR_INVALID, 0, "name \"%.64s\": names have at most %d bytes",
             params->name, MRP_NAME_SIZE - 1);
     }

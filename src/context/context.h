@@ -17,7 +17,7 @@
 #include <pthread.h>
 
 #define MRP_NAME_SIZE 64
-#define MRP_RECENTLY_FREED                                                               \
+#define MRP_RECENTLY_FREED \
     64 /* addresses remembered to tell a double free from a stray one */
 
 /** What one destroy found still live. */
@@ -69,7 +69,7 @@ struct mrp_backend_state {
         ops; /* a copy: slots the author's header did not have are NULL */
     void *state;
     size_t granularity, max_size; /* as the backend says, at least 1 and 0 */
-    _Atomic size_t n_users;       /* pools, blocks and parked mappings */
+    _Atomic size_t n_users; /* pools, blocks and parked mappings */
     _Atomic size_t n_mappings, mapped_size;
 };
 

@@ -13,7 +13,7 @@
 
 #define MRP_BUILTIN_BACKEND(name)
 #define MRP_KNOWN_MODULE(name)
-#define MRP_BUILTIN_PROVIDER(name)                                                       \
+#define MRP_BUILTIN_PROVIDER(name) \
     extern const struct mrp_provider_ops mrp_provider_##name;
 #include "mrp_builtin.h"
 #undef MRP_BUILTIN_PROVIDER
@@ -136,7 +136,7 @@ bool mrp_module_owns_variable(const char *variable, size_t length)
         }
     }
     return is_module_name(name, word_length) &&
-           (find_builtin(name) != NULL || visit_folders(find_in_folder, &search));
+        (find_builtin(name) != NULL || visit_folders(find_in_folder, &search));
 }
 
 /* -- loading
@@ -171,8 +171,8 @@ static enum mrp_status load_file(
                 path, (*ops)->module == NULL ? "" : (*ops)->module, name);
     }
     return status == MRP_OK
-               ? MRP_OK
-               : mrp_fail(MRP_ERR_UNAVAILABLE, 0, "%s", strdupa(mrp_error_last()->text));
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_UNAVAILABLE, 0, "%s", strdupa(mrp_error_last()->text));
 }
 
 static enum mrp_status load(
@@ -195,8 +195,8 @@ static enum mrp_status load(
         return mrp_fail(MRP_ERR_UNAVAILABLE, 0,
             "no provider module \"%s\": no " FILE_PREFIX "%s" FILE_SUFFIX
             " in MRPOOL_PROVIDER_PATH or " MRP_MODULE_DIR "; install it, or build with "
-            "-DMRP_PROVIDER_%s=ON",
-            name, name, name);
+            "MRP_PROVIDER_<NAME>=ON",
+            name, name);
     }
     return load_file(search->path, name, ops);
 }
@@ -259,7 +259,7 @@ static enum mrp_status read_options(
 }
 
 enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops,
-    const char *options, const char **values, char **storage)
+    const char *options, const char **values, uint64_t *numbers, char **storage)
 {
     char prefix[MODULE_NAME_MAX + 16];
     enum mrp_status status;
@@ -282,6 +282,10 @@ enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops,
             MRP_ERR_MEMORY, 0, "malloc for the options of %s failed", ops->module);
     }
     status = read_options(ops, *storage, values);
+    for (size_t i = 0; status == MRP_OK && i < ops->n_settings; i++) {
+        status = mrp_setting_parse(
+            &ops->settings[i], ops->settings[i].variable, values[i], &numbers[i]);
+    }
     if (status != MRP_OK) {
         free(*storage);
     }

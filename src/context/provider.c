@@ -93,19 +93,20 @@ static enum mrp_status open_module(const struct mrp_provider_ops *ops, const cha
         .native = params->native,
     };
     const char **values = calloc(ops->n_settings + 1, sizeof *values);
+    uint64_t *numbers = calloc(ops->n_settings + 1, sizeof *numbers);
     char *storage = NULL;
     enum mrp_status status;
 
-    if (values == NULL) {
-        return mrp_fail(
-            MRP_ERR_MEMORY, 0, "malloc for the settings of %s failed", module);
-    }
-    status = mrp_module_settings(ops, params->options, values, &storage);
+    status = values != NULL && numbers != NULL
+        ? mrp_module_settings(ops, params->options, values, numbers, &storage)
+        : mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the settings of %s failed", module);
     if (status == MRP_OK) {
         request.values = values;
+        request.numbers = numbers;
         status = ops->open(&request, state);
         free(storage);
     }
+    free(numbers);
     free(values);
     if (status != MRP_OK && mrp_error_last()->status != status) {
         mrp_fail(
@@ -220,7 +221,6 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
 {
     struct mrp_registration got = {.struct_size = sizeof got};
     const struct mrp_provider_info *info = &provider->info;
-    size_t n_live = mrp_load_relaxed(&provider->n_registrations);
     enum mrp_status status =
         mrp_provider_grants(provider, request->access, request->kind);
 
@@ -233,13 +233,6 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
             "chunks "
             "(chunk_max, MRPOOL_CHUNK_MAX)",
             provider->named.name, info->max_size, request->size);
-    }
-    if (info->max_registrations != 0 && n_live >= info->max_registrations) {
-        return mrp_fail(MRP_ERR_LIMIT, 0,
-            "provider %s holds %zu of %zu registrations (%zu bytes): use larger chunks "
-            "(chunk_min, MRPOOL_CHUNK_MIN) or free memory",
-            provider->named.name, n_live, info->max_registrations,
-            mrp_load_relaxed(&provider->registered_size));
     }
     mrp_error_clear();
     status = provider->ops.register_memory(provider->state, request, &got);
@@ -309,9 +302,9 @@ enum mrp_status mrp_provider_create(struct mrp_context *handle, const char *name
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status == MRP_OK) {
-        status = created == NULL ? mrp_fail(MRP_ERR_INVALID, 0, "provider is NULL")
-                                 : mrp_provider_ops_check(
-                                       ops, name == NULL ? "(unnamed)" : name, false);
+        status = created == NULL
+            ? mrp_fail(MRP_ERR_INVALID, 0, "provider is NULL")
+            : mrp_provider_ops_check(ops, name == NULL ? "(unnamed)" : name, false);
     }
     if (status == MRP_OK) {
         status = make_state(context, ops, state, name, &provider);
@@ -375,4 +368,22 @@ enum mrp_status mrp_provider_query(
     found.n_registrations = mrp_load_relaxed(&provider->n_registrations);
     found.registered_size = mrp_load_relaxed(&provider->registered_size);
     return mrp_info_write(info, &found, sizeof found, "mrp_provider_info");
+}
+
+enum mrp_status mrp_provider_native(struct mrp_provider *handle, const void **native)
+{
+    struct mrp_provider_state *provider;
+    enum mrp_status status = mrp_provider_get(handle, &provider);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (native == NULL || provider->ops.native == NULL) {
+        return native == NULL
+            ? mrp_fail(MRP_ERR_INVALID, 0, "native is NULL")
+            : mrp_fail(MRP_ERR_UNSUPPORTED, 0, "provider %s shows no native handle",
+                  provider->named.name);
+    }
+    *native = provider->ops.native(provider->state);
+    return MRP_OK;
 }

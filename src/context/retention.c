@@ -58,7 +58,7 @@ void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *ite
     pthread_mutex_lock(&retention->mutex);
     link_newest(retention, item);
     while (retention->n_items > retention->max_items ||
-           retention->size > retention->max_size) {
+        retention->size > retention->max_size) {
         struct mrp_retained *oldest = retention->oldest;
 
         unlink_item(retention, oldest);

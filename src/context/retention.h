@@ -12,7 +12,7 @@
 
 struct mrp_retained {
     struct mrp_retained *newer, *older;
-    size_t size;       /* bytes it holds */
+    size_t size; /* bytes it holds */
     const void *owner; /* whose it is: a pool */
     /** Give the memory up. Called under no lock, once the item is off the list. */
     void (*evict)(struct mrp_retained *item);

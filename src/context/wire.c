@@ -173,7 +173,7 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
     if (next != bytes + size) {
         return truncated(size);
     }
-    return is_found ? MRP_OK
-                    : mrp_fail(MRP_ERR_INVALID, 0,
-                          "the packed keys hold none for rail %u", rail);
+    return is_found
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_INVALID, 0, "the packed keys hold none for rail %u", rail);
 }

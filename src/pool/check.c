@@ -105,12 +105,12 @@ static size_t count_live(const struct mrp_pool *pool, unsigned class)
     for (uint32_t i = 0; i < pool->n_descriptors; i++) {
         const struct mrp_region *region = mrp_region_at(pool, i);
         bool is_held = mrp_load_relaxed(&region->state) == MRP_STATE_LIVE ||
-                       (class == MRP_CLASS_BARE && region->kind == MRP_REGION_LARGE &&
-                           mrp_chunk_entry(pool, region->chunk)->chunk != NULL &&
-                           mrp_chunk_entry(pool, region->chunk)->chunk->region == region);
+            (class == MRP_CLASS_BARE && region->kind == MRP_REGION_LARGE &&
+                mrp_chunk_entry(pool, region->chunk)->chunk != NULL &&
+                mrp_chunk_entry(pool, region->chunk)->chunk->region == region);
 
         n_live += region->class == class && is_held &&
-                  mrp_load_relaxed(&region->state) != MRP_STATE_NONE;
+            mrp_load_relaxed(&region->state) != MRP_STATE_NONE;
     }
     return n_live;
 }
@@ -150,9 +150,9 @@ static enum mrp_status check_region(const struct check *check, uint32_t index)
     }
     if (state == MRP_STATE_FREE) {
         return mrp_load_relaxed(&region->references) == 0
-                   ? MRP_OK
-                   : CORRUPT("region %u is free, but has %u references", index,
-                         mrp_load_relaxed(&region->references));
+            ? MRP_OK
+            : CORRUPT("region %u is free, but has %u references", index,
+                  mrp_load_relaxed(&region->references));
     }
     if (mrp_load_relaxed(&region->references) == 0) {
         return CORRUPT("region %u is live without a reference", index);

@@ -2,7 +2,7 @@
 #include "pool/classes.h"
 
 #define MAGAZINE_BYTES (256 * MRP_KIB) /* of blocks in one magazine, at most */
-#define MAGAZINE_REGIONS 126           /* so that a magazine takes 1 KiB, at most */
+#define MAGAZINE_REGIONS 126 /* so that a magazine takes 1 KiB, at most */
 
 static uint8_t tier_of(const struct mrp_size_classes *classes, size_t smallest_request)
 {
@@ -49,7 +49,7 @@ static void index_bins(struct mrp_size_classes *classes)
 
     for (unsigned bin = 0; bin < MRP_BINS; bin++) {
         while (index < classes->n_classes - 1 &&
-               classes->classes[index].block_size <= mrp_bin_lower(bin)) {
+            classes->classes[index].block_size <= mrp_bin_lower(bin)) {
             index++;
         }
         classes->first_of_bin[bin] = (uint8_t)index;

@@ -17,7 +17,7 @@
 
 struct mrp_size_class {
     size_t block_size; /* bytes from one block to the next */
-    size_t capacity;   /* bytes of payload */
+    size_t capacity; /* bytes of payload */
     uint64_t
         reciprocal; /* ceil(2^64 / block_size): offset / block_size is its high product */
     uint32_t magazine_capacity; /* regions in a full magazine; 1: the class has none */
@@ -27,8 +27,8 @@ struct mrp_size_class {
 struct mrp_size_classes {
     size_t n_classes;
     size_t lead, tailroom, alignment;
-    size_t max_payload;             /* of the largest class */
-    size_t tier_max[MRP_TIERS];     /* largest request of each tier */
+    size_t max_payload; /* of the largest class */
+    size_t tier_max[MRP_TIERS]; /* largest request of each tier */
     uint8_t first_of_bin[MRP_BINS]; /* the smallest class a size of that bin can need */
     struct mrp_size_class classes[MRP_CLASSES_MAX];
 };

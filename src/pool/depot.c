@@ -74,7 +74,7 @@ size_t mrp_depot_take_many(
     /* Only magazines that are wanted whole: a rest put back would be invisible meanwhile.
      */
     while (capacity > 1 && count - taken >= capacity &&
-           (magazine = take_magazine(pool, &depot->full, &index)) != NULL) {
+        (magazine = take_magazine(pool, &depot->full, &index)) != NULL) {
         for (uint32_t i = 0; i < magazine->count; i++) {
             regions[taken++] = mrp_region_at(pool, magazine->regions[i]);
         }

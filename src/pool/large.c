@@ -27,7 +27,7 @@ static size_t round_large(const struct mrp_pool *pool, size_t size)
 static struct mrp_chunk *chunk_of(const struct mrp_retained *item)
 {
     return (struct mrp_chunk *)(void *)((char *)(uintptr_t)item -
-                                        offsetof(struct mrp_chunk, retained));
+        offsetof(struct mrp_chunk, retained));
 }
 
 static bool is_aligned_item(const struct mrp_retained *item, const void *alignment)
@@ -79,9 +79,9 @@ static void count_idle(struct mrp_pool *pool, size_t change)
 
 static enum mrp_status init_user(struct mrp_pool *pool, struct mrp_region *region)
 {
-    return pool->region_init == NULL ? MRP_OK
-                                     : pool->region_init(region, mrp_region_user(region),
-                                           pool->region_init_user);
+    return pool->region_init == NULL
+        ? MRP_OK
+        : pool->region_init(region, mrp_region_user(region), pool->region_init_user);
 }
 
 static void tie_region(struct mrp_pool *pool, struct mrp_chunk *chunk,
@@ -174,8 +174,9 @@ static struct mrp_region *make_large(struct mrp_pool *pool, size_t size, size_t 
         return NULL;
     }
     status = make_region(pool, &request, MRP_REGION_LARGE, region, &tried);
-    if (tried && (status == MRP_ERR_MEMORY || status == MRP_ERR_LIMIT ||
-                     status == MRP_ERR_REGISTER)) {
+    if (tried &&
+        (status == MRP_ERR_MEMORY || status == MRP_ERR_LIMIT ||
+            status == MRP_ERR_REGISTER)) {
         mrp_retention_evict(&pool->context->retention, NULL, size);
         status = make_region(pool, &request, MRP_REGION_LARGE, region, &tried);
     }

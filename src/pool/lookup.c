@@ -38,7 +38,7 @@ static inline __attribute__((always_inline)) bool sight(const struct mrp_pool *p
     seen->base = mrp_load_acquire(&view->base);
     seen->size = mrp_load_acquire(&view->size);
     return (seen->generation & 1) != 0 && address - seen->base < seen->size &&
-           mrp_load_acquire(&view->pool) == pool;
+        mrp_load_acquire(&view->pool) == pool;
 }
 
 static inline __attribute__((always_inline)) bool find_chunk(
@@ -49,7 +49,7 @@ static inline __attribute__((always_inline)) bool find_chunk(
     return __builtin_expect(
                sight(pool, mrp_address_map_find_aligned(map, address), address, seen),
                1) ||
-           sight(pool, mrp_address_map_find_range(map, address), address, seen);
+        sight(pool, mrp_address_map_find_range(map, address), address, seen);
 }
 
 /* The region whose block an address in a slab belongs to. */

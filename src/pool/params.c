@@ -18,8 +18,9 @@ static enum mrp_status check_room(const struct mrp_pool_params *params)
             "headroom %zu, tailroom %zu, user_size %zu: each is at most %zu bytes",
             params->headroom, params->tailroom, params->user_size, ROOM_MAX);
     }
-    if (alignment != 0 && (!mrp_is_power_of_two(alignment) || alignment < MRP_LINE ||
-                              alignment > MRP_GRANULE_SIZE)) {
+    if (alignment != 0 &&
+        (!mrp_is_power_of_two(alignment) || alignment < MRP_LINE ||
+            alignment > MRP_GRANULE_SIZE)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "alignment is %zu: it must be a power of two from %zu to %zu", alignment,
             MRP_LINE, MRP_GRANULE_SIZE);
@@ -172,6 +173,18 @@ static enum mrp_status resolve_chunk_sizes(
     return MRP_OK;
 }
 
+/* What a network is made for is the default where nobody asked for more. */
+static void heed_networks(struct mrp_pool *pool)
+{
+    for (size_t rail = 0; rail < pool->n_rails; rail++) {
+        size_t advised = pool->rails[rail]->info.max_registrations;
+
+        if (advised != 0) {
+            pool->max_registrations = mrp_min(pool->max_registrations, advised);
+        }
+    }
+}
+
 static enum mrp_status resolve_budgets(
     struct mrp_pool *pool, const struct mrp_pool_params *params)
 {
@@ -195,6 +208,9 @@ static enum mrp_status resolve_budgets(
     }
     if (status == MRP_OK) {
         pool->max_registrations = (size_t)value;
+        if (params->max_registrations == 0) {
+            heed_networks(pool);
+        }
     }
     return status;
 }

@@ -345,10 +345,10 @@ enum mrp_status mrp_pool_destroy(struct mrp_pool *pool)
     memcpy(name, pool->member.named.name, sizeof name);
     destroy_pool(pool, &report);
     return report.count == 0
-               ? MRP_OK
-               : mrp_fail(MRP_ERR_LEAKED, 0,
-                     "pool %s: %zu regions (%zu bytes) were still live; the first: %s",
-                     name, report.count, report.size, report.first);
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_LEAKED, 0,
+              "pool %s: %zu regions (%zu bytes) were still live; the first: %s", name,
+              report.count, report.size, report.first);
 }
 
 enum mrp_status mrp_pool_find(

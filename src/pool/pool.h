@@ -21,7 +21,7 @@
 #include "pool/range.h"
 #include "pool/stack.h"
 
-#define MRP_GRANULE_SHIFT 14     /* slabs are runs of granules: 16 KiB in small chunks, */
+#define MRP_GRANULE_SHIFT 14 /* slabs are runs of granules: 16 KiB in small chunks, */
 #define MRP_GRANULE_SHIFT_MAX 17 /* 128 KiB in large ones, */
 #define MRP_GRANULES_PER_CHUNK_SHIFT 10 /* so that lookup tables stay in the cache */
 #define MRP_GRANULE_SIZE ((size_t)1 << MRP_GRANULE_SHIFT)
@@ -36,10 +36,10 @@ enum mrp_region_state {
 };
 
 struct mrp_region {
-    int64_t offset;      /* from the descriptor to the payload */
-    size_t capacity;     /* bytes of payload */
+    int64_t offset; /* from the descriptor to the payload */
+    size_t capacity; /* bytes of payload */
     _Atomic size_t size; /* asked for */
-    size_t length;       /* of the message, set by the owner */
+    size_t length; /* of the message, set by the owner */
     _Atomic uint32_t state;
     _Atomic uint32_t generation; /* owners it has had */
     _Atomic uint32_t references;
@@ -47,7 +47,7 @@ struct mrp_region {
     uint16_t owner; /* process slot, for shared pools */
     uint8_t class; /* whose depot it goes back to; MRP_CLASS_BARE has no memory of its own
                     */
-    uint8_t kind;  /* enum mrp_region_kind */
+    uint8_t kind; /* enum mrp_region_kind */
     uint32_t parent; /* index of a slice's root */
     uint64_t cookie; /* reserved for the origin of debug builds */
 };
@@ -73,7 +73,7 @@ _Static_assert(sizeof(struct mrp_key_line) == MRP_LINE, "keys are one line");
 enum mrp_key_flag {
     MRP_KEY_REGISTERED = 1 << 0,
     MRP_KEY_REMOTE = 1 << 1, /* has a remote key of up to 64 bits */
-    MRP_KEY_BLOB = 1 << 2    /* has a remote key that only mrp_region_key_pack carries */
+    MRP_KEY_BLOB = 1 << 2 /* has a remote key that only mrp_region_key_pack carries */
 };
 
 /** Where a chunk's number leads. The generation counts the chunks that have had it. */
@@ -94,7 +94,7 @@ struct mrp_magazine {
 /** A run of a chunk being cut into blocks [next, n_blocks). */
 struct mrp_slab {
     struct mrp_chunk *chunk;
-    size_t offset;       /* where in the chunk it begins, bytes */
+    size_t offset; /* where in the chunk it begins, bytes */
     uint32_t descriptor; /* of its first block */
     uint32_t next, n_blocks;
 };
@@ -106,14 +106,14 @@ struct mrp_depot {
 
     /* Under the pool's mutex. */
     _Alignas(64) bool growing; /* some thread cuts a slab for this class */
-    size_t n_regions;          /* cut so far */
+    size_t n_regions; /* cut so far */
     size_t n_magazines;
-    size_t slab_size;        /* bytes of chunks in this class's slabs */
+    size_t slab_size; /* bytes of chunks in this class's slabs */
     struct mrp_slab pending; /* one whose region_init failed half-way */
 };
 
 struct mrp_pool {
-    uint32_t epoch;   /* of the process that made it; 0 before and after its life */
+    uint32_t epoch; /* of the process that made it; 0 before and after its life */
     uint32_t wire_id; /* random: tokens of other pools are refused */
     struct mrp_context_state *context;
     struct mrp_address_map *map; /* the context's */
@@ -130,7 +130,7 @@ struct mrp_pool {
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
     size_t headroom;
     size_t user_size, user_stride;
-    char *user_base;      /* user data, index * user_stride; NULL without */
+    char *user_base; /* user data, index * user_stride; NULL without */
     size_t user_reserved; /* bytes of addresses */
     mrp_region_init *region_init;
     void *region_init_user;
@@ -144,10 +144,10 @@ struct mrp_pool {
         n_charged; /* n_charged: chunks of any kind */
     size_t n_idle; /* chunks on the retention list or being evicted */
     uint64_t n_growths, n_evictions;
-    struct mrp_chunk *with_room;  /* those with granules left, by next_with_room */
+    struct mrp_chunk *with_room; /* those with granules left, by next_with_room */
     struct mrp_chunk *all_chunks; /* shared ones, newest first, by next_shared */
     uint32_t n_descriptors, n_chunk_ids, free_chunk_id;
-    size_t granules_used;  /* bytes of the granule area */
+    size_t granules_used; /* bytes of the granule area */
     size_t magazines_used; /* bytes of the magazine area */
     struct mrp_area chunk_area, granule_area, link_area, magazine_area, descriptor_area,
         user_area;
@@ -169,7 +169,7 @@ static inline struct mrp_region *mrp_region_at(
     const struct mrp_pool *pool, uint32_t index)
 {
     return (struct mrp_region *)((uintptr_t)pool + MRP_DESCRIPTORS_OFFSET) +
-           index; /* NOLINT */
+        index; /* NOLINT */
 }
 
 static inline uint32_t mrp_region_index(const struct mrp_region *region)
@@ -187,22 +187,22 @@ static inline struct mrp_key_line *mrp_key_line(
     const struct mrp_pool *pool, unsigned rail, uint32_t chunk)
 {
     return (struct mrp_key_line *)((uintptr_t)pool + MRP_KEYS_OFFSET) + /* NOLINT */
-           ((size_t)rail * MRP_CHUNKS_MAX + chunk);
+        ((size_t)rail * MRP_CHUNKS_MAX + chunk);
 }
 
 static inline struct mrp_chunk_entry *mrp_chunk_entry(
     const struct mrp_pool *pool, uint32_t chunk)
 {
     return (struct mrp_chunk_entry *)((uintptr_t)pool +
-                                      MRP_CHUNK_TABLE_OFFSET) + /* NOLINT */
-           chunk;
+               MRP_CHUNK_TABLE_OFFSET) + /* NOLINT */
+        chunk;
 }
 
 static inline struct mrp_magazine *mrp_magazine_at(
     const struct mrp_pool *pool, uint32_t index)
 {
     return (struct mrp_magazine *)((uintptr_t)pool + MRP_MAGAZINES_OFFSET + /* NOLINT */
-                                   (size_t)index * 8);
+        (size_t)index * 8);
 }
 
 static inline struct mrp_links mrp_region_links(const struct mrp_pool *pool)
@@ -222,7 +222,7 @@ static inline struct mrp_links mrp_magazine_links(const struct mrp_pool *pool)
 static inline uint64_t mrp_slab_pack(uint32_t descriptor, size_t offset, unsigned class)
 {
     return (uint64_t)1 << 63 | (uint64_t) class << 48 |
-           (uint64_t)(offset >> MRP_GRANULE_SHIFT) << 24 | descriptor;
+        (uint64_t)(offset >> MRP_GRANULE_SHIFT) << 24 | descriptor;
 }
 
 static inline uint32_t mrp_slab_descriptor(uint64_t slab)
@@ -245,7 +245,7 @@ static inline uint32_t mrp_remote_flags(
     const struct mrp_pool *pool, uint32_t chunk, unsigned rail)
 {
     return mrp_load_relaxed(&mrp_key_line(pool, rail, chunk)->flags) &
-           (MRP_KEY_REMOTE | MRP_KEY_BLOB);
+        (MRP_KEY_REMOTE | MRP_KEY_BLOB);
 }
 
 /* -- checks at the door
@@ -264,7 +264,7 @@ static inline bool mrp_pool_is_live(const struct mrp_pool *pool)
 
     /* rotated: an address off the 2 GiB boundary has high bits, and is out of bounds */
     return slot < MRP_RANGES_MAX && mrp_load_acquire(&mrp_range_known[slot]) != 0 &&
-           pool->epoch == mrp_process_epoch;
+        pool->epoch == mrp_process_epoch;
 }
 
 static inline bool mrp_region_is_live(const struct mrp_region *region)
@@ -272,9 +272,8 @@ static inline bool mrp_region_is_live(const struct mrp_region *region)
     uintptr_t address = (uintptr_t)region;
 
     return mrp_range_contains(region) && (address & MRP_DESCRIPTORS_OFFSET) != 0 &&
-           address % MRP_LINE == 0 &&
-           mrp_load_relaxed(&region->state) == MRP_STATE_LIVE &&
-           mrp_pool_of(region)->epoch == mrp_process_epoch;
+        address % MRP_LINE == 0 && mrp_load_relaxed(&region->state) == MRP_STATE_LIVE &&
+        mrp_pool_of(region)->epoch == mrp_process_epoch;
 }
 
 /* -- depot.c
@@ -302,19 +301,10 @@ void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
 enum mrp_status mrp_depot_provision(
     struct mrp_pool *pool, unsigned class, size_t n_regions);
 
-/* -- grow.c
- * --------------------------------------------------------------------------------------
- */
+/* -- chunks.c ------------------------------------------------------------------------- */
 
-/** What a request allows: enum mrp_region_request_flag. A free region of the class,
- * cutting a slab or building a chunk if it must; NULL with an error record. */
-struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags);
-
-/** Cut regions until the class has at least `count`. */
-enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
-
-/** Charge a chunk of `size` bytes (0 for adopted memory) against the budgets, and give it
- * a number; evicts idle memory of this pool to make room, once. */
+/** Charge a chunk of `size` bytes (0 for adopted memory) against the budgets, and give it a
+ *  number; evicts idle memory of this pool to make room, once. */
 enum mrp_status mrp_pool_charge(struct mrp_pool *pool, size_t size, uint32_t *chunk_id);
 void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id);
 
@@ -322,6 +312,19 @@ void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id);
 void mrp_pool_enter_chunk(
     struct mrp_pool *pool, struct mrp_chunk *chunk, uint32_t chunk_id);
 void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
+
+/** Build a chunk that slabs are cut from, of at least `least` bytes. The caller has set
+ *  chunk_growing and holds the mutex, which is released meanwhile. */
+enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least);
+
+/* -- grow.c --------------------------------------------------------------------------- */
+
+/** A free region of the class, cutting a slab or building a chunk if it must; NULL with an
+ *  error record. flags: enum mrp_region_request_flag. */
+struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags);
+
+/** Cut regions until the class has at least `count`. */
+enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
 
 /* -- large.c
  * ----------------------------------------------------------------------------------------

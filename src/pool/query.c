@@ -48,8 +48,8 @@ void *mrp_region_user(const struct mrp_region *region)
     }
     pool = mrp_pool_of(region);
     return pool->user_base == NULL || region->kind == MRP_REGION_SLICE
-               ? NULL
-               : pool->user_base + (size_t)mrp_region_index(region) * pool->user_stride;
+        ? NULL
+        : pool->user_base + (size_t)mrp_region_index(region) * pool->user_stride;
 }
 
 struct mrp_pool *mrp_region_pool(const struct mrp_region *region)
@@ -99,10 +99,10 @@ enum mrp_status mrp_region_query(
 static enum mrp_status no_such_rail(const struct mrp_pool *pool, unsigned rail)
 {
     return rail >= pool->n_rails
-               ? mrp_fail(MRP_ERR_UNSUPPORTED, 0, "rail %u: pool %s has %zu rails", rail,
-                     pool->member.named.name, pool->n_rails)
-               : mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-                     "rail %u: the region is not registered with it", rail);
+        ? mrp_fail(MRP_ERR_UNSUPPORTED, 0, "rail %u: pool %s has %zu rails", rail,
+              pool->member.named.name, pool->n_rails)
+        : mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+              "rail %u: the region is not registered with it", rail);
 }
 
 static enum mrp_status no_remote_key(

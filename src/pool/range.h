@@ -53,8 +53,8 @@ static inline void *mrp_range_of(const void *address)
 /** An area that grows from the front. */
 struct mrp_area {
     size_t begin, end; /* offsets in the range */
-    size_t committed;  /* offset up to which it is writable */
-    size_t step;       /* bytes committed at a time */
+    size_t committed; /* offset up to which it is writable */
+    size_t step; /* bytes committed at a time */
 };
 
 /** A wiped range with its first MiB writable; NULL with MRP_ERR_MEMORY. */

@@ -108,8 +108,9 @@ static enum mrp_status check_request(
 {
     size_t alignment = request->alignment;
 
-    if ((request->flags & ~(uint32_t)(MRP_REQUEST_ZERO | MRP_REQUEST_NOGROW |
-                                      MRP_REQUEST_NOWAIT)) != 0) {
+    if ((request->flags &
+            ~(uint32_t)(MRP_REQUEST_ZERO | MRP_REQUEST_NOGROW | MRP_REQUEST_NOWAIT)) !=
+        0) {
         return mrp_fail(
             MRP_ERR_INVALID, 0, "flags are %#x: unknown bits", request->flags);
     }
@@ -131,8 +132,8 @@ static enum mrp_status check_request(
 static bool reads_as_zero(const struct mrp_pool *pool, const struct mrp_region *region)
 {
     return mrp_load_relaxed(&region->generation) == 1 &&
-           (pool->access & (MRP_ACCESS_REMOTE_WRITE | MRP_ACCESS_REMOTE_ATOMIC)) == 0 &&
-           mrp_chunk_entry(pool, region->chunk)->chunk->mapping.zeroed;
+        (pool->access & (MRP_ACCESS_REMOTE_WRITE | MRP_ACCESS_REMOTE_ATOMIC)) == 0 &&
+        mrp_chunk_entry(pool, region->chunk)->chunk->mapping.zeroed;
 }
 
 /* The smallest class whose blocks all fall on the alignment; n_classes when none does. */
@@ -144,7 +145,7 @@ static unsigned aligned_class(const struct mrp_pool *pool, size_t size, size_t a
         return (unsigned)pool->classes.n_classes; /* slabs promise no more */
     }
     while (class < pool->classes.n_classes &&
-           pool->classes.classes[class].block_size % alignment != 0) {
+        pool->classes.classes[class].block_size % alignment != 0) {
         class ++;
     }
     return class;
@@ -171,12 +172,12 @@ struct mrp_region *mrp_region_alloc_with(
     class = (unsigned)pool->classes.n_classes;
     if (size <= pool->classes.max_payload) {
         class = alignment == pool->classes.alignment
-                    ? mrp_class_of(&pool->classes, size)
-                    : aligned_class(pool, size, alignment);
+            ? mrp_class_of(&pool->classes, size)
+            : aligned_class(pool, size, alignment);
     }
     region = class == pool->classes.n_classes
-                 ? mrp_large_alloc(pool, size, alignment, request.flags)
-                 : alloc_class(pool, class, size, request.flags);
+        ? mrp_large_alloc(pool, size, alignment, request.flags)
+        : alloc_class(pool, class, size, request.flags);
     if (region != NULL && (request.flags & MRP_REQUEST_ZERO) != 0 &&
         !reads_as_zero(pool, region)) {
         memset(mrp_payload(region), 0, size);
@@ -267,9 +268,9 @@ static size_t count_alike(struct mrp_region *const *regions, size_t count)
     size_t n = 0;
 
     while (n < count && mrp_region_is_live(regions[n]) &&
-           regions[n]->kind == MRP_REGION_POOLED && regions[n]->class == first->class &&
-           mrp_pool_of(regions[n]) == mrp_pool_of(first) &&
-           mrp_load_acquire(&regions[n]->references) == 1) {
+        regions[n]->kind == MRP_REGION_POOLED && regions[n]->class == first->class &&
+        mrp_pool_of(regions[n]) == mrp_pool_of(first) &&
+        mrp_load_acquire(&regions[n]->references) == 1) {
         /* at once, so that the same region twice in the list is seen as freed */
         mrp_store_relaxed(&regions[n]->references, 0);
         mrp_store_relaxed(&regions[n]->state, MRP_STATE_FREE);
@@ -307,9 +308,9 @@ enum mrp_status mrp_region_free_many(
     if (n_freed != NULL) {
         *n_freed = freed;
     }
-    return first.status == MRP_OK ? MRP_OK
-                                  : mrp_fail_at(first.function, first.status,
-                                        first.native, "%s", first.text);
+    return first.status == MRP_OK
+        ? MRP_OK
+        : mrp_fail_at(first.function, first.status, first.native, "%s", first.text);
 }
 
 /* -- references
@@ -419,10 +420,9 @@ enum mrp_status mrp_ptr_free(struct mrp_pool *pool, void *address)
 
     if (region == NULL) {
         return mrp_error_last()->status == MRP_ERR_NOT_FOUND
-                   ? mrp_fail(MRP_ERR_STALE, 0,
-                         "address %p lies in no live region of pool %s", address,
-                         pool->member.named.name)
-                   : mrp_error_last()->status;
+            ? mrp_fail(MRP_ERR_STALE, 0, "address %p lies in no live region of pool %s",
+                  address, pool->member.named.name)
+            : mrp_error_last()->status;
     }
     if (mrp_payload(region) != address) {
         return mrp_fail(MRP_ERR_STALE, 0,

@@ -49,10 +49,10 @@ static struct mrp_region *find_named(
     address = (uintptr_t)entry->chunk->mapping.address + fields->offset;
     region = mrp_region_find(pool, (const void *)address); /* NOLINT */
     return region != NULL && mrp_region_is_live(region) &&
-                   (uintptr_t)mrp_payload(region) == address &&
-                   mrp_load_relaxed(&region->generation) == fields->region_generation
-               ? region
-               : NULL;
+            (uintptr_t)mrp_payload(region) == address &&
+            mrp_load_relaxed(&region->generation) == fields->region_generation
+        ? region
+        : NULL;
 }
 
 enum mrp_status mrp_token_resolve(
@@ -64,8 +64,8 @@ enum mrp_status mrp_token_resolve(
 
     if (status == MRP_OK) {
         status = token == NULL || region == NULL
-                     ? mrp_fail(MRP_ERR_INVALID, 0, "token or region is NULL")
-                     : mrp_token_decode(token, &fields);
+            ? mrp_fail(MRP_ERR_INVALID, 0, "token or region is NULL")
+            : mrp_token_decode(token, &fields);
     }
     if (status != MRP_OK) {
         return status;

@@ -109,7 +109,7 @@ static bool is_in_array(const struct mrp_mapping *mapping)
     char *address = mapping->address;
 
     return address >= array_memory &&
-           address + mapping->size <= array_memory + ARRAY_SIZE;
+        address + mapping->size <= array_memory + ARRAY_SIZE;
 }
 
 /* -- map
@@ -318,9 +318,9 @@ struct member {
 /* Each member is either of use, which `used` names, or refused by its own name. */
 static void create__refuses_what_it_has_no_use_for(void **unused)
 {
-    const char *used = ops == &mrp_backend_mmap    ? "pages node prefault"
-                       : ops == &mrp_backend_array ? "address size"
-                                                   : "";
+    const char *used = ops == &mrp_backend_mmap ? "pages node prefault"
+        : ops == &mrp_backend_array             ? "address size"
+                                                : "";
     struct member members[] = {
         {"address", {.address = array_memory}},
         {"size", {.size = ARRAY_SIZE}},

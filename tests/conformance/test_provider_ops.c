@@ -29,16 +29,20 @@ static enum mrp_status open_state(const struct provider_case *provider,
 {
     struct mrp_provider_open_request request = {.struct_size = sizeof(request)};
     const char **values = calloc(ops->n_settings + 1, sizeof(*values));
+    uint64_t *numbers = calloc(ops->n_settings + 1, sizeof(*numbers));
     enum mrp_status status;
     char *storage = NULL;
 
     assert_non_null(values);
-    status = mrp_module_settings(ops, provider->options, values, &storage);
+    assert_non_null(numbers);
+    status = mrp_module_settings(ops, provider->options, values, numbers, &storage);
     if (status == MRP_OK) {
         request.values = values;
+        request.numbers = numbers;
         status = ops->open(&request, state);
         free(storage);
     }
+    free(numbers);
     free(values);
     return status;
 }
@@ -277,8 +281,8 @@ static bool has_same_key(
         return false;
     }
     return one->key_blob != NULL
-               ? memcmp(one->key_blob, other->key_blob, one->key_size) == 0
-               : one->remote_key == other->remote_key;
+        ? memcmp(one->key_blob, other->key_blob, one->key_size) == 0
+        : one->remote_key == other->remote_key;
 }
 
 /* Of the same bytes, too: a key revoked must not leave another that looks like it. */

@@ -197,9 +197,9 @@ static void assert_keys(const struct opened *opened, struct mrp_region *region)
         has_numbers_as_keys(opened) ? MRP_OK : MRP_ERR_UNSUPPORTED);
     if (opened->info.key_size > 0) {
         assert_int_equal(mrp_region_remote_addr(region, 0, &remote), MRP_OK);
-        assert_int_equal(remote, has_trait(opened, MRP_PROVIDER_VIRTUAL_ADDRESS)
-                                     ? (uintptr_t)address
-                                     : offset);
+        assert_int_equal(remote,
+            has_trait(opened, MRP_PROVIDER_VIRTUAL_ADDRESS) ? (uintptr_t)address
+                                                            : offset);
     }
     assert_int_equal(
         mrp_resolve(opened->pool, address, mrp_region_size(region), 0, &wire), MRP_OK);

@@ -40,7 +40,13 @@ static inline enum mrp_status ofi_open_by(const char *provider, const char *doma
     const char *fabric, const char *endpoint, const char *hmem, void **state)
 {
     const char *const values[] = {provider, domain, fabric, endpoint, hmem};
-    const struct mrp_provider_open_request request = {sizeof(request), values, NULL};
+    const uint64_t numbers[] = {0, 0, 0,
+        strcmp(endpoint, "rdm") == 0       ? 1
+            : strcmp(endpoint, "msg") == 0 ? 2
+                                           : 0,
+        strcmp(hmem, "on") == 0};
+    const struct mrp_provider_open_request request = {
+        sizeof(request), values, NULL, numbers};
 
     return ofi_ops()->open(&request, state);
 }
@@ -55,7 +61,9 @@ static inline enum mrp_status ofi_wrap(
     const struct mrp_ofi_wrap_params *params, void **state)
 {
     const char *const values[] = {"", "", "", "auto", "off"};
-    const struct mrp_provider_open_request request = {sizeof(request), values, params};
+    const uint64_t numbers[] = {0, 0, 0, 0, 0};
+    const struct mrp_provider_open_request request = {
+        sizeof(request), values, params, numbers};
 
     return ofi_ops()->open(&request, state);
 }

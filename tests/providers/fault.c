@@ -20,9 +20,9 @@ enum fault_setting {
     N_SETTINGS
 };
 
-#define COUNT(name, value, purpose)                                                      \
-    {                                                                                    \
-        "MRPOOL_FAULT_" name, MRP_SETTING_COUNT, 0, UINT64_MAX, "", value, purpose       \
+#define COUNT(name, value, purpose) \
+    { \
+        "MRPOOL_FAULT_" name, MRP_SETTING_COUNT, 0, UINT64_MAX, "", value, purpose \
     }
 
 static const struct mrp_setting_spec fault_settings[N_SETTINGS] = {
@@ -56,7 +56,7 @@ static bool is_hit(struct fault_point *point, uint64_t *call)
 {
     *call = ++point->n_calls;
     return point->at > 0 && *call >= point->at &&
-           (point->count == 0 || *call - point->at < point->count);
+        (point->count == 0 || *call - point->at < point->count);
 }
 
 static enum mrp_status status_of(const char *word)
@@ -120,11 +120,6 @@ static enum mrp_status fault_deregister(
     return MRP_OK;
 }
 
-static uint64_t number(const struct mrp_provider_open_request *request, unsigned setting)
-{
-    return strtoull(request->values[setting], NULL, 10);
-}
-
 static enum mrp_status fault_open(
     const struct mrp_provider_open_request *request, void **state)
 {
@@ -133,12 +128,12 @@ static enum mrp_status fault_open(
     if (provider == NULL) {
         return mrp_fail(MRP_ERR_MEMORY, ENOMEM, "fault: out of memory");
     }
-    provider->on_register.at = number(request, FAIL_AT);
-    provider->on_register.count = number(request, FAIL_COUNT);
-    provider->on_deregister.at = number(request, DEREGISTER_FAIL_AT);
-    provider->on_deregister.count = number(request, DEREGISTER_FAIL_COUNT);
+    provider->on_register.at = request->numbers[FAIL_AT];
+    provider->on_register.count = request->numbers[FAIL_COUNT];
+    provider->on_deregister.at = request->numbers[DEREGISTER_FAIL_AT];
+    provider->on_deregister.count = request->numbers[DEREGISTER_FAIL_COUNT];
     provider->status = status_of(request->values[FAIL_STATUS]);
-    provider->hidden_limit = number(request, HIDDEN_LIMIT);
+    provider->hidden_limit = request->numbers[HIDDEN_LIMIT];
     *state = provider;
     return MRP_OK;
 }

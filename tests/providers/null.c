@@ -126,8 +126,8 @@ static enum mrp_status null_open(
     }
     provider->is_virtual = strcmp(request->values[ADDRESSING], "virtual") == 0;
     provider->key_size = key_size_of(request->values[KEYS]);
-    provider->max_registrations = strtoull(request->values[MAX_REGISTRATIONS], NULL, 10);
-    provider->max_size = strtoull(request->values[MAX_SIZE], NULL, 10);
+    provider->max_registrations = request->numbers[MAX_REGISTRATIONS];
+    provider->max_size = request->numbers[MAX_SIZE];
     *state = provider;
     return MRP_OK;
 }
@@ -143,8 +143,8 @@ static void null_query(void *state, struct mrp_provider_info *info)
 
     info->device = "";
     info->traits = (provider->key_size > 0 ? MRP_PROVIDER_REMOTE_KEY : 0U) |
-                   (provider->is_virtual ? MRP_PROVIDER_VIRTUAL_ADDRESS : 0U) |
-                   (is_raw(provider) ? MRP_PROVIDER_RAW_KEY : 0U);
+        (provider->is_virtual ? MRP_PROVIDER_VIRTUAL_ADDRESS : 0U) |
+        (is_raw(provider) ? MRP_PROVIDER_RAW_KEY : 0U);
     info->access = provider->key_size > 0 ? MRP_ACCESS_ALL : MRP_ACCESS_LOCAL;
     info->memory_kinds = 1U << MRP_MEMORY_HOST;
     info->max_registrations = provider->max_registrations;

@@ -44,7 +44,7 @@ static bool is_page_mapped(const unsigned char *byte)
     unsigned char resident;
 
     return mincore((void *)((uintptr_t)byte & ~(page - 1)), 1, &resident) == 0 ||
-           errno != ENOMEM;
+        errno != ENOMEM;
 }
 
 /* Whether first and last byte can still be read, without a crash if they cannot. */

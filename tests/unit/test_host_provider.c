@@ -367,7 +367,7 @@ static void register__limit_zero_is_a_limit(void **state)
 
 static void open__refuses_native(void **state)
 {
-    struct mrp_provider_open_request request = {sizeof(request), NULL, &request};
+    struct mrp_provider_open_request request = {sizeof(request), NULL, &request, NULL};
     void *opened = &request;
 
     (void)state;

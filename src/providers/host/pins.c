@@ -23,7 +23,7 @@
 struct mrp_host_edge {
     uintptr_t address;
     size_t n_covers; /* ranges over the pages from here to the next edge */
-    size_t n_ends;   /* ranges that begin or end here: the edge goes with the last */
+    size_t n_ends; /* ranges that begin or end here: the edge goes with the last */
 };
 
 static struct {

@@ -10,7 +10,7 @@
 static bool is_same(const struct fi_info *one, const struct fi_info *other)
 {
     return strcmp(one->fabric_attr->prov_name, other->fabric_attr->prov_name) == 0 &&
-           strcmp(one->domain_attr->name, other->domain_attr->name) == 0;
+        strcmp(one->domain_attr->name, other->domain_attr->name) == 0;
 }
 
 /* ofi_mrail bundles devices that are listed anyway, those of FI_OFI_MRAIL_ADDR, under
@@ -51,9 +51,9 @@ static void write_detail(char *text, size_t size, const struct fi_info *info)
     snprintf(text, size, "%s endpoints; remote %s; keys %s%s%s",
         info->ep_attr->type == FI_EP_MSG ? "connected" : "datagram",
         (mode & FI_MR_VIRT_ADDR) != 0 ? "virtual addresses" : "offsets",
-        (mode & FI_MR_RAW) != 0        ? "are blobs"
-        : (mode & FI_MR_PROV_KEY) != 0 ? "by the provider"
-                                       : "by the caller",
+        (mode & FI_MR_RAW) != 0            ? "are blobs"
+            : (mode & FI_MR_PROV_KEY) != 0 ? "by the provider"
+                                           : "by the caller",
         (mode & FI_MR_LOCAL) != 0 ? "; local descriptors needed" : "",
         (mode & FI_MR_ENDPOINT) != 0 ? "; bound to an endpoint: only by wrapping a domain"
                                      : "");

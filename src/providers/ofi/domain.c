@@ -26,8 +26,7 @@
  * Left out is MMU_NOTIFY: it wants fi_mr_refresh whenever pages come or go, which nobody
  * tells us. COLLECTIVE comes only with FI_COLLECTIVE, which we never ask for. */
 const int mrp_ofi_mr_modes = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED |
-                             FI_MR_PROV_KEY | FI_MR_RAW | FI_MR_HMEM | FI_MR_RMA_EVENT |
-                             FI_MR_ENDPOINT;
+    FI_MR_PROV_KEY | FI_MR_RAW | FI_MR_HMEM | FI_MR_RMA_EVENT | FI_MR_ENDPOINT;
 
 static int resolve_mr_mode(const struct fi_info *info)
 {
@@ -123,7 +122,7 @@ static bool is_rma_target(uint64_t caps)
         return false;
     }
     return (caps & (FI_REMOTE_READ | FI_REMOTE_WRITE)) != 0 ||
-           (caps & (FI_READ | FI_WRITE)) == 0;
+        (caps & (FI_READ | FI_WRITE)) == 0;
 }
 
 uint32_t mrp_ofi_domain_access(const struct mrp_ofi_domain *domain)
@@ -247,7 +246,7 @@ static enum mrp_status open_handles(struct mrp_ofi_domain *domain)
 static bool is_wanted(const char *wanted, const char *name)
 {
     return wanted == NULL || wanted[0] == '\0' ||
-           (name != NULL && strcmp(wanted, name) == 0);
+        (name != NULL && strcmp(wanted, name) == 0);
 }
 
 /* Compared here too because tcp and others of 1.17 disregard names in the hints. "tcp" is
@@ -261,7 +260,7 @@ static bool is_choice(const struct mrp_ofi_choice *choice, const struct fi_info 
         return false;
     }
     return is_wanted(choice->domain, info->domain_attr->name) &&
-           is_wanted(choice->fabric, info->fabric_attr->name);
+        is_wanted(choice->fabric, info->fabric_attr->name);
 }
 
 /* The first of the list that opens: fi_getinfo puts the fastest first. `status` is left

@@ -20,7 +20,7 @@ struct mrp_ofi_domain {
     struct fid_fabric *fabric; /* NULL when the domain is the caller's */
     struct fid_domain *domain;
     struct fi_info *info; /* a copy, always ours */
-    int mr_mode;          /* of info, the two deprecated values resolved */
+    int mr_mode; /* of info, the two deprecated values resolved */
     struct fid_ep *endpoint;
     struct fid_cntr *rma_counter;
 
@@ -34,6 +34,7 @@ struct mrp_ofi_domain {
     _Atomic uint64_t key_counter; /* see keys.c */
 
     char device[192]; /* "tcp;ofi_rxm on lo" */
+    struct mrp_ofi_native native; /* what the user is shown */
 };
 
 static inline void mrp_ofi_lock(struct mrp_ofi_domain *domain)

@@ -11,7 +11,6 @@
 
 #include <rdma/fi_endpoint.h>
 #include <string.h>
-#include <strings.h>
 
 enum {
     SETTING_PROVIDER,
@@ -38,19 +37,8 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
         "open a domain that registers device memory too (FI_HMEM)"},
 };
 
-static bool is_on(const char *value)
-{
-    return strcasecmp(value, "on") == 0 || strcasecmp(value, "yes") == 0 ||
-           strcasecmp(value, "true") == 0 || strcmp(value, "1") == 0;
-}
-
-static enum fi_ep_type endpoint_type(const char *value)
-{
-    if (strcmp(value, "rdm") == 0) {
-        return FI_EP_RDM;
-    }
-    return strcmp(value, "msg") == 0 ? FI_EP_MSG : FI_EP_UNSPEC;
-}
+/* By the word's place in the row's choices. */
+static const enum fi_ep_type endpoint_types[] = {FI_EP_UNSPEC, FI_EP_RDM, FI_EP_MSG};
 
 static enum mrp_status open_domain(
     const struct mrp_provider_open_request *request, void **state)
@@ -64,7 +52,8 @@ static enum mrp_status open_domain(
     } else {
         const struct mrp_ofi_choice choice = {values[SETTING_PROVIDER],
             values[SETTING_DOMAIN], values[SETTING_FABRIC],
-            endpoint_type(values[SETTING_ENDPOINT]), is_on(values[SETTING_HMEM])};
+            endpoint_types[request->numbers[SETTING_ENDPOINT]],
+            request->numbers[SETTING_HMEM] != 0};
 
         status = mrp_ofi_domain_open(&choice, &domain);
     }
@@ -101,12 +90,12 @@ static uint32_t domain_traits(const struct mrp_ofi_domain *domain)
     int mode = domain->mr_mode;
 
     return (is_pinning(domain->info->fabric_attr->prov_name) ? MRP_PROVIDER_PINS : 0u) |
-           ((mode & FI_MR_LOCAL) != 0 ? MRP_PROVIDER_LOCAL_DESC : 0u) |
-           ((mode & FI_MR_VIRT_ADDR) != 0 ? MRP_PROVIDER_VIRTUAL_ADDRESS : 0u) |
-           ((mode & FI_MR_RAW) != 0 ? MRP_PROVIDER_RAW_KEY : 0u) |
-           ((mrp_ofi_domain_access(domain) & MRP_ACCESS_REMOTE) != 0
-                   ? MRP_PROVIDER_REMOTE_KEY
-                   : 0u);
+        ((mode & FI_MR_LOCAL) != 0 ? MRP_PROVIDER_LOCAL_DESC : 0u) |
+        ((mode & FI_MR_VIRT_ADDR) != 0 ? MRP_PROVIDER_VIRTUAL_ADDRESS : 0u) |
+        ((mode & FI_MR_RAW) != 0 ? MRP_PROVIDER_RAW_KEY : 0u) |
+        ((mrp_ofi_domain_access(domain) & MRP_ACCESS_REMOTE) != 0
+                ? MRP_PROVIDER_REMOTE_KEY
+                : 0u);
 }
 
 static size_t domain_key_size(const struct mrp_ofi_domain *domain)
@@ -139,6 +128,15 @@ static void query_domain(void *state, struct mrp_provider_info *info)
     info->node = mrp_ofi_device_node(domain->info);
 }
 
+static const void *show_native(void *state)
+{
+    struct mrp_ofi_domain *domain = state;
+
+    domain->native = (struct mrp_ofi_native){
+        sizeof domain->native, domain->fabric, domain->domain, domain->info};
+    return &domain->native;
+}
+
 MRP_API const struct mrp_provider_ops mrp_provider_ofi = {
     .struct_size = sizeof(struct mrp_provider_ops),
     .abi = MRP_PROVIDER_ABI,
@@ -156,4 +154,5 @@ MRP_API const struct mrp_provider_ops mrp_provider_ofi = {
     .devices = mrp_ofi_devices,
     .import_key = mrp_ofi_import_key,
     .release_key = mrp_ofi_release_key,
+    .native = show_native,
 };

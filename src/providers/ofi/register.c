@@ -14,9 +14,9 @@ static const uint32_t remote_rights = MRP_ACCESS_REMOTE | MRP_ACCESS_REMOTE_ATOM
 
 static const char *kind_name(enum mrp_memory_kind kind)
 {
-    return kind == MRP_MEMORY_CUDA   ? "CUDA"
-           : kind == MRP_MEMORY_ROCM ? "ROCm"
-                                     : "unknown";
+    return kind == MRP_MEMORY_CUDA ? "CUDA"
+        : kind == MRP_MEMORY_ROCM  ? "ROCm"
+                                   : "unknown";
 }
 
 /* -- what is refused before libfabric sees it -- */
@@ -115,7 +115,7 @@ static bool is_counted(
     const struct mrp_ofi_domain *domain, const struct mrp_register_request *request)
 {
     return domain->rma_counter != NULL &&
-           (request->access & (MRP_ACCESS_REMOTE_WRITE | MRP_ACCESS_REMOTE_ATOMIC)) != 0;
+        (request->access & (MRP_ACCESS_REMOTE_WRITE | MRP_ACCESS_REMOTE_ATOMIC)) != 0;
 }
 
 static uint64_t native_flags(
@@ -166,15 +166,15 @@ static int bind_counter(struct mrp_ofi_domain *domain,
     const struct mrp_register_request *request, struct fid_mr *mr)
 {
     return is_counted(domain, request)
-               ? fi_mr_bind(mr, &domain->rma_counter->fid, FI_REMOTE_WRITE)
-               : 0;
+        ? fi_mr_bind(mr, &domain->rma_counter->fid, FI_REMOTE_WRITE)
+        : 0;
 }
 
 static int bind_endpoint(struct mrp_ofi_domain *domain, struct fid_mr *mr)
 {
     return (domain->mr_mode & FI_MR_ENDPOINT) != 0
-               ? fi_mr_bind(mr, &domain->endpoint->fid, 0)
-               : 0;
+        ? fi_mr_bind(mr, &domain->endpoint->fid, 0)
+        : 0;
 }
 
 /* libfabric makes such regions disabled. */
@@ -182,7 +182,7 @@ static int enable(struct mrp_ofi_domain *domain,
     const struct mrp_register_request *request, struct fid_mr *mr)
 {
     bool counts = (domain->mr_mode & FI_MR_RMA_EVENT) != 0 &&
-                  (native_flags(domain, request) & FI_RMA_EVENT) != 0;
+        (native_flags(domain, request) & FI_RMA_EVENT) != 0;
 
     return counts || (domain->mr_mode & FI_MR_ENDPOINT) != 0 ? fi_mr_enable(mr) : 0;
 }
@@ -281,7 +281,7 @@ static void explain(char *text, size_t size, const struct mrp_ofi_domain *domain
         snprintf(text, size, ": this libfabric has no support for %s, or found no device",
             kind_name(request->kind));
     } else if ((code == -FI_ENOMEM || code == -FI_EAGAIN) &&
-               mrp_system_query(&system) == MRP_OK) {
+        mrp_system_query(&system) == MRP_OK) {
         snprintf(text, size,
             ": %zu of %zu bytes locked, the device takes %zu registrations (0: unknown); "
             "raise memlock (ulimit -l) or register less",
@@ -333,11 +333,10 @@ enum mrp_status mrp_ofi_register_memory(void *state,
     if (code != 0) {
         goto undo_make;
     }
-    call =
-        (domain->mr_mode & FI_MR_RAW) != 0
-            ? "fi_mr_raw_attr"
-            : "fi_mr_key (FI_KEY_NOTAVAIL: FI_MR_RAW is missing in the fi_info, or the "
-              "domain registers asynchronously, FI_REG_MR)";
+    call = (domain->mr_mode & FI_MR_RAW) != 0
+        ? "fi_mr_raw_attr"
+        : "fi_mr_key (FI_KEY_NOTAVAIL: FI_MR_RAW is missing in the fi_info, or the "
+          "domain registers asynchronously, FI_REG_MR)";
     code = describe_remote(domain, request, mr, &made);
     if (code != 0) {
         goto undo_make;

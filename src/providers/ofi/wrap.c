@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The smallest struct ever: up to the members nothing works without. */
-#define PARAMS_SIZE_MIN                                                                  \
+#define PARAMS_SIZE_MIN \
     (offsetof(struct mrp_ofi_wrap_params, info) + sizeof(const struct fi_info *))
 
 /* Members that the caller's header does not have yet are zero; those that ours does not
