@@ -69,15 +69,9 @@ static bool mrp_ok(const char *what, enum mrp_status status)
 
 static bool memory_open(struct example *example)
 {
-    struct mrp_context_params context_params = MRP_CONTEXT_PARAMS_INIT;
     struct mrp_ofi_wrap_params wrap_params = MRP_OFI_WRAP_PARAMS_INIT;
     struct mrp_pool_params pool_params = MRP_POOL_PARAMS_INIT;
     struct ofi_endpoint *endpoint = &example->endpoint;
-
-    /* Regions larger than the huge tier are kept registered after their free, within this
-     * bound: here, one of each size. */
-    context_params.retained_size = (size_t)256 << 20;
-    context_params.retained_count = N_SIZES;
 
     wrap_params.domain = endpoint->domain;
     wrap_params.info = endpoint->info;
@@ -93,11 +87,11 @@ static bool memory_open(struct example *example)
     pool_params.headroom = GUARD;
     pool_params.tailroom = GUARD;
 
-    return mrp_ok("context", mrp_context_create(&context_params, &example->context)) &&
-           mrp_ok("provider", mrp_ofi_provider_wrap(example->context, NULL, &wrap_params,
-                                  &example->provider)) &&
-           mrp_ok(
-               "pool", mrp_pool_create(example->context, &pool_params, &example->pool));
+    return mrp_ok("context", mrp_context_create(NULL, &example->context)) &&
+        mrp_ok("provider",
+            mrp_ofi_provider_wrap(
+                example->context, NULL, &wrap_params, &example->provider)) &&
+        mrp_ok("pool", mrp_pool_create(example->context, &pool_params, &example->pool));
 }
 
 /* Regions that a failed step has left behind go with the context: no news then. */
@@ -159,7 +153,7 @@ static bool region_verify(const struct mrp_region *region, uint64_t seed)
     }
     return (pattern_check(payload - GUARD, GUARD, guard_seed(seed)) == GUARD &&
                pattern_check(payload + size, GUARD, ~guard_seed(seed)) == GUARD) ||
-           complain("bytes next to a payload of %zu have been written", size);
+        complain("bytes next to a payload of %zu have been written", size);
 }
 
 /* -- the peer's regions -- */
@@ -170,9 +164,9 @@ static bool remote_fetch(struct example *example, struct mrp_remote **remote)
     struct peer_message keys;
 
     return peer_send(&example->peer, PEER_KEYS_WANTED, NULL, 0) &&
-           peer_receive(&example->peer, PEER_KEYS, &keys) &&
-           mrp_ok("the peer's keys",
-               mrp_remote_open(example->provider, NULL, 0, keys.body, keys.size, remote));
+        peer_receive(&example->peer, PEER_KEYS, &keys) &&
+        mrp_ok("the peer's keys",
+            mrp_remote_open(example->provider, NULL, 0, keys.body, keys.size, remote));
 }
 
 /* From a token to what the network wants, with keys that we hold, or else fetch. */
@@ -248,8 +242,8 @@ static bool write_flush(struct example *example, const struct ofi_transfer *writ
     read.remote_address += write->size - 1;
     read.size = 1;
     return mrp_ok("descriptor", mrp_region_local_desc(region, 0, &read.local_desc)) &&
-           ofi_transfer(&example->endpoint, &example->peer, &read) &&
-           mrp_ok("free", mrp_region_free(region));
+        ofi_transfer(&example->endpoint, &example->peer, &read) &&
+        mrp_ok("free", mrp_region_free(region));
 }
 
 static bool region_transfer(struct example *example, const struct mrp_region *region,
@@ -263,9 +257,9 @@ static bool region_transfer(struct example *example, const struct mrp_region *re
 
     /* Without FI_MR_LOCAL the descriptor is NULL, and nobody has to ask which it is. */
     return mrp_ok("descriptor", mrp_region_local_desc(region, 0, &transfer.local_desc)) &&
-           ofi_transfer(&example->endpoint, &example->peer, &transfer) &&
-           (operation == OFI_READ || example->endpoint.delivery_complete ||
-               write_flush(example, &transfer));
+        ofi_transfer(&example->endpoint, &example->peer, &transfer) &&
+        (operation == OFI_READ || example->endpoint.delivery_complete ||
+            write_flush(example, &transfer));
 }
 
 /* A failure leaves the region to the context's end: the network may still be using it. */
@@ -302,9 +296,9 @@ static bool run_active(struct example *example, enum ofi_operation operation, si
     *nanoseconds = now_ns() - started;
     snprintf(text, sizeof(text), "%" PRIu64, *nanoseconds);
     return region_verify(region, seed) &&
-           peer_send(peer, PEER_DONE, text, strlen(text)) &&
-           peer_receive(peer, PEER_VERIFIED, &message) &&
-           mrp_ok("free", mrp_region_free(region));
+        peer_send(peer, PEER_DONE, text, strlen(text)) &&
+        peer_receive(peer, PEER_VERIFIED, &message) &&
+        mrp_ok("free", mrp_region_free(region));
 }
 
 /* -- one step: the passive side -- */
@@ -316,14 +310,16 @@ static bool run_passive(struct example *example, enum ofi_operation operation,
     struct mrp_region *region = region_prepare(example, size, seed, is_source);
 
     return region != NULL && region_offer(example, region, nanoseconds) &&
-           region_verify(region, seed) &&
-           peer_send(&example->peer, PEER_VERIFIED, NULL, 0) &&
-           mrp_ok("free", mrp_region_free(region));
+        region_verify(region, seed) &&
+        peer_send(&example->peer, PEER_VERIFIED, NULL, 0) &&
+        mrp_ok("free", mrp_region_free(region));
 }
 
 /* -- rounds -- */
 
-/* Every size, written and read, in both directions. */
+/* Every size, written and read, in both directions. Regions are given back after each
+ * transfer and taken anew for the next: that, too, must not register. Those larger than the
+ * huge tier are kept registered within the bounds of MRPOOL_RETAINED_SIZE and _COUNT. */
 static bool run_round(struct example *example, bool is_warm_up)
 {
     for (size_t i = 0; i < N_SIZES && sizes[i] <= example->options.plan.max_size; i++) {
@@ -352,8 +348,8 @@ static bool run_round(struct example *example, bool is_warm_up)
 
 /* Registrations so far, as libfabric's domain, the provider and the pool count them. */
 struct trace {
-    size_t n_calls;     /* fi_mr_reg, fi_mr_regv, fi_mr_regattr */
-    size_t n_live;      /* the provider's registrations */
+    size_t n_calls; /* fi_mr_reg, fi_mr_regv, fi_mr_regattr */
+    size_t n_live; /* the provider's registrations */
     uint64_t n_growths; /* chunks the pool has ever made */
 };
 
@@ -397,9 +393,9 @@ static bool run_rounds(struct example *example, struct result *result)
     result->n_after = end.n_calls - warm.n_calls;
     return (result->n_after == 0 && end.n_live == warm.n_live &&
                end.n_growths == warm.n_growths) ||
-           complain("after the warm-up: %zu registrations, %zu live instead of %zu, pool "
-                    "grown %" PRIu64 " times",
-               result->n_after, end.n_live, warm.n_live, end.n_growths - warm.n_growths);
+        complain("after the warm-up: %zu registrations, %zu live instead of %zu, pool "
+                 "grown %" PRIu64 " times",
+            result->n_after, end.n_live, warm.n_live, end.n_growths - warm.n_growths);
 }
 
 /* Add the peer's counts to ours. */
@@ -422,7 +418,7 @@ static bool result_exchange(struct peer *peer, struct result *result)
     result->n_warm_up += n_warm_up;
     result->n_after += n_after;
     return result->n_after == 0 ||
-           complain("%zu registrations after the warm-up", result->n_after);
+        complain("%zu registrations after the warm-up", result->n_after);
 }
 
 /* -- what is printed -- */
@@ -444,9 +440,9 @@ static void print_head(const struct example *example)
         (mr_mode & FI_MR_VIRT_ADDR) ? "virtual" : "offsets",
         (mr_mode & FI_MR_PROV_KEY) ? "of the provider" : "of our choice",
         (mr_mode & FI_MR_LOCAL) ? "needed" : "not needed");
-    printf("  completed  a write %s\n\n", endpoint->delivery_complete
-                                              ? "has arrived"
-                                              : "has left: a read of a byte follows it");
+    printf("  completed  a write %s\n\n",
+        endpoint->delivery_complete ? "has arrived"
+                                    : "has left: a read of a byte follows it");
     printf(
         "%12s  %-9s %9s %12s %10s\n", "bytes", "operation", "transfers", "us", "MiB/s");
 }
