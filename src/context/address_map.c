@@ -2,43 +2,21 @@
 #include "context/address_map.h"
 
 #include "base/align.h"
+#include "base/process.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define ROOT_BYTES (MRP_MAP_ROOT_SIZE * sizeof(_Atomic(struct mrp_map_leaf *)))
+_Atomic(struct mrp_map_leaf *) mrp_map_root[MRP_MAP_ROOT_SIZE];
 
-static void *map_zeroed(size_t size)
-{
-    void *address =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (address == MAP_FAILED) {
-        mrp_fail(
-            MRP_ERR_MEMORY, errno, "mmap of %zu bytes for the address map failed", size);
-        return NULL;
-    }
-    return address;
-}
-
-enum mrp_status mrp_address_map_create(struct mrp_address_map *map)
+void mrp_address_map_create(struct mrp_address_map *map)
 {
     *map = (struct mrp_address_map){.mutex = PTHREAD_MUTEX_INITIALIZER};
-    map->root = map_zeroed(ROOT_BYTES);
-    return map->root == NULL ? MRP_ERR_MEMORY : MRP_OK;
 }
 
 void mrp_address_map_destroy(struct mrp_address_map *map)
 {
-    for (size_t i = 0; i < MRP_MAP_ROOT_SIZE; i++) {
-        struct mrp_map_leaf *leaf = mrp_load_relaxed(&map->root[i]);
-
-        if (leaf != NULL) {
-            munmap(leaf, sizeof *leaf);
-        }
-    }
-    munmap((void *)map->root, ROOT_BYTES);
     for (size_t i = 0; i < 2; i++) {
         free(mrp_load_relaxed(&map->arrays[i].ranges));
     }
@@ -49,38 +27,41 @@ void mrp_address_map_destroy(struct mrp_address_map *map)
     pthread_mutex_destroy(&map->mutex);
 }
 
-/* -- radix ----------------------------------------------------------------------------
- */
+/* -- radix ---------------------------------------------------------------------------- */
 
-static enum mrp_status provide_leaves(
-    struct mrp_address_map *map, size_t first, size_t last)
+/* Under the process lock. */
+static enum mrp_status provide_leaves(size_t first, size_t last)
 {
     for (size_t i = first >> MRP_MAP_LEAF_SHIFT; i <= last >> MRP_MAP_LEAF_SHIFT; i++) {
-        if (mrp_load_relaxed(&map->root[i]) == NULL) {
-            struct mrp_map_leaf *leaf = map_zeroed(sizeof *leaf);
+        struct mrp_map_leaf *leaf;
 
-            if (leaf == NULL) {
-                return MRP_ERR_MEMORY;
-            }
-            mrp_store_release(&map->root[i], leaf);
+        if (mrp_load_relaxed(&mrp_map_root[i]) != NULL) {
+            continue;
         }
+        leaf = mmap(NULL, sizeof *leaf, PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (leaf == MAP_FAILED) {
+            return mrp_fail(MRP_ERR_MEMORY, errno,
+                "mmap of %zu bytes for the address map failed", sizeof *leaf);
+        }
+        mrp_store_release(&mrp_map_root[i], leaf);
     }
     return MRP_OK;
 }
 
-static void fill_granules(
-    struct mrp_address_map *map, size_t first, size_t last, struct mrp_chunk *chunk)
+/* Each granule belongs to one chunk, so its slot has one writer at a time. */
+static void fill_granules(size_t first, size_t last, struct mrp_chunk *chunk)
 {
     for (size_t granule = first; granule <= last; granule++) {
         struct mrp_map_leaf *leaf =
-            mrp_load_relaxed(&map->root[granule >> MRP_MAP_LEAF_SHIFT]);
+            mrp_load_relaxed(&mrp_map_root[granule >> MRP_MAP_LEAF_SHIFT]);
 
         mrp_store_release(&leaf->chunks[granule & (MRP_MAP_LEAF_SIZE - 1)], chunk);
     }
 }
 
 static enum mrp_status insert_aligned(
-    struct mrp_address_map *map, struct mrp_chunk *chunk, uintptr_t base, size_t size)
+    struct mrp_chunk *chunk, uintptr_t base, size_t size)
 {
     size_t first = base >> MRP_MAP_GRANULE_SHIFT;
     size_t last = (base + size - 1) >> MRP_MAP_GRANULE_SHIFT;
@@ -91,9 +72,11 @@ static enum mrp_status insert_aligned(
             "the backend gave memory at %#zx, above %d address bits", (size_t)base,
             MRP_MAP_ADDRESS_BITS);
     }
-    status = provide_leaves(map, first, last);
+    mrp_process_lock();
+    status = provide_leaves(first, last);
+    mrp_process_unlock();
     if (status == MRP_OK) {
-        fill_granules(map, first, last, chunk);
+        fill_granules(first, last, chunk);
     }
     return status;
 }
@@ -234,17 +217,18 @@ struct mrp_chunk *mrp_address_map_find_range(
     }
 }
 
-/* -- both -----------------------------------------------------------------------------
- */
+/* -- both ----------------------------------------------------------------------------- */
 
 enum mrp_status mrp_address_map_insert(struct mrp_address_map *map,
     struct mrp_chunk *chunk, uintptr_t base, size_t size, bool aligned)
 {
     enum mrp_status status;
 
+    if (aligned) {
+        return insert_aligned(chunk, base, size);
+    }
     pthread_mutex_lock(&map->mutex);
-    status = aligned ? insert_aligned(map, chunk, base, size)
-                     : rewrite_ranges(map, chunk, base, size, NULL);
+    status = rewrite_ranges(map, chunk, base, size, NULL);
     pthread_mutex_unlock(&map->mutex);
     return status;
 }
@@ -252,12 +236,12 @@ enum mrp_status mrp_address_map_insert(struct mrp_address_map *map,
 void mrp_address_map_remove(struct mrp_address_map *map, struct mrp_chunk *chunk,
     uintptr_t base, size_t size, bool aligned)
 {
-    pthread_mutex_lock(&map->mutex);
     if (aligned) {
-        fill_granules(map, base >> MRP_MAP_GRANULE_SHIFT,
+        fill_granules(base >> MRP_MAP_GRANULE_SHIFT,
             (base + size - 1) >> MRP_MAP_GRANULE_SHIFT, NULL);
-    } else {
-        rewrite_ranges(map, NULL, 0, 0, chunk);
+        return;
     }
+    pthread_mutex_lock(&map->mutex);
+    rewrite_ranges(map, NULL, 0, 0, chunk);
     pthread_mutex_unlock(&map->mutex);
 }

@@ -2,12 +2,14 @@
  *
  * From an address to the chunk that holds it, without a lock.
  *
- *   aligned chunks    radix    root[address >> 34] -> leaf[address >> 21 & 0x1fff] ->
- * chunk adopted memory    ranges   two sorted arrays, one read while the other is
- * rewritten
+ *   aligned chunks    radix    root[address >> 34] -> leaf[address >> 21 & 0x1fff] -> chunk
+ *   adopted memory    ranges   two sorted arrays, one read while the other is rewritten
+ *
+ * The radix table is one for the process, since an address has one chunk whoever asks: a
+ * lookup begins without reading its pool or context. Ranges are the context's.
  *
  * A chunk found here may be withdrawn at any moment after: the caller validates its
- * generation (chunk.h). Chunk records are type-stable, so reading one is always safe.
+ * generation (chunk.h). Chunk records are never freed, so reading one is always safe.
  */
 #ifndef MRP_CONTEXT_ADDRESS_MAP_H
 #define MRP_CONTEXT_ADDRESS_MAP_H
@@ -45,16 +47,18 @@ struct mrp_range_array {
 };
 
 struct mrp_address_map {
-    _Atomic(struct mrp_map_leaf *) *root;
     struct mrp_range_array arrays[2];
     _Atomic uint64_t begun,
         published; /* counts rewrites; arrays[published & 1] is current */
-    pthread_mutex_t mutex; /* of writers; leaf lock */
+    pthread_mutex_t mutex; /* of writers of ranges; leaf lock */
     void **retired; /* outgrown arrays, readable until the map goes */
     size_t n_retired;
 };
 
-enum mrp_status mrp_address_map_create(struct mrp_address_map *map);
+/** Leaves are made when first needed and kept. */
+extern _Atomic(struct mrp_map_leaf *) mrp_map_root[MRP_MAP_ROOT_SIZE];
+
+void mrp_address_map_create(struct mrp_address_map *map);
 void mrp_address_map_destroy(struct mrp_address_map *map);
 
 /** Enter a chunk. Aligned ones (base on a granule boundary, no other chunk in its
@@ -73,8 +77,7 @@ struct mrp_chunk *mrp_address_map_find_range(
 
 /** The aligned chunk whose granules include `address`, or NULL; the address may still lie
  *  beyond the chunk's end. O(1). */
-static inline struct mrp_chunk *mrp_address_map_find_aligned(
-    const struct mrp_address_map *map, uintptr_t address)
+static inline struct mrp_chunk *mrp_address_map_find_aligned(uintptr_t address)
 {
     size_t granule = address >> MRP_MAP_GRANULE_SHIFT;
     struct mrp_map_leaf *leaf;
@@ -83,7 +86,7 @@ static inline struct mrp_chunk *mrp_address_map_find_aligned(
         return NULL;
     }
     /* both acquires pair with the releases in mrp_address_map_insert */
-    leaf = mrp_load_acquire(&map->root[granule >> MRP_MAP_LEAF_SHIFT]);
+    leaf = mrp_load_acquire(&mrp_map_root[granule >> MRP_MAP_LEAF_SHIFT]);
     if (leaf == NULL) {
         return NULL;
     }

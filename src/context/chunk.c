@@ -2,6 +2,7 @@
 #include "context/chunk.h"
 
 #include "base/align.h"
+#include "base/process.h"
 #include "context/context.h"
 
 #include <stdlib.h>
@@ -9,10 +10,9 @@
 
 #define CHUNKS_PER_BLOCK 32
 
-struct mrp_chunk_block {
-    struct mrp_chunk chunks[CHUNKS_PER_BLOCK];
-    struct mrp_chunk_block *next;
-};
+/* Records nobody uses, of all contexts; lookups may still read them. Under the process
+ * lock. */
+static struct mrp_chunk *unused;
 
 void mrp_chunk_store_create(struct mrp_chunk_store *store)
 {
@@ -21,63 +21,55 @@ void mrp_chunk_store_create(struct mrp_chunk_store *store)
 
 void mrp_chunk_store_destroy(struct mrp_chunk_store *store)
 {
-    while (store->blocks != NULL) {
-        struct mrp_chunk_block *next = store->blocks->next;
-
-        free(store->blocks);
-        store->blocks = next;
-    }
     pthread_mutex_destroy(&store->mutex);
 }
 
-/* Under the store's mutex. */
-static void provide_records(struct mrp_chunk_store *store)
+/* Under the process lock. */
+static void provide_records(void)
 {
-    struct mrp_chunk_block *block =
-        aligned_alloc(_Alignof(struct mrp_chunk), sizeof *block);
+    struct mrp_chunk *chunks =
+        aligned_alloc(_Alignof(struct mrp_chunk), CHUNKS_PER_BLOCK * sizeof *chunks);
 
-    if (block == NULL) {
+    if (chunks == NULL) {
         return;
     }
-    memset(block, 0, sizeof *block);
-    block->next = store->blocks;
-    store->blocks = block;
+    memset(chunks, 0, CHUNKS_PER_BLOCK * sizeof *chunks);
     for (size_t i = 0; i < CHUNKS_PER_BLOCK; i++) {
-        block->chunks[i].next = store->unused;
-        store->unused = &block->chunks[i];
+        chunks[i].next = unused;
+        unused = &chunks[i];
     }
 }
 
-static struct mrp_chunk *take_record(struct mrp_chunk_store *store)
+static struct mrp_chunk *take_record(void)
 {
     struct mrp_chunk *chunk;
 
-    pthread_mutex_lock(&store->mutex);
-    if (store->unused == NULL) {
-        provide_records(store);
+    mrp_process_lock();
+    if (unused == NULL) {
+        provide_records();
     }
-    chunk = store->unused;
+    chunk = unused;
     if (chunk != NULL) {
-        store->unused = chunk->next;
+        unused = chunk->next;
     }
-    pthread_mutex_unlock(&store->mutex);
+    mrp_process_unlock();
     if (chunk == NULL) {
         mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for chunk records failed",
-            sizeof(struct mrp_chunk_block));
+            CHUNKS_PER_BLOCK * sizeof *chunk);
     }
     return chunk;
 }
 
-static void return_record(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
+static void return_record(struct mrp_chunk *chunk)
 {
     free(chunk->rails);
     free(chunk->registrations);
     chunk->rails = NULL;
     chunk->registrations = NULL;
-    pthread_mutex_lock(&store->mutex);
-    chunk->next = store->unused;
-    store->unused = chunk;
-    pthread_mutex_unlock(&store->mutex);
+    mrp_process_lock();
+    chunk->next = unused;
+    unused = chunk;
+    mrp_process_unlock();
 }
 
 /* Only whole chunks are on the live list: who walks it finds every rail in place. */
@@ -211,7 +203,7 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     if (status != MRP_OK) {
         return status;
     }
-    chunk = take_record(&context->chunks);
+    chunk = take_record();
     if (chunk == NULL) {
         if (request->backend != NULL) {
             mrp_backend_unmap(request->backend, &mapping);
@@ -231,7 +223,7 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     if (status != MRP_OK) {
         first = *mrp_error_last(); /* the cause, not what undoing it may add */
         release_memory(chunk);
-        return_record(&context->chunks, chunk);
+        return_record(chunk);
         return mrp_fail_at(first.function, first.status, first.native, "%s", first.text);
     }
     enlist(&context->chunks, chunk);
@@ -288,6 +280,6 @@ enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)
 
     delist(&context->chunks, chunk);
     status = release_memory(chunk);
-    return_record(&context->chunks, chunk);
+    return_record(chunk);
     return status;
 }

@@ -23,9 +23,8 @@ struct mrp_provider_state;
 struct mrp_pool;
 struct mrp_region;
 
-/** One line that lookups read. Records are type-stable until the context goes: a lookup
- * that holds one reads `generation`, then the rest, then `generation` again; odd means
- * live. */
+/** One line that lookups read. Records are never freed: a lookup that holds one reads
+ * `generation`, then the rest, then `generation` again; odd means live. */
 struct mrp_chunk_view {
     _Atomic uint32_t generation;
     _Atomic uint32_t id; /* number of the chunk in its pool */
@@ -52,7 +51,7 @@ struct mrp_chunk {
     struct mrp_registration *registrations; /* n_rails */
     struct mrp_pool *pool;
     struct mrp_chunk *next,
-        *previous; /* the store's live list, or its free list by next */
+        *previous; /* the store's live list, or the free list by next */
 
     /* Room of the pool's for what it keeps per chunk. */
     struct mrp_retained retained;
@@ -63,11 +62,10 @@ struct mrp_chunk {
     struct mrp_chunk *next_with_room, *next_shared;
 };
 
-/** All chunk records of a context. */
+/** The chunks of a context. */
 struct mrp_chunk_store {
     pthread_mutex_t mutex; /* leaf lock */
-    struct mrp_chunk *live, *unused;
-    struct mrp_chunk_block *blocks;
+    struct mrp_chunk *live;
     size_t n_live, live_size;
     size_t n_parked, parked_size;
 };

@@ -121,12 +121,10 @@ static enum mrp_status create_parts(
         status = mrp_setting_number(
             MRP_SET_RETAINED_COUNT, "retained_count", params->retained_count, &max_items);
     }
-    if (status == MRP_OK) {
-        status = mrp_address_map_create(&context->map);
-    }
     if (status != MRP_OK) {
         return status;
     }
+    mrp_address_map_create(&context->map);
     mrp_retention_create(&context->retention, max_items, max_size);
     mrp_chunk_store_create(&context->chunks);
     backend_params.name = "blocks";

@@ -44,12 +44,10 @@ static inline __attribute__((always_inline)) bool sight(const struct mrp_pool *p
 static inline __attribute__((always_inline)) bool find_chunk(
     const struct mrp_pool *pool, uintptr_t address, struct sighting *seen)
 {
-    struct mrp_address_map *map = pool->map;
-
     return __builtin_expect(
-               sight(pool, mrp_address_map_find_aligned(map, address), address, seen),
-               1) ||
-        sight(pool, mrp_address_map_find_range(map, address), address, seen);
+               sight(pool, mrp_address_map_find_aligned(address), address, seen), 1) ||
+        sight(pool, mrp_address_map_find_range(&pool->context->map, address), address,
+            seen);
 }
 
 /* The region whose block an address in a slab belongs to. */
@@ -94,29 +92,25 @@ static __attribute__((noinline)) struct mrp_region *find_elsewhere(
     return NULL;
 }
 
+/* The pool is read only once a live chunk says it is its own: no other check is needed. */
 struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *pointer)
 {
     uintptr_t address = (uintptr_t)pointer;
+    struct mrp_chunk *chunk = mrp_address_map_find_aligned(address);
 
-    if (__builtin_expect(mrp_pool_is_live(pool), 1)) {
-        struct mrp_chunk *chunk = mrp_address_map_find_aligned(pool->map, address);
+    if (__builtin_expect(chunk != NULL, 1)) {
+        const struct mrp_chunk_view *view = &chunk->view;
+        uint32_t generation = mrp_load_acquire(&view->generation);
+        size_t offset = address - mrp_load_acquire(&view->base);
+        size_t granule = offset >> mrp_load_acquire(&view->granule_shift);
 
-        if (__builtin_expect(chunk != NULL, 1)) {
-            const struct mrp_chunk_view *view = &chunk->view;
-            uint32_t generation = mrp_load_acquire(&view->generation);
-            size_t offset = address - mrp_load_acquire(&view->base);
-            size_t granule = offset >> mrp_load_acquire(&view->granule_shift);
+        /* n_granules is 0 for a chunk that is gone and for one that is a single region */
+        if (granule < mrp_load_acquire(&view->n_granules) &&
+            mrp_load_acquire(&view->pool) == pool) {
+            uint64_t slab = mrp_load_acquire(&mrp_load_acquire(&view->granules)[granule]);
 
-            /* n_granules is 0 for a chunk that is gone and for one that is a single
-             * region */
-            if (granule < mrp_load_acquire(&view->n_granules) &&
-                mrp_load_acquire(&view->pool) == pool) {
-                uint64_t slab =
-                    mrp_load_acquire(&mrp_load_acquire(&view->granules)[granule]);
-
-                if (slab != 0 && mrp_load_relaxed(&view->generation) == generation) {
-                    return region_in(pool, slab, offset);
-                }
+            if (slab != 0 && mrp_load_relaxed(&view->generation) == generation) {
+                return region_in(pool, slab, offset);
             }
         }
     }

@@ -199,7 +199,6 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
         return MRP_ERR_MEMORY;
     }
     pool->context = context;
-    pool->map = &context->map;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->grown, NULL);
     lay_out(pool);

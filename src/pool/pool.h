@@ -116,7 +116,6 @@ struct mrp_pool {
     uint32_t epoch; /* of the process that made it; 0 before and after its life */
     uint32_t wire_id; /* random: tokens of other pools are refused */
     struct mrp_context_state *context;
-    struct mrp_address_map *map; /* the context's */
     struct mrp_size_classes classes;
 
     /* Settings, constant after create. */
