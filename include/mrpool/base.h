@@ -113,18 +113,22 @@ struct mrp_setting_spec {
 /** A setting with its present value. */
 struct mrp_setting {
     const struct mrp_setting_spec *spec;
-    const char *value; /**< the text in force (of the environment, or the default) */
+    const char *value; /**< the text in force: of the environment, or the default */
     bool from_environment;
-    enum mrp_status
-        status; /**< MRP_OK, or MRP_ERR_INVALID for a value that will be refused */
-    const char *problem; /**< why it will be refused, "" otherwise */
+    enum mrp_status status; /**< MRP_OK, or MRP_ERR_INVALID: the value will be refused */
+    char problem[256]; /**< why it will be refused; "" otherwise */
 };
+
+/** The present value of one row of a table, of the library's or a module's. Leaves the
+ *  error record alone: describing a wrong value is no failure. */
+MRP_API void mrp_setting_query(
+    const struct mrp_setting_spec *spec, struct mrp_setting *setting);
 
 typedef void mrp_setting_visitor(const struct mrp_setting *setting, void *user);
 
-/** Call `visit` for every setting of the library (those of provider modules:
- *  mrp_module_visit). Parameter structs win over the environment, the environment over
- *  the default. */
+/** Call `visit` for every setting of the library (for those of provider modules see
+ *  mrp_module_visit). Parameter structs win over the environment, the environment over the
+ *  default. */
 MRP_API void mrp_setting_visit(mrp_setting_visitor *visit, void *user);
 
 /* -- limits of the machine ---------------------------------------------------------- */

@@ -188,8 +188,7 @@ enum mrp_status mrp_setting_number(
     return MRP_OK;
 }
 
-void mrp_setting_describe(const struct mrp_setting_spec *spec,
-    struct mrp_setting *setting, char *problem, size_t problem_size)
+void mrp_setting_query(const struct mrp_setting_spec *spec, struct mrp_setting *setting)
 {
     struct mrp_error before = *mrp_error_last();
     uint64_t value;
@@ -198,21 +197,20 @@ void mrp_setting_describe(const struct mrp_setting_spec *spec,
     setting->value = mrp_setting_text(spec);
     setting->from_environment = getenv(spec->variable) != NULL;
     setting->status = mrp_setting_parse(spec, spec->variable, setting->value, &value);
-    setting->problem = problem;
-    snprintf(problem, problem_size, "%s",
-        setting->status == MRP_OK ? "" : mrp_error_last()->text);
-    if (setting->status != MRP_OK) { /* describing is not failing */
+    setting->problem[0] = '\0';
+    if (setting->status != MRP_OK) {
+        snprintf(
+            setting->problem, sizeof setting->problem, "%.255s", mrp_error_last()->text);
         mrp_fail_at(before.function, before.status, before.native, "%s", before.text);
     }
 }
 
 void mrp_setting_visit(mrp_setting_visitor *visit, void *user)
 {
-    char problem[sizeof(((struct mrp_error *)0)->text)];
     struct mrp_setting setting;
 
     for (size_t i = 0; i < MRP_SET_COUNT; i++) {
-        mrp_setting_describe(&specs[i], &setting, problem, sizeof problem);
+        mrp_setting_query(&specs[i], &setting);
         visit(&setting, user);
     }
 }

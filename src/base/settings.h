@@ -40,11 +40,6 @@ enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const cha
 enum mrp_status mrp_setting_number(
     enum mrp_setting_id id, const char *where, uint64_t given, uint64_t *value);
 
-/** Describe one row with its present value; problem text goes to `problem` (size bytes).
- */
-void mrp_setting_describe(const struct mrp_setting_spec *spec,
-    struct mrp_setting *setting, char *problem, size_t problem_size);
-
 /** Validate every variable of the environment that starts with `prefix` against a table:
  *  wrong values and names that are in no row are refused by name, unless `is_foreign`
  * says the name belongs to somebody else. */
