@@ -142,7 +142,7 @@ static void open__device_memory(void **test)
     (void)test;
     assert_error(ofi_open_by("sockets", "", "", "auto", "on", &state),
         MRP_ERR_UNAVAILABLE, "device memory");
-    assert_int_equal(ofi_open_by("shm", "", "", "auto", "YES", &state), MRP_OK);
+    assert_int_equal(ofi_open_by("shm", "", "", "auto", "on", &state), MRP_OK);
     assert_int_equal(ofi_query(state).memory_kinds,
         1 << MRP_MEMORY_HOST | 1 << MRP_MEMORY_CUDA | 1 << MRP_MEMORY_ROCM);
     request = ofi_request(memory, 4096, MRP_ACCESS_LOCAL);
