@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "pool/pool.h"
 
+#include <string.h>
+
 /* Bytes mapped for a request, rounded to a quarter of a doubling and to whole granules,
  * so that sizes that vary a little share idle chunks. 0 when the size cannot be. */
 static size_t round_large(const struct mrp_pool *pool, size_t size)
@@ -77,11 +79,23 @@ static void count_idle(struct mrp_pool *pool, size_t change)
 /* -- one new chunk with one region
  * ----------------------------------------------------------- */
 
+/* A descriptor that has served before gets user data like a new one's. */
 static enum mrp_status init_user(struct mrp_pool *pool, struct mrp_region *region)
 {
-    return pool->region_init == NULL
-        ? MRP_OK
-        : pool->region_init(region, mrp_region_user(region), pool->region_init_user);
+    enum mrp_status status = MRP_OK;
+    void *data = mrp_region_user(region);
+
+    if (data != NULL) {
+        memset(data, 0, pool->user_size);
+    }
+    if (pool->region_init != NULL) {
+        status = pool->region_init(region, data, pool->region_init_user);
+    }
+    if (status != MRP_OK && mrp_error_last()->status != status) {
+        mrp_fail(status, 0, "pool %s: region_init failed: %s", pool->member.named.name,
+            mrp_status_text(status));
+    }
+    return status;
 }
 
 static void tie_region(struct mrp_pool *pool, struct mrp_chunk *chunk,
