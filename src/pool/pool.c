@@ -357,6 +357,10 @@ enum mrp_status mrp_pool_find(
     struct mrp_named *named;
     enum mrp_status status = mrp_context_get(handle, &context);
 
+    if (status == MRP_OK && found == NULL) {
+        status =
+            mrp_fail(MRP_ERR_INVALID, 0, "pool is NULL: pass where to store the handle");
+    }
     if (status != MRP_OK) {
         return status;
     }
