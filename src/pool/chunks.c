@@ -205,9 +205,12 @@ static enum mrp_status make_chunk_or_retry(struct mrp_pool *pool, size_t size,
     if (tried &&
         (status == MRP_ERR_MEMORY || status == MRP_ERR_LIMIT ||
             status == MRP_ERR_REGISTER)) {
+        /* of fixed memory another pool may have a part: then any chunk will do */
+        size_t less =
+            pool->backend->max_size != 0 ? least : mrp_min(size, pool->chunk_min);
+
         mrp_retention_evict(&pool->context->retention, NULL, size);
-        status = make_chunk(
-            pool, mrp_max(least, mrp_min(size, pool->chunk_min)), made, chunk_id, &tried);
+        status = make_chunk(pool, mrp_max(least, less), made, chunk_id, &tried);
     }
     return status;
 }
