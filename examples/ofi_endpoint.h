@@ -27,14 +27,14 @@ struct ofi_endpoint {
     struct fi_info *info; /* what was opened: mr_mode, addressing, limits */
     struct fid_fabric *fabric;
     struct fid_domain *domain;
-    struct fid_eq *eq;       /* FI_EP_MSG: events of the connection */
+    struct fid_eq *eq; /* FI_EP_MSG: events of the connection */
     struct fid_pep *passive; /* FI_EP_MSG: where the server listens */
-    struct fid_av *av;       /* FI_EP_RDM: addresses of peers */
+    struct fid_av *av; /* FI_EP_RDM: addresses of peers */
     struct fid_cq *cq;
     struct fid_ep *ep;
-    fi_addr_t peer;         /* in av; unused with FI_EP_MSG */
+    fi_addr_t peer; /* in av; unused with FI_EP_MSG */
     bool delivery_complete; /* a completed write has arrived in the peer's memory */
-    size_t max_message;     /* bytes of one operation */
+    size_t max_message; /* bytes of one operation */
     struct fi_context2
         contexts[OFI_BATCH]; /* the provider's while operations are in flight */
 
@@ -122,7 +122,7 @@ static struct fi_info *ofi_hints(const struct ofi_options *options)
     /* Everything that mrpool takes care of. Leave a bit out, and providers that need it
      * do not answer. */
     hints->domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_RAW | FI_MR_VIRT_ADDR |
-                                  FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
+        FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
     /* "Completed" should mean "in the peer's memory": it verifies what has arrived. */
     hints->tx_attr->op_flags = FI_DELIVERY_COMPLETE;
     hints->fabric_attr->prov_name = strdup(options->provider);
@@ -149,14 +149,13 @@ static bool ofi_is_ip(const struct fi_info *info)
     return info->addr_format == FI_SOCKADDR_IN || info->addr_format == FI_SOCKADDR_IN6;
 }
 
-/* Keep the answer for the domain that was asked for: not every provider minds the name.
- */
+/* Keep the answer for the domain asked for: not every provider minds the name. */
 static bool ofi_pick(struct fi_info **info, const char *domain)
 {
     struct fi_info *match = *info;
 
     while (match != NULL && domain != NULL &&
-           strcmp(match->domain_attr->name, domain) != 0) {
+        strcmp(match->domain_attr->name, domain) != 0) {
         match = match->next;
     }
     if (match != NULL && match != *info) {
@@ -230,16 +229,15 @@ static bool ofi_open_domain(
     ofi_trace(endpoint);
     return ofi_check(
                "fi_endpoint", fi_endpoint(endpoint->domain, info, &endpoint->ep, NULL)) &&
-           ofi_check("fi_cq_open",
-               fi_cq_open(endpoint->domain, &cq_attr, &endpoint->cq, NULL)) &&
-           ofi_check("fi_ep_bind, completion queue",
-               fi_ep_bind(endpoint->ep, &endpoint->cq->fid, FI_TRANSMIT | FI_RECV));
+        ofi_check(
+            "fi_cq_open", fi_cq_open(endpoint->domain, &cq_attr, &endpoint->cq, NULL)) &&
+        ofi_check("fi_ep_bind, completion queue",
+            fi_ep_bind(endpoint->ep, &endpoint->cq->fid, FI_TRANSMIT | FI_RECV));
 }
 
 /* Drive the network. The peer's reads and writes are served in here too where progress is
  * manual: a process that waits for anything has to keep calling this. So do we always, as
- * connected tcp endpoints of libfabric 1.17 say FI_PROGRESS_AUTO and stand still without.
- */
+ * connected tcp endpoints of libfabric 1.17 say FI_PROGRESS_AUTO and need it too. */
 static void ofi_progress(void *endpoint_arg)
 {
     struct ofi_endpoint *endpoint = endpoint_arg;
@@ -269,17 +267,15 @@ static bool ofi_open_rdm(
         !peer_receive(peer, PEER_ADDRESS, &message)) {
         return false;
     }
-    /* An address is a binary struct whose size the network knows, except names, which are
-     * text. */
+    /* An address is a struct whose size the network knows, except names: text. */
     if (message.size != size && endpoint->info->addr_format != FI_ADDR_STR) {
         return complain("the peer's address has %zu bytes, ours %zu", message.size, size);
     }
     return fi_av_insert(endpoint->av, message.body, 1, &endpoint->peer, 0, NULL) == 1 ||
-           complain("fi_av_insert refuses the peer's address");
+        complain("fi_av_insert refuses the peer's address");
 }
 
-/* FI_EP_MSG: wait for one event. With a connection request comes the fi_info to open
- * with. */
+/* FI_EP_MSG: wait for one event. A connection request brings the fi_info to open with. */
 static bool ofi_wait_event(
     struct ofi_endpoint *endpoint, struct peer *peer, uint32_t wanted)
 {
@@ -290,7 +286,7 @@ static bool ofi_wait_event(
     ssize_t status;
 
     while ((status = fi_eq_read(endpoint->eq, &event, &entry, sizeof(entry), 0)) ==
-           -FI_EAGAIN) {
+        -FI_EAGAIN) {
         ofi_progress(endpoint);
         if (now_ns() > started + peer->timeout) {
             return complain("no connection between the endpoints within the time limit");
@@ -319,31 +315,31 @@ static bool ofi_listen(
     unsigned char address[PEER_MESSAGE_MAX];
     size_t size = sizeof(address);
 
-    return ofi_check("fi_passive_ep", fi_passive_ep(endpoint->fabric, endpoint->info,
-                                          &endpoint->passive, NULL)) &&
-           ofi_check(
-               "fi_pep_bind", fi_pep_bind(endpoint->passive, &endpoint->eq->fid, 0)) &&
-           ofi_check("fi_listen", fi_listen(endpoint->passive)) &&
-           ofi_check("fi_getname", fi_getname(&endpoint->passive->fid, address, &size)) &&
-           peer_send(peer, PEER_ADDRESS, address, size) &&
-           ofi_wait_event(endpoint, peer, FI_CONNREQ) &&
-           ofi_open_domain(endpoint, options) &&
-           ofi_check("fi_ep_bind, event queue",
-               fi_ep_bind(endpoint->ep, &endpoint->eq->fid, 0)) &&
-           ofi_check("fi_enable", fi_enable(endpoint->ep)) &&
-           ofi_check("fi_accept", fi_accept(endpoint->ep, NULL, 0)) &&
-           ofi_wait_event(endpoint, peer, FI_CONNECTED);
+    return ofi_check("fi_passive_ep",
+               fi_passive_ep(
+                   endpoint->fabric, endpoint->info, &endpoint->passive, NULL)) &&
+        ofi_check("fi_pep_bind", fi_pep_bind(endpoint->passive, &endpoint->eq->fid, 0)) &&
+        ofi_check("fi_listen", fi_listen(endpoint->passive)) &&
+        ofi_check("fi_getname", fi_getname(&endpoint->passive->fid, address, &size)) &&
+        peer_send(peer, PEER_ADDRESS, address, size) &&
+        ofi_wait_event(endpoint, peer, FI_CONNREQ) &&
+        ofi_open_domain(endpoint, options) &&
+        ofi_check(
+            "fi_ep_bind, event queue", fi_ep_bind(endpoint->ep, &endpoint->eq->fid, 0)) &&
+        ofi_check("fi_enable", fi_enable(endpoint->ep)) &&
+        ofi_check("fi_accept", fi_accept(endpoint->ep, NULL, 0)) &&
+        ofi_wait_event(endpoint, peer, FI_CONNECTED);
 }
 
 static bool ofi_connect(struct ofi_endpoint *endpoint, const struct ofi_options *options,
     struct peer *peer, const struct peer_message *target)
 {
     return ofi_open_domain(endpoint, options) &&
-           ofi_check("fi_ep_bind, event queue",
-               fi_ep_bind(endpoint->ep, &endpoint->eq->fid, 0)) &&
-           ofi_check("fi_enable", fi_enable(endpoint->ep)) &&
-           ofi_check("fi_connect", fi_connect(endpoint->ep, target->body, NULL, 0)) &&
-           ofi_wait_event(endpoint, peer, FI_CONNECTED);
+        ofi_check(
+            "fi_ep_bind, event queue", fi_ep_bind(endpoint->ep, &endpoint->eq->fid, 0)) &&
+        ofi_check("fi_enable", fi_enable(endpoint->ep)) &&
+        ofi_check("fi_connect", fi_connect(endpoint->ep, target->body, NULL, 0)) &&
+        ofi_wait_event(endpoint, peer, FI_CONNECTED);
 }
 
 /* Open an endpoint that can reach the peer's. On failure ofi_close has to be called all
@@ -372,8 +368,8 @@ static bool ofi_open(struct ofi_endpoint *endpoint, const struct ofi_options *op
     }
     return ofi_check("fi_eq_open",
                fi_eq_open(endpoint->fabric, &eq_attr, &endpoint->eq, NULL)) &&
-           (is_server ? ofi_listen(endpoint, options, peer)
-                      : ofi_connect(endpoint, options, peer, &target));
+        (is_server ? ofi_listen(endpoint, options, peer)
+                   : ofi_connect(endpoint, options, peer, &target));
 }
 
 static void ofi_close_fid(struct fid *fid)
@@ -395,8 +391,7 @@ static void ofi_quiet(struct ofi_endpoint *endpoint)
     }
 }
 
-/* Close all that is open. Registrations and the provider round the domain must be gone.
- */
+/* Close all that is open. The provider round the domain must be gone. */
 static void ofi_close(struct ofi_endpoint *endpoint)
 {
     if (endpoint->domain != NULL) {

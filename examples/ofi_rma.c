@@ -318,8 +318,8 @@ static bool run_passive(struct example *example, enum ofi_operation operation,
 /* -- rounds -- */
 
 /* Every size, written and read, in both directions. Regions are given back after each
- * transfer and taken anew for the next: that, too, must not register. Those larger than the
- * huge tier are kept registered within the bounds of MRPOOL_RETAINED_SIZE and _COUNT. */
+ * transfer and taken anew for the next; that must not register either. The larger-than-huge
+ * ones stay registered within MRPOOL_RETAINED_SIZE and MRPOOL_RETAINED_COUNT. */
 static bool run_round(struct example *example, bool is_warm_up)
 {
     for (size_t i = 0; i < N_SIZES && sizes[i] <= example->options.plan.max_size; i++) {

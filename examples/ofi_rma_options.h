@@ -28,7 +28,7 @@ struct plan {
 
 struct options {
     enum role role;
-    const char *host;    /* of the server, for a client */
+    const char *host; /* of the server, for a client */
     const char *address; /* where the server listens */
     unsigned port;
     size_t timeout; /* seconds */
@@ -216,13 +216,12 @@ static bool options_meet(const struct options *options, struct peer *peer)
         return false;
     }
     met = (options->role == ROLE_SERVER || options_spawn(options, port, peer)) &&
-          peer_accept(peer, listener);
+        peer_accept(peer, listener);
     close(listener);
     return met;
 }
 
-/* The server tells the plan; a client takes it over, if it is here for the same network.
- */
+/* The server tells the plan; a client here for the same network takes it over. */
 static bool plan_agree(struct options *options, struct peer *peer)
 {
     const char *endpoint = options->ofi.type == FI_EP_MSG ? "msg" : "rdm";
@@ -249,8 +248,8 @@ static bool plan_agree(struct options *options, struct peer *peer)
     }
     return (strcmp(provider, options->ofi.provider) == 0 &&
                strcmp(type, endpoint) == 0) ||
-           complain("the server uses --provider %s --endpoint %s, this client %s %s",
-               provider, type, options->ofi.provider, endpoint);
+        complain("the server uses --provider %s --endpoint %s, this client %s %s",
+            provider, type, options->ofi.provider, endpoint);
 }
 
 #endif

@@ -39,15 +39,15 @@
 #define PEER_MESSAGE_MAX 4096
 
 enum peer_kind {
-    PEER_PLAN = 1,    /* text: what both are about to do */
-    PEER_ADDRESS,     /* where an endpoint is reached, in the network's own format */
-    PEER_TOKEN,       /* a region, MRP_TOKEN_SIZE bytes */
+    PEER_PLAN = 1, /* text: what both are about to do */
+    PEER_ADDRESS, /* where an endpoint is reached, in the network's own format */
+    PEER_TOKEN, /* a region, MRP_TOKEN_SIZE bytes */
     PEER_KEYS_WANTED, /* "I hold no keys for that token" */
-    PEER_KEYS,        /* mrp_region_key_pack of the token's chunk */
-    PEER_DONE,        /* text: nanoseconds the transfer took */
-    PEER_VERIFIED,    /* "every byte is right on my side" */
-    PEER_RESULT,      /* text: counts of one side */
-    PEER_FAILED       /* text: why the sender gives up */
+    PEER_KEYS, /* mrp_region_key_pack of the token's chunk */
+    PEER_DONE, /* text: nanoseconds the transfer took */
+    PEER_VERIFIED, /* "every byte is right on my side" */
+    PEER_RESULT, /* text: counts of one side */
+    PEER_FAILED /* text: why the sender gives up */
 };
 
 struct peer_message {
@@ -57,14 +57,14 @@ struct peer_message {
 
 struct peer {
     int socket;
-    uint64_t timeout;         /* nanoseconds that any single wait may take */
-    pid_t child;              /* the peer, when it is our child; else 0 */
+    uint64_t timeout; /* nanoseconds that any single wait may take */
+    pid_t child; /* the peer, when it is our child; else 0 */
     void (*progress)(void *); /* called while waiting; NULL: nothing to drive */
     void *progress_arg;
 };
-#define PEER_INIT(seconds)                                                               \
-    {                                                                                    \
-        -1, (uint64_t)(seconds)*1000000000u, 0, NULL, NULL                               \
+#define PEER_INIT(seconds) \
+    { \
+        -1, (uint64_t)(seconds)*1000000000u, 0, NULL, NULL \
     }
 
 /* -- complaints: the first one is also what the peer is told -- */
@@ -311,8 +311,7 @@ static bool peer_local_address(const struct peer *peer, char *text, size_t size)
 
 /* -- messages: kind and size, 4 bytes each in network order, then the body -- */
 
-/* Move all of `size` bytes in or out before the deadline, driving the network meanwhile.
- */
+/* Move all of `size` bytes in or out in time, driving the network meanwhile. */
 static bool peer_move(struct peer *peer, bool out, void *bytes, size_t size)
 {
     uint64_t started = now_ns();
@@ -395,8 +394,9 @@ static bool peer_receive(
     if (!peer_receive_any(peer, &kind, message)) {
         return false;
     }
-    return kind == wanted || complain("the peer sent message kind %d where %d was due",
-                                 (int)kind, (int)wanted);
+    return kind == wanted ||
+        complain(
+            "the peer sent message kind %d where %d was due", (int)kind, (int)wanted);
 }
 
 /* False, with the reason said, when the peer has gone or given up. For loops that wait
