@@ -43,7 +43,7 @@ static const struct {
 
 static bool is_known(enum mrp_status status)
 {
-    return status <= MRP_OK && -(int)status < (int)(sizeof statuses / sizeof statuses[0]);
+    return status <= MRP_OK && (int)status > -(int)(sizeof statuses / sizeof statuses[0]);
 }
 
 const char *mrp_status_name(enum mrp_status status)

@@ -87,7 +87,7 @@ static bool parse_number(const char *text, bool with_unit, uint64_t *value)
         return false;
     }
     if (with_unit && *end != '\0') {
-        const char *unit = strchr(units, *end & ~0x20);
+        const char *unit = memchr(units, *end & ~0x20, sizeof units - 1);
         unsigned shift = unit == NULL ? 64 : 10 * (unsigned)(unit - units + 1);
 
         if (shift == 64 || number > UINT64_MAX >> shift) {
