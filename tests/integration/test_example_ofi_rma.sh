@@ -65,11 +65,11 @@ new_port() {
     port=$((20000 + RANDOM % 12000))
 }
 
-# A server in the background, with more rounds ahead than it will get to.
+# A server in the background, with more rounds ahead than it will get to: about a minute.
 serve() {
     new_port
     "$example" --server --address 127.0.0.1 --port "$port" --timeout 5 \
-        --rounds 1000000 --max-size 4K >"$work/out" 2>"$work/err" &
+        --rounds 20000 --max-size 4K >"$work/out" 2>"$work/err" &
     server=$!
 }
 
@@ -87,11 +87,16 @@ gives_up() {
     fi
 }
 
-# The peer that the process started itself; empty when it has none.
-child_of() {
-    local children
-    read -r children <"/proc/$1/task/$1/children"
-    echo "${children%% *}"
+# Both in one command: $parent and the peer that it has started, $child.
+start_pair() {
+    "$example" --timeout 5 --rounds 20000 --max-size 4K >"$work/out" 2>"$work/err" &
+    parent=$!
+    child=
+    for _ in $(seq 100); do
+        read -r child _ <"/proc/$parent/task/$parent/children" && break
+        sleep 0.1
+    done
+    sleep 0.5
 }
 
 # Gone, or a zombie that nobody here can take in.
@@ -144,19 +149,13 @@ nonsense() { # TEXT BYTES: what a server reads instead of the next message
 }
 
 lost_child() {
-    "$example" --timeout 5 --rounds 1000000 --max-size 4K >"$work/out" 2>"$work/err" &
-    parent=$!
-    sleep 1
-    child=$(child_of "$parent")
+    start_pair
     kill -KILL "$child"
     gives_up "a killed child" "$parent"
 }
 
 lost_parent() {
-    "$example" --timeout 5 --rounds 1000000 --max-size 4K >"$work/out" 2>"$work/err" &
-    parent=$!
-    sleep 1
-    child=$(child_of "$parent")
+    start_pair
     kill -KILL "$parent"
     wait "$parent" 2>/dev/null
     for _ in $(seq 100); do
