@@ -234,8 +234,9 @@ struct mrp_token {
 MRP_API enum mrp_status mrp_region_token(
     const struct mrp_region *region, struct mrp_token *token);
 
-/** The owner's way back from a token: MRP_ERR_INVALID when corrupted or of another pool,
- *  MRP_ERR_STALE when the region has been freed or given out again since. */
+/** The owner's way back from a token, to the region whose memory it names: of a slice, the
+ *  root. MRP_ERR_INVALID when corrupted or of another pool, MRP_ERR_STALE when the region
+ *  has been freed or given out again since. */
 MRP_API enum mrp_status mrp_token_resolve(
     struct mrp_pool *pool, const struct mrp_token *token, struct mrp_region **region);
 

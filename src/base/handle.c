@@ -123,7 +123,7 @@ static enum mrp_status find_slot(
 enum mrp_status mrp_handle_get(
     enum mrp_handle_kind kind, const void *handle, void **object)
 {
-    struct slot *slot;
+    struct slot *slot = NULL;
     enum mrp_status status = find_slot(kind, handle, &slot);
 
     if (status == MRP_OK) {
@@ -134,7 +134,7 @@ enum mrp_status mrp_handle_get(
 
 enum mrp_status mrp_handle_destroy(enum mrp_handle_kind kind, const void *handle)
 {
-    struct slot *slot;
+    struct slot *slot = NULL;
     enum mrp_status status;
 
     mrp_process_lock();

@@ -194,7 +194,8 @@ static enum mrp_status load(
         search->path[0] = '\0';
         return mrp_fail(MRP_ERR_UNAVAILABLE, 0,
             "no provider module \"%s\": no " FILE_PREFIX "%s" FILE_SUFFIX
-            " in MRPOOL_PROVIDER_PATH or " MRP_MODULE_DIR "; install it, or build with "
+            " in MRPOOL_PROVIDER_PATH (absolute folders) or " MRP_MODULE_DIR
+            "; install it, or build with "
             "MRP_PROVIDER_<NAME>=ON",
             name, name);
     }

@@ -12,6 +12,7 @@
 enum mrp_status mrp_region_token(const struct mrp_region *region, struct mrp_token *token)
 {
     struct mrp_wire_token fields;
+    const struct mrp_region *owner = region;
     const struct mrp_chunk *chunk;
     const struct mrp_pool *pool;
     enum mrp_status status = mrp_region_check_handle(region);
@@ -23,34 +24,40 @@ enum mrp_status mrp_region_token(const struct mrp_region *region, struct mrp_tok
         return status;
     }
     pool = mrp_pool_of(region);
+    if (region->kind == MRP_REGION_SLICE) { /* its memory goes when its root goes */
+        owner = mrp_region_at(pool, region->parent);
+    }
     chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
     fields.pool = pool->wire_id;
     fields.chunk = region->chunk;
     fields.chunk_generation = mrp_chunk_entry(pool, region->chunk)->generation;
-    fields.region_generation = mrp_load_relaxed(&region->generation);
+    fields.region_generation = mrp_load_relaxed(&owner->generation);
     fields.offset = (uintptr_t)mrp_payload(region) - (uintptr_t)chunk->mapping.address;
     fields.length = mrp_load_relaxed(&region->size);
     mrp_token_encode(&fields, token);
     return MRP_OK;
 }
 
-/* The live region a token of this pool names. Slices have no address of their own to be
- * found by: their token leads to the root, whose generation is not the slice's. */
+/* The live region whose memory a token of this pool names. */
 static struct mrp_region *find_named(
     struct mrp_pool *pool, const struct mrp_wire_token *fields)
 {
     const struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, fields->chunk);
     struct mrp_region *region;
     uintptr_t address;
+    size_t offset;
 
     if (entry->chunk == NULL || entry->generation != fields->chunk_generation) {
         return NULL;
     }
     address = (uintptr_t)entry->chunk->mapping.address + fields->offset;
     region = mrp_region_find(pool, (const void *)address); /* NOLINT */
-    return region != NULL && mrp_region_is_live(region) &&
-            (uintptr_t)mrp_payload(region) == address &&
-            mrp_load_relaxed(&region->generation) == fields->region_generation
+    if (region == NULL || !mrp_region_is_live(region) ||
+        mrp_load_relaxed(&region->generation) != fields->region_generation) {
+        return NULL;
+    }
+    offset = address - (uintptr_t)mrp_payload(region);
+    return offset <= region->capacity && fields->length <= region->capacity - offset
         ? region
         : NULL;
 }
