@@ -53,7 +53,8 @@ static const struct argp_option options_table[] = {
     {"provider", 'p', "NAME", 0, "libfabric provider: tcp (default), shm, sockets, verbs",
         0},
     {"domain", 'd', "NAME", 0, "its domain, as fi_info shows it", 0},
-    {"endpoint", 'e', "rdm|msg", 0, "connectionless (default) or connected endpoints", 0},
+    {"endpoint", 'e', "rdm|msg", 0,
+        "connectionless (default; msg with verbs) or connected endpoints", 0},
     {NULL, 0, NULL, 0, "What to do", 2},
     {"rounds", 'r', "N", 0, "rounds after the warm-up (3)", 0},
     {"max-size", 's', "BYTES", 0, "largest transfer (64M)", 0},
@@ -81,8 +82,8 @@ static const char options_doc[] =
     "  ofi_rma\n"
     "  ofi_rma --provider shm --rounds 10\n"
     "  ofi_rma --provider tcp --endpoint msg --max-message 64K\n"
-    "  ofi_rma --server --provider verbs --endpoint msg      on one machine, and\n"
-    "  ofi_rma --client 192.0.2.1 --provider verbs --endpoint msg   on the other\n\n"
+    "  ofi_rma --server --provider verbs                 on one machine, and\n"
+    "  ofi_rma --client 192.0.2.1 --provider verbs       on the other\n\n"
     "The exit status is 0 only when every byte was right and nothing was registered "
     "after "
     "the warm-up.";
@@ -175,9 +176,13 @@ static void options_parse(struct options *options, int argc, char **argv)
 
     *options = (struct options){.timeout = 30, .port = 47470};
     options->ofi.provider = "tcp";
-    options->ofi.type = FI_EP_RDM;
+    options->ofi.type = FI_EP_UNSPEC;
     options->plan = (struct plan){.seed = 1, .rounds = 3, .max_size = (size_t)64 << 20};
     argp_parse(&argp, argc, argv, 0, NULL, options);
+    if (options->ofi.type == FI_EP_UNSPEC) { /* verbs itself has only connected ones */
+        options->ofi.type =
+            strcmp(options->ofi.provider, "verbs") == 0 ? FI_EP_MSG : FI_EP_RDM;
+    }
     if (options->address == NULL) {
         options->address = options->role == ROLE_SERVER ? "0.0.0.0" : "127.0.0.1";
     }

@@ -120,7 +120,7 @@ struct mrp_pool_stats {
         idle_size; /**< larger than huge, kept registered for reuse; bytes held */
     size_t n_user, user_size; /**< of mrp_region_register; bytes */
     size_t n_slices;
-    uint64_t n_growths; /**< chunks ever made */
+    uint64_t n_growths; /**< chunks for size classes ever made */
     uint64_t n_evictions; /**< idle chunks given up for room */
     struct mrp_tier_stats tiers[MRP_TIERS];
 };
