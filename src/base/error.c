@@ -94,6 +94,23 @@ enum mrp_status mrp_fail_literal(
     return status;
 }
 
+void mrp_error_restore(const struct mrp_error *before)
+{
+    last_error = *before;
+}
+
+enum mrp_status mrp_error_settle(const struct mrp_error *before, enum mrp_status status,
+    const char *who, const char *name, const char *what)
+{
+    if (status == MRP_OK) {
+        mrp_error_restore(before);
+        return MRP_OK;
+    }
+    return last_error.status == status ? status
+                                       : mrp_fail_at(who, status, 0, "%s %s: %s: %s", who,
+                                             name, what, mrp_status_text(status));
+}
+
 enum mrp_status mrp_params_read(
     void *params, size_t params_size, const void *given, const char *what)
 {

@@ -23,4 +23,13 @@ enum mrp_status mrp_info_write(
 enum mrp_status mrp_fail_literal(
     const char *function, enum mrp_status status, const char *text);
 
+/** Put the record back to what it was: for what fails on the way to a success. */
+void mrp_error_restore(const struct mrp_error *before);
+
+/** After an op of a stranger, before which the record was cleared: success puts it back
+ * to `before`; a failure that came as a bare status gets a sentence, "provider x:
+ * registration: ...". Returns the status. */
+enum mrp_status mrp_error_settle(const struct mrp_error *before, enum mrp_status status,
+    const char *who, const char *name, const char *what);
+
 #endif

@@ -2,6 +2,7 @@
 #include "base/settings.h"
 
 #include "base/align.h"
+#include "base/error.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -201,7 +202,7 @@ void mrp_setting_query(const struct mrp_setting_spec *spec, struct mrp_setting *
     if (setting->status != MRP_OK) {
         snprintf(
             setting->problem, sizeof setting->problem, "%.255s", mrp_error_last()->text);
-        mrp_fail_at(before.function, before.status, before.native, "%s", before.text);
+        mrp_error_restore(&before);
     }
 }
 

@@ -181,13 +181,17 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     const struct mrp_map_request *request, struct mrp_mapping *mapping)
 {
     struct mrp_mapping got = {.struct_size = sizeof got};
+    struct mrp_error before;
     enum mrp_status status;
 
     if (request->size == 0 || request->size > PTRDIFF_MAX - request->alignment) {
         return mrp_fail(MRP_ERR_INVALID, 0, "backend %s: cannot map %zu bytes",
             backend->named.name, request->size);
     }
-    status = backend->ops.map(backend->state, request, &got);
+    before = *mrp_error_last();
+    mrp_error_clear();
+    status = mrp_error_settle(&before, backend->ops.map(backend->state, request, &got),
+        "backend", backend->named.name, "map");
     if (status != MRP_OK) {
         return status;
     }
@@ -211,9 +215,13 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
 enum mrp_status mrp_backend_unmap(
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping)
 {
+    struct mrp_error before = *mrp_error_last();
+
     mrp_sub_relaxed(&backend->n_mappings, 1);
     mrp_sub_relaxed(&backend->mapped_size, mapping->size);
-    return backend->ops.unmap(backend->state, mapping);
+    mrp_error_clear();
+    return mrp_error_settle(&before, backend->ops.unmap(backend->state, mapping),
+        "backend", backend->named.name, "unmap");
 }
 
 /* -- public
@@ -300,6 +308,9 @@ enum mrp_status mrp_backend_find(
 
     if (status != MRP_OK) {
         return status;
+    }
+    if (found == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "backend is NULL");
     }
     named = mrp_context_lookup(context, &context->backends, name, "backend");
     if (named == NULL) {

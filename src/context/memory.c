@@ -328,6 +328,9 @@ enum mrp_status mrp_memory_visit(
     if (status != MRP_OK) {
         return status;
     }
+    if (visit == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "visit is NULL");
+    }
     pthread_mutex_lock(&context->mutex);
     infos = malloc((context->blocks.n_blocks + 1) * sizeof *infos);
     for (size_t i = 0; infos != NULL && i < context->blocks.capacity; i++) {

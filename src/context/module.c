@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "context/module.h"
 
+#include "base/error.h"
 #include "base/settings.h"
 
 #include <ctype.h>
@@ -307,6 +308,7 @@ static void describe(struct listing *listing, const char *name)
 {
     struct mrp_module module = {.name = name, .purpose = "", .problem = ""};
     const struct mrp_provider_ops *ops = NULL;
+    struct mrp_error before = *mrp_error_last(), problem;
     struct search search;
 
     for (size_t i = 0; i < listing->n_seen; i++) {
@@ -325,7 +327,9 @@ static void describe(struct listing *listing, const char *name)
         module.settings = ops->settings;
         module.n_settings = ops->n_settings;
     } else {
-        module.problem = mrp_error_last()->text;
+        problem = *mrp_error_last();
+        module.problem = problem.text;
+        mrp_error_restore(&before); /* describing is not failing */
     }
     listing->visit(&module, listing->user);
 }

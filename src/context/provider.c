@@ -15,17 +15,6 @@ struct mrp_parked {
     struct mrp_parked *next;
 };
 
-/* A stranger's op may return a bare status: whoever asked still gets a sentence. */
-static enum mrp_status require_record(const struct mrp_provider_state *provider,
-    enum mrp_status status, const char *what, size_t size)
-{
-    if (mrp_error_last()->status == status) {
-        return status;
-    }
-    return mrp_fail(status, 0, "provider %s: %s of %zu bytes: %s", provider->named.name,
-        what, size, mrp_status_text(status));
-}
-
 /* -- open and close
  * ------------------------------------------------------------------------- */
 
@@ -62,6 +51,7 @@ static enum mrp_status make_state(struct mrp_context_state *context,
     provider->context = context;
     memcpy(&provider->ops, ops, mrp_min(ops->struct_size, sizeof provider->ops));
     provider->state = state;
+    query_info(provider); /* whole before others can find it */
     pthread_mutex_init(&provider->parked_mutex, NULL);
     provider->handle = mrp_handle_create(MRP_HANDLE_PROVIDER, provider);
     if (provider->handle == NULL) {
@@ -73,7 +63,6 @@ static enum mrp_status make_state(struct mrp_context_state *context,
     if (status != MRP_OK) {
         goto undo_handle;
     }
-    query_info(provider);
     *created = provider;
     return MRP_OK;
 
@@ -94,6 +83,7 @@ static enum mrp_status open_module(const struct mrp_provider_ops *ops, const cha
     };
     const char **values = calloc(ops->n_settings + 1, sizeof *values);
     uint64_t *numbers = calloc(ops->n_settings + 1, sizeof *numbers);
+    struct mrp_error before = *mrp_error_last();
     char *storage = NULL;
     enum mrp_status status;
 
@@ -103,15 +93,13 @@ static enum mrp_status open_module(const struct mrp_provider_ops *ops, const cha
     if (status == MRP_OK) {
         request.values = values;
         request.numbers = numbers;
-        status = ops->open(&request, state);
+        mrp_error_clear();
+        status = mrp_error_settle(
+            &before, ops->open(&request, state), "provider module", module, "open");
         free(storage);
     }
     free(numbers);
     free(values);
-    if (status != MRP_OK && mrp_error_last()->status != status) {
-        mrp_fail(
-            status, 0, "provider module %s: open: %s", module, mrp_status_text(status));
-    }
     return status;
 }
 
@@ -221,6 +209,7 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
 {
     struct mrp_registration got = {.struct_size = sizeof got};
     const struct mrp_provider_info *info = &provider->info;
+    struct mrp_error before = *mrp_error_last();
     enum mrp_status status =
         mrp_provider_grants(provider, request->access, request->kind);
 
@@ -235,9 +224,11 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
             provider->named.name, info->max_size, request->size);
     }
     mrp_error_clear();
-    status = provider->ops.register_memory(provider->state, request, &got);
+    status = mrp_error_settle(&before,
+        provider->ops.register_memory(provider->state, request, &got), "provider",
+        provider->named.name, "registration");
     if (status != MRP_OK) {
-        return require_record(provider, status, "registration", request->size);
+        return status;
     }
     mrp_add_relaxed(&provider->n_registrations, 1);
     mrp_add_relaxed(&provider->registered_size, request->size);
@@ -248,13 +239,14 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
 enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
     const struct mrp_registration *registration, size_t size)
 {
-    enum mrp_status status;
+    struct mrp_error before = *mrp_error_last();
 
     mrp_sub_relaxed(&provider->n_registrations, 1);
     mrp_sub_relaxed(&provider->registered_size, size);
-    status = provider->ops.deregister_memory(provider->state, registration);
-    return status == MRP_OK ? status
-                            : require_record(provider, status, "deregistration", size);
+    mrp_error_clear();
+    return mrp_error_settle(&before,
+        provider->ops.deregister_memory(provider->state, registration), "provider",
+        provider->named.name, "deregistration");
 }
 
 /* -- public
@@ -345,6 +337,9 @@ enum mrp_status mrp_provider_find(
 
     if (status != MRP_OK) {
         return status;
+    }
+    if (found == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "provider is NULL");
     }
     named = mrp_context_lookup(context, &context->providers, name, "provider");
     if (named == NULL) {

@@ -71,6 +71,9 @@ enum mrp_status mrp_registration_visit(
     if (status != MRP_OK) {
         return status;
     }
+    if (visit == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "visit is NULL");
+    }
     pthread_mutex_lock(&context->chunks.mutex);
     for (struct mrp_chunk *chunk = context->chunks.live; chunk != NULL;
          chunk = chunk->next) {
