@@ -83,8 +83,9 @@ struct mrp_provider_state {
     char device[128];
     _Atomic size_t n_users; /* pools that have it as a rail, and imports */
     _Atomic size_t n_registrations, registered_size;
-    pthread_mutex_t parked_mutex;
+    pthread_mutex_t mutex; /* of the two lists; leaf lock */
     struct mrp_parked *parked; /* mappings that a failed deregistration keeps */
+    struct mrp_remote_state *remotes; /* imports not closed yet */
 };
 
 /** A pool as its context knows it; embedded in the pool. */
@@ -145,6 +146,12 @@ enum mrp_status mrp_provider_grants(const struct mrp_provider_state *provider,
  * fails: without memory for the note the mapping is simply never unmapped. */
 void mrp_provider_park(struct mrp_provider_state *provider,
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
+
+/* -- remote.c
+ * ------------------------------------------------------------------------------------ */
+
+/** Release every import that a provider still has, before it closes. */
+void mrp_remote_close_all(struct mrp_provider_state *provider);
 
 /* -- memory.c
  * ------------------------------------------------------------------------------------ */

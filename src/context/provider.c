@@ -52,7 +52,7 @@ static enum mrp_status make_state(struct mrp_context_state *context,
     memcpy(&provider->ops, ops, mrp_min(ops->struct_size, sizeof provider->ops));
     provider->state = state;
     query_info(provider); /* whole before others can find it */
-    pthread_mutex_init(&provider->parked_mutex, NULL);
+    pthread_mutex_init(&provider->mutex, NULL);
     provider->handle = mrp_handle_create(MRP_HANDLE_PROVIDER, provider);
     if (provider->handle == NULL) {
         status = mrp_error_last()->status;
@@ -69,7 +69,7 @@ static enum mrp_status make_state(struct mrp_context_state *context,
 undo_handle:
     mrp_handle_destroy(MRP_HANDLE_PROVIDER, provider->handle);
 undo_allocate:
-    pthread_mutex_destroy(&provider->parked_mutex);
+    pthread_mutex_destroy(&provider->mutex);
     free(provider);
     return status;
 }
@@ -153,11 +153,12 @@ void mrp_provider_state_close(struct mrp_provider_state *provider)
     mrp_handle_destroy(MRP_HANDLE_PROVIDER, provider->handle);
     mrp_context_unlink(
         provider->context, &provider->context->providers, &provider->named);
+    mrp_remote_close_all(provider);
     if (provider->ops.close != NULL) {
         provider->ops.close(provider->state);
     }
     unmap_parked(provider);
-    pthread_mutex_destroy(&provider->parked_mutex);
+    pthread_mutex_destroy(&provider->mutex);
     free(provider);
 }
 
@@ -177,10 +178,10 @@ void mrp_provider_park(struct mrp_provider_state *provider,
     }
     parked->backend = backend;
     parked->mapping = *mapping;
-    pthread_mutex_lock(&provider->parked_mutex);
+    pthread_mutex_lock(&provider->mutex);
     parked->next = provider->parked;
     provider->parked = parked;
-    pthread_mutex_unlock(&provider->parked_mutex);
+    pthread_mutex_unlock(&provider->mutex);
 }
 
 /* -- the only callers of register and deregister

@@ -19,6 +19,7 @@ struct mrp_remote_state {
     uint64_t key;
     void *import; /* what the provider's import_key gave, for release_key */
     bool is_imported;
+    struct mrp_remote_state *next, *previous; /* in provider->remotes */
 };
 
 static enum mrp_status import_key(
@@ -63,6 +64,34 @@ static void release_key(struct mrp_remote_state *remote)
     }
 }
 
+static void enlist(struct mrp_remote_state *remote)
+{
+    struct mrp_provider_state *provider = remote->provider;
+
+    pthread_mutex_lock(&provider->mutex);
+    remote->next = provider->remotes;
+    if (remote->next != NULL) {
+        remote->next->previous = remote;
+    }
+    provider->remotes = remote;
+    pthread_mutex_unlock(&provider->mutex);
+    mrp_add_relaxed(&provider->n_users, 1);
+}
+
+static void delist(struct mrp_remote_state *remote)
+{
+    struct mrp_provider_state *provider = remote->provider;
+
+    pthread_mutex_lock(&provider->mutex);
+    *(remote->previous != NULL ? &remote->previous->next : &provider->remotes) =
+        remote->next;
+    if (remote->next != NULL) {
+        remote->next->previous = remote->previous;
+    }
+    pthread_mutex_unlock(&provider->mutex);
+    mrp_sub_relaxed(&provider->n_users, 1);
+}
+
 static enum mrp_status make_remote(struct mrp_provider_state *provider, void *endpoint,
     const struct mrp_wire_keys *keys, const struct mrp_wire_key *entry,
     struct mrp_remote_state **made)
@@ -86,7 +115,7 @@ static enum mrp_status make_remote(struct mrp_provider_state *provider, void *en
         status = mrp_error_last()->status;
         goto undo_import;
     }
-    mrp_add_relaxed(&provider->n_users, 1);
+    enlist(remote);
     *made = remote;
     return MRP_OK;
 
@@ -192,7 +221,14 @@ enum mrp_status mrp_remote_close(struct mrp_remote *handle)
     }
     remote = object;
     release_key(remote);
-    mrp_sub_relaxed(&remote->provider->n_users, 1);
+    delist(remote);
     free(remote);
     return MRP_OK;
+}
+
+void mrp_remote_close_all(struct mrp_provider_state *provider)
+{
+    while (provider->remotes != NULL) {
+        mrp_remote_close(provider->remotes->handle);
+    }
 }
