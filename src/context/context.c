@@ -271,26 +271,31 @@ enum mrp_status mrp_context_check(struct mrp_context *handle)
 
 enum mrp_status mrp_context_default(struct mrp_context **found)
 {
-    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    static struct mrp_context *context;
-    enum mrp_status status = MRP_OK;
+    static _Atomic(struct mrp_context *) chosen; /* no mutex: a fork could find it held */
+    struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    struct mrp_context *context = mrp_load_acquire(&chosen), *made;
+    struct mrp_error before = *mrp_error_last();
 
     if (found == NULL) {
         return mrp_fail(
             MRP_ERR_INVALID, 0, "context is NULL: pass where to store the handle");
     }
-    pthread_mutex_lock(&mutex);
-    if (context == NULL || mrp_context_check(context) != MRP_OK) {
-        struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    params.name = "default";
+    while (mrp_context_check(context) != MRP_OK) {
+        enum mrp_status status = mrp_context_create(&params, &made);
 
-        params.name = "default";
-        status = mrp_context_create(&params, &context);
+        if (status != MRP_OK) {
+            return status;
+        }
+        if (mrp_cas_acq_rel(&chosen, &context, made)) {
+            context = made;
+        } else { /* another thread was first */
+            mrp_context_destroy(made);
+        }
     }
-    if (status == MRP_OK) {
-        *found = context;
-    }
-    pthread_mutex_unlock(&mutex);
-    return status;
+    mrp_error_restore(&before);
+    *found = context;
+    return MRP_OK;
 }
 
 /* -- numbers
