@@ -3,6 +3,7 @@
 
 #include "base/align.h"
 #include "base/process.h"
+#include "context/chunk.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -187,7 +188,8 @@ static size_t count_starts(
     return low;
 }
 
-static struct mrp_chunk *search_ranges(struct mrp_range_array *array, uintptr_t address)
+static struct mrp_chunk *search_ranges(
+    struct mrp_range_array *array, const struct mrp_pool *pool, uintptr_t address)
 {
     size_t n_ranges = mrp_load_acquire(&array->n_ranges);
     struct mrp_range *ranges = mrp_load_acquire(&array->ranges);
@@ -197,18 +199,23 @@ static struct mrp_chunk *search_ranges(struct mrp_range_array *array, uintptr_t 
             break;
         }
         if (mrp_load_acquire(&ranges[i - 1].end) > address) {
-            return mrp_load_acquire(&ranges[i - 1].chunk);
+            struct mrp_chunk *chunk = mrp_load_acquire(&ranges[i - 1].chunk);
+
+            /* NULL in an array that is being rewritten, which our caller will notice */
+            if (chunk != NULL && mrp_load_acquire(&chunk->view.pool) == pool) {
+                return chunk;
+            }
         }
     }
     return NULL;
 }
 
 struct mrp_chunk *mrp_address_map_find_range(
-    struct mrp_address_map *map, uintptr_t address)
+    struct mrp_address_map *map, const struct mrp_pool *pool, uintptr_t address)
 {
     for (;;) {
         uint64_t version = mrp_load_acquire(&map->published);
-        struct mrp_chunk *chunk = search_ranges(&map->arrays[version & 1], address);
+        struct mrp_chunk *chunk = search_ranges(&map->arrays[version & 1], pool, address);
 
         /* our array is rewritten only by the update after the next */
         if (mrp_load_relaxed(&map->begun) - version < 2) {

@@ -20,6 +20,7 @@
 #include <pthread.h>
 
 struct mrp_chunk;
+struct mrp_pool;
 
 #define MRP_MAP_ADDRESS_BITS \
     48 /* user space of x86-64 and aarch64 without five-level paging */
@@ -71,9 +72,10 @@ enum mrp_status mrp_address_map_insert(struct mrp_address_map *map,
 void mrp_address_map_remove(struct mrp_address_map *map, struct mrp_chunk *chunk,
     uintptr_t base, size_t size, bool aligned);
 
-/** The chunk that adopted memory at `address` belongs to, or NULL. O(log n). */
+/** A chunk of the pool that adopted memory at `address` belongs to, or NULL. Several pools
+ * may have registered the same memory. O(log n), and what overlaps. */
 struct mrp_chunk *mrp_address_map_find_range(
-    struct mrp_address_map *map, uintptr_t address);
+    struct mrp_address_map *map, const struct mrp_pool *pool, uintptr_t address);
 
 /** The aligned chunk whose granules include `address`, or NULL; the address may still lie
  *  beyond the chunk's end. O(1). */

@@ -46,8 +46,8 @@ static inline __attribute__((always_inline)) bool find_chunk(
 {
     return __builtin_expect(
                sight(pool, mrp_address_map_find_aligned(address), address, seen), 1) ||
-        sight(pool, mrp_address_map_find_range(&pool->context->map, address), address,
-            seen);
+        sight(pool, mrp_address_map_find_range(&pool->context->map, pool, address),
+            address, seen);
 }
 
 /* The region whose block an address in a slab belongs to. */
