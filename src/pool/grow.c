@@ -102,7 +102,9 @@ static enum mrp_status take_descriptors(
 static enum mrp_status take_slab(
     struct mrp_pool *pool, unsigned class, struct mrp_slab *slab)
 {
-    size_t block_size = pool->classes.classes[class].block_size, n_granules = 0, n_blocks;
+    size_t block_size = pool->classes.classes[class].block_size, n_granules = 0;
+    size_t n_blocks, slab_size;
+    uint64_t entry;
     struct mrp_depot *depot = &pool->depots[class];
     struct mrp_chunk *chunk;
     enum mrp_status status;
@@ -117,7 +119,8 @@ static enum mrp_status take_slab(
     if (chunk == NULL) {
         return MRP_ERR_AGAIN;
     }
-    n_blocks = (n_granules << chunk->granule_shift) / block_size;
+    slab_size = n_granules << chunk->granule_shift;
+    n_blocks = slab_size / block_size;
     status = mrp_depot_provision(pool, class, n_blocks);
     if (status == MRP_OK) {
         status = take_descriptors(pool, n_blocks, &first);
@@ -128,12 +131,12 @@ static enum mrp_status take_slab(
     *slab =
         (struct mrp_slab){chunk, (size_t)chunk->n_granules_used << chunk->granule_shift,
             first, 0, (uint32_t)n_blocks};
+    entry = mrp_slab_pack(first, slab->offset, class, slab_size % block_size != 0);
     for (size_t i = 0; i < n_granules; i++) {
-        mrp_store_release(&chunk->granules[chunk->n_granules_used + i],
-            mrp_slab_pack(first, slab->offset, class));
+        mrp_store_release(&chunk->granules[chunk->n_granules_used + i], entry);
     }
     chunk->n_granules_used += (uint32_t)n_granules;
-    depot->slab_size += n_granules << chunk->granule_shift;
+    depot->slab_size += slab_size;
     drop_full_chunks(pool);
     return MRP_OK;
 }

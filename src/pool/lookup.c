@@ -60,8 +60,31 @@ static inline struct mrp_region *region_in(
     return mrp_region_at(pool, mrp_slab_descriptor(slab) + (uint32_t)block);
 }
 
-/* Everything but slabs of aligned chunks: large regions, adopted memory, arrays, and no.
- */
+/* The same for any entry of the table, where none and the rest behind a slab's last block
+ * belong to nobody. No division: what is read of a chunk that is gone may be of no class. */
+static struct mrp_region *region_at(const struct mrp_pool *pool,
+    const struct mrp_chunk_view *view, _Atomic uint64_t *granules, size_t offset)
+{
+    size_t shift = mrp_load_acquire(&view->granule_shift), end = offset >> shift;
+    size_t n_granules = mrp_load_acquire(&view->n_granules), block_end;
+    uint64_t slab = end < n_granules ? mrp_load_acquire(&granules[end]) : 0;
+    const struct mrp_size_class *class = &pool->classes.classes[mrp_slab_class(slab)];
+
+    if (slab == 0) {
+        return NULL;
+    }
+    while (end < n_granules && mrp_load_acquire(&granules[end]) == slab) {
+        end++;
+    }
+    block_end =
+        (mrp_block_of(class, offset - mrp_slab_offset(slab)) + 1) * class->block_size;
+    return mrp_slab_offset(slab) + block_end <= end << shift
+        ? region_in(pool, slab, offset)
+        : NULL;
+}
+
+/* Everything but whole slabs of aligned chunks: large regions, adopted memory, arrays,
+ * and no. */
 static __attribute__((noinline)) struct mrp_region *find_elsewhere(
     struct mrp_pool *pool, uintptr_t address)
 {
@@ -74,15 +97,9 @@ static __attribute__((noinline)) struct mrp_region *find_elsewhere(
     if (find_chunk(pool, address, &seen)) {
         const struct mrp_chunk_view *view = &seen.chunk->view;
         _Atomic uint64_t *granules = mrp_load_acquire(&view->granules);
-        size_t granule = (address - seen.base) >> mrp_load_acquire(&view->granule_shift);
 
-        if (granules == NULL) {
-            region = mrp_load_acquire(&view->region);
-        } else if (granule < mrp_load_acquire(&view->n_granules)) {
-            uint64_t slab = mrp_load_acquire(&granules[granule]);
-
-            region = slab == 0 ? NULL : region_in(pool, slab, address - seen.base);
-        }
+        region = granules == NULL ? mrp_load_acquire(&view->region)
+                                  : region_at(pool, view, granules, address - seen.base);
         if (region != NULL && still_true(&seen)) {
             return region;
         }
@@ -109,7 +126,8 @@ struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *pointer)
             mrp_load_acquire(&view->pool) == pool) {
             uint64_t slab = mrp_load_acquire(&mrp_load_acquire(&view->granules)[granule]);
 
-            if (slab != 0 && mrp_load_relaxed(&view->generation) == generation) {
+            if (mrp_slab_is_whole(slab) &&
+                mrp_load_relaxed(&view->generation) == generation) {
                 return region_in(pool, slab, offset);
             }
         }

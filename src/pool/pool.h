@@ -216,12 +216,19 @@ static inline struct mrp_links mrp_magazine_links(const struct mrp_pool *pool)
 }
 
 /** A slab as the table entries of its granules tell it, 0 for a granule that is in none:
- *  bits 0..23 first descriptor, 24..47 offset in the chunk / 16 KiB, 48..55 class, 63
- * set. */
-static inline uint64_t mrp_slab_pack(uint32_t descriptor, size_t offset, unsigned class)
+ *  bits 0..23 first descriptor, 24..47 offset in the chunk / 16 KiB, 48..55 class, 62 set
+ *  when bytes are left behind its last block, 63 set. */
+static inline uint64_t mrp_slab_pack(
+    uint32_t descriptor, size_t offset, unsigned class, bool has_rest)
 {
-    return (uint64_t)1 << 63 | (uint64_t) class << 48 |
+    return (uint64_t)1 << 63 | (uint64_t)has_rest << 62 | (uint64_t) class << 48 |
         (uint64_t)(offset >> MRP_GRANULE_SHIFT) << 24 | descriptor;
+}
+
+/** A slab that is nothing but blocks. */
+static inline bool mrp_slab_is_whole(uint64_t slab)
+{
+    return slab >> 62 == 2;
 }
 
 static inline uint32_t mrp_slab_descriptor(uint64_t slab)
