@@ -85,7 +85,11 @@ check_info_settings() {
     MRPOOL_MAX_BYTES=12abc expect 1 "$tool" info --json
     holds '[s["variable"] for s in it["settings"] if not s["valid"]] == ["MRPOOL_MAX_BYTES"]'
     MRPOOL_MAX_BYTS=1G expect 1 "$tool" info settings
-    says out 'MRPOOL_MAX_BYTS +1G +set +no such setting'
+    says out 'MRPOOL_MAX_BYTS +1G +set +MRPOOL_MAX_BYTS: no such setting'
+    # all of them, though the library refuses at the first: wrong values, wrong names, those of a module
+    MRPOOL_MAX_BYTES=12abc MRPOOL_MAX_BYTS=1G MRPOOL_PAGE=2m MRPOOL_HOST_NOSUCH=1 expect 1 "$tool" info --json
+    holds '{s["variable"] for s in it["settings"] if not s["valid"]} == {
+        "MRPOOL_HOST_NOSUCH", "MRPOOL_MAX_BYTES", "MRPOOL_MAX_BYTS", "MRPOOL_PAGE"}'
     MRPOOL_MAX_BYTES=1G expect 0 "$tool" info --json
     holds 'any(s["value"] == "1G" and s["origin"] == "environment" for s in it["settings"])'
     # bytes that are no UTF-8, and characters that a terminal would obey
@@ -125,6 +129,7 @@ check_usage() {
     expect 64 "$bench" create --cycles -1
     if [[ -w /dev/full ]]; then
         expect 1 to_full_disk "$tool" info
+        expect 1 to_full_disk "$tool" info --json
         expect 1 to_full_disk "$bench" registry --quick --json
     fi
 }

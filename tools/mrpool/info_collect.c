@@ -4,13 +4,10 @@
  * copied.
  */
 #include "info.h"
-#include "setting_check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-extern char **environ;
 
 #define PREFIX "MRPOOL_"
 
@@ -56,23 +53,20 @@ static struct info_setting *add_setting(struct info *info)
     return &info->settings[info->n_settings++];
 }
 
-static void add_module_setting(
-    struct info *info, const char *module, const struct mrp_setting_spec *spec)
+static void keep_setting(
+    struct info *info, const char *module, const struct mrp_setting *setting)
 {
-    const char *given = getenv(spec->variable);
-    const char *value = given != NULL ? given : spec->default_text;
-    char problem[256];
+    const struct mrp_setting_spec *spec = setting->spec;
 
-    tool_setting_check(spec, value, problem, sizeof(problem));
     *add_setting(info) = (struct info_setting){
         .variable = keep(info, spec->variable),
-        .module = keep(info, module),
-        .value = keep(info, value),
+        .module = module,
+        .value = keep(info, setting->value),
         .default_text = keep(info, spec->default_text),
         .purpose = keep(info, spec->purpose),
         .choices = spec->choices != NULL ? keep(info, spec->choices) : NULL,
-        .from_environment = given != NULL,
-        .problem = keep(info, problem),
+        .from_environment = setting->from_environment,
+        .problem = keep(info, setting->problem),
     };
 }
 
@@ -92,7 +86,10 @@ static void visit_module(const struct mrp_module *module, void *user)
         .devices_problem = "",
     };
     for (size_t i = 0; i < module->n_settings; i++) {
-        add_module_setting(info, name, &module->settings[i]);
+        struct mrp_setting setting;
+
+        mrp_setting_query(&module->settings[i], &setting);
+        keep_setting(info, name, &setting);
     }
 }
 
@@ -130,69 +127,70 @@ static void collect_devices(struct info *info, struct info_provider *provider)
 
 static void visit_setting(const struct mrp_setting *setting, void *user)
 {
-    struct info *info = user;
-    const struct mrp_setting_spec *spec = setting->spec;
-
-    *add_setting(info) = (struct info_setting){
-        .variable = keep(info, spec->variable),
-        .value = keep(info, setting->value),
-        .default_text = keep(info, spec->default_text),
-        .purpose = keep(info, spec->purpose),
-        .choices = spec->choices != NULL ? keep(info, spec->choices) : NULL,
-        .from_environment = setting->from_environment,
-        .problem = keep(info, setting->problem),
-    };
+    keep_setting(user, NULL, setting);
 }
 
-static bool is_listed(const struct info *info, const char *variable, size_t length)
+static bool is_listed(const struct info *info, const char *variable)
 {
     for (size_t i = 0; i < info->n_settings; i++) {
-        if (strlen(info->settings[i].variable) == length &&
-            strncmp(info->settings[i].variable, variable, length) == 0) {
+        if (strcmp(info->settings[i].variable, variable) == 0) {
             return true;
         }
     }
     return false;
 }
 
-/* MRPOOL_UCX_... where ucx is known and cannot be loaded: nobody can judge it now. */
-static bool is_of_missing_module(const struct info *info, const char *variable)
+/* The library's last refusal begins with the variable it is about. It names one at a time:
+ * unset, so that the next attempt names the next. False when it is about no variable. */
+static bool take_refusal(struct info *info)
 {
-    const char *word = variable + strlen(PREFIX);
+    const char *problem = mrp_error_last()->text;
+    char name[sizeof(mrp_error_last()->text)];
+    const char *value;
 
-    for (size_t i = 0; i < info->n_providers; i++) {
-        size_t length = strlen(info->providers[i].name);
-
-        if (info->providers[i].status != MRP_OK && word[length] == '_' &&
-            strncasecmp(word, info->providers[i].name, length) == 0) {
-            return true;
-        }
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(problem, ":="), problem);
+    value = getenv(name);
+    if (value == NULL || strncmp(name, PREFIX, strlen(PREFIX)) != 0) {
+        return false;
     }
-    return false;
-}
-
-/* A misspelt name is as wrong as a wrong value: mrp_context_create refuses it. */
-static void collect_unknown(struct info *info)
-{
-
-    for (char **entry = environ; *entry != NULL; entry++) {
-        size_t length = strcspn(*entry, "=");
-        char name[128];
-
-        if (strncmp(*entry, PREFIX, strlen(PREFIX)) != 0 || (*entry)[length] != '=' ||
-            is_listed(info, *entry, length) || is_of_missing_module(info, *entry)) {
-            continue;
-        }
-        snprintf(name, sizeof(name), "%.*s", (int)length, *entry);
+    if (!is_listed(info, name)) {
         *add_setting(info) = (struct info_setting){
             .variable = keep(info, name),
-            .value = keep(info, *entry + length + 1),
+            .value = keep(info, value),
             .default_text = "",
             .purpose = "",
             .from_environment = true,
-            .problem = "no such setting: correct the name, or unset it",
+            .problem = keep(info, problem),
         };
     }
+    unsetenv(name);
+    return true;
+}
+
+/* A misspelt name is as wrong as a wrong value. Which names there are is the library's to
+ * say, so it is asked for a context and each module for a provider; an option that no
+ * module has keeps them from opening a device. */
+static void collect_refused(struct info *info)
+{
+    struct mrp_provider_params params = MRP_PROVIDER_PARAMS_INIT;
+    struct mrp_provider *provider;
+    struct mrp_context *context;
+    enum mrp_status status;
+
+    params.options = "info-opens-no-device=1";
+    do {
+        status = mrp_context_create(NULL, &context);
+    } while (status != MRP_OK && take_refusal(info));
+    if (status != MRP_OK) {
+        return;
+    }
+    for (size_t i = 0; i < info->n_providers; i++) {
+        do {
+            status =
+                mrp_provider_open(context, info->providers[i].name, &params, &provider);
+        } while (status != MRP_OK && take_refusal(info));
+    }
+    mrp_context_destroy(context);
 }
 
 /* -- everything ---------------------------------------------------------------------- */
@@ -218,7 +216,7 @@ void info_collect(struct info *info, unsigned sections)
         collect_devices(info, &info->providers[i]);
     }
     if ((sections & INFO_SETTINGS) != 0) {
-        collect_unknown(info);
+        collect_refused(info);
     }
 }
 
