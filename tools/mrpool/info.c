@@ -81,6 +81,7 @@ static int run(int argc, char **argv)
     const struct argp argp = {rows, parse, "[SECTION...]", doc, NULL, NULL, NULL};
     struct options options = {false, false, 0};
     struct info info;
+    bool written = true;
     size_t n_invalid;
 
     argp_parse(&argp, argc, argv, 0, NULL, &options);
@@ -88,12 +89,12 @@ static int run(int argc, char **argv)
     info.verbose = options.verbose;
     n_invalid = info_count_invalid(&info);
     if (options.json) {
-        info_print_json(&info);
+        written = info_print_json(&info);
     } else {
         info_print_text(&info);
     }
     info_free(&info);
-    if (fflush(stdout) != 0) {
+    if (!written || fflush(stdout) != 0) {
         perror("mrpool info");
         return EXIT_FAILURE;
     }

@@ -69,6 +69,8 @@ void info_free(struct info *info);
 size_t info_count_invalid(const struct info *info);
 
 void info_print_text(const struct info *info);
-void info_print_json(const struct info *info);
+
+/** False when it could not be written. */
+bool info_print_json(const struct info *info);
 
 #endif
