@@ -61,7 +61,7 @@ static inline struct mrp_region *region_in(
 }
 
 /* The same for any entry of the table, where none and the rest behind a slab's last block
- * belong to nobody. No division: what is read of a chunk that is gone may be of no class. */
+ * belong to nobody. No division: what is read of a chunk that is gone may be no class. */
 static struct mrp_region *region_at(const struct mrp_pool *pool,
     const struct mrp_chunk_view *view, _Atomic uint64_t *granules, size_t offset)
 {
