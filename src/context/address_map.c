@@ -188,17 +188,19 @@ static size_t count_starts(
     return low;
 }
 
-static struct mrp_chunk *search_ranges(
-    struct mrp_range_array *array, const struct mrp_pool *pool, uintptr_t address)
+static struct mrp_chunk *search_ranges(struct mrp_range_array *array,
+    const struct mrp_pool *pool, uintptr_t address, size_t size)
 {
     size_t n_ranges = mrp_load_acquire(&array->n_ranges);
     struct mrp_range *ranges = mrp_load_acquire(&array->ranges);
 
     for (size_t i = count_starts(ranges, n_ranges, address); i > 0; i--) {
+        uintptr_t end = mrp_load_acquire(&ranges[i - 1].end);
+
         if (mrp_load_acquire(&ranges[i - 1].max_end) <= address) {
             break;
         }
-        if (mrp_load_acquire(&ranges[i - 1].end) > address) {
+        if (end > address && end - address >= size) {
             struct mrp_chunk *chunk = mrp_load_acquire(&ranges[i - 1].chunk);
 
             /* NULL in an array that is being rewritten, which our caller will notice */
@@ -210,12 +212,13 @@ static struct mrp_chunk *search_ranges(
     return NULL;
 }
 
-struct mrp_chunk *mrp_address_map_find_range(
-    struct mrp_address_map *map, const struct mrp_pool *pool, uintptr_t address)
+struct mrp_chunk *mrp_address_map_find_range(struct mrp_address_map *map,
+    const struct mrp_pool *pool, uintptr_t address, size_t size)
 {
     for (;;) {
         uint64_t version = mrp_load_acquire(&map->published);
-        struct mrp_chunk *chunk = search_ranges(&map->arrays[version & 1], pool, address);
+        struct mrp_chunk *chunk =
+            search_ranges(&map->arrays[version & 1], pool, address, size);
 
         /* our array is rewritten only by the update after the next */
         if (mrp_load_relaxed(&map->begun) - version < 2) {

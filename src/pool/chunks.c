@@ -129,20 +129,21 @@ void mrp_pool_enter_chunk(
         const struct mrp_registration *registration = &chunk->registrations[rail];
         struct mrp_key_line *line = mrp_key_line(pool, rail, chunk_id);
 
-        mrp_store_relaxed(&line->local_desc, registration->local_desc);
-        mrp_store_relaxed(&line->remote_key, registration->remote_key);
-        mrp_store_relaxed(&line->remote_delta, registration->remote_base - base);
-        mrp_store_relaxed(&line->native, registration->native);
-        mrp_store_relaxed(&line->base, base);
-        mrp_store_relaxed(&line->size, chunk->mapping.size);
-        mrp_store_relaxed(&line->flags, key_flags(chunk->access, registration));
+        /* releases, for mrp_resolve: the generation of the number's last chunk moved before */
+        mrp_store_release(&line->local_desc, registration->local_desc);
+        mrp_store_release(&line->remote_key, registration->remote_key);
+        mrp_store_release(&line->remote_delta, registration->remote_base - base);
+        mrp_store_release(&line->native, registration->native);
+        mrp_store_release(&line->base, base);
+        mrp_store_release(&line->size, chunk->mapping.size);
+        mrp_store_release(&line->flags, key_flags(chunk->access, registration));
     }
 }
 
 void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id)
 {
     for (unsigned rail = 0; rail < pool->n_rails; rail++) {
-        mrp_store_relaxed(&mrp_key_line(pool, rail, chunk_id)->flags, 0);
+        mrp_store_release(&mrp_key_line(pool, rail, chunk_id)->flags, 0);
     }
 }
 

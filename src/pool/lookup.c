@@ -41,13 +41,33 @@ static inline __attribute__((always_inline)) bool sight(const struct mrp_pool *p
         mrp_load_acquire(&view->pool) == pool;
 }
 
+static bool holds(const struct sighting *seen, uintptr_t address, size_t size)
+{
+    return size <= seen->size - (address - seen->base);
+}
+
+/* Adopted memory may overlap: when the chunk found has just gone, another may still hold
+ * the address. Ends, because a chunk leaves the map before its generation moves. */
+static bool find_adopted(
+    const struct mrp_pool *pool, uintptr_t address, size_t size, struct sighting *seen)
+{
+    struct mrp_chunk *chunk;
+
+    do {
+        chunk = mrp_address_map_find_range(&pool->context->map, pool, address, size);
+    } while (chunk != NULL &&
+        !(sight(pool, chunk, address, seen) && holds(seen, address, size)));
+    return chunk != NULL;
+}
+
+/* A chunk of the pool that holds the address; of several that overlap, one that holds
+ * `size` bytes from there. */
 static inline __attribute__((always_inline)) bool find_chunk(
-    const struct mrp_pool *pool, uintptr_t address, struct sighting *seen)
+    const struct mrp_pool *pool, uintptr_t address, size_t size, struct sighting *seen)
 {
     return __builtin_expect(
                sight(pool, mrp_address_map_find_aligned(address), address, seen), 1) ||
-        sight(pool, mrp_address_map_find_range(&pool->context->map, pool, address),
-            address, seen);
+        find_adopted(pool, address, size, seen);
 }
 
 /* The region whose block an address in a slab belongs to. */
@@ -94,15 +114,19 @@ static __attribute__((noinline)) struct mrp_region *find_elsewhere(
     if (mrp_pool_check_handle(pool) != MRP_OK) {
         return NULL;
     }
-    if (find_chunk(pool, address, &seen)) {
+    while (find_chunk(pool, address, 1, &seen)) {
         const struct mrp_chunk_view *view = &seen.chunk->view;
         _Atomic uint64_t *granules = mrp_load_acquire(&view->granules);
 
         region = granules == NULL ? mrp_load_acquire(&view->region)
                                   : region_at(pool, view, granules, address - seen.base);
-        if (region != NULL && still_true(&seen)) {
-            return region;
+        if (still_true(&seen)) {
+            break;
         }
+        region = NULL;
+    }
+    if (region != NULL) {
+        return region;
     }
     mrp_fail_literal("mrp_region_find", MRP_ERR_NOT_FOUND,
         "the address lies in no region of the pool");
@@ -149,7 +173,7 @@ static __attribute__((noinline)) enum mrp_status explain_unresolved(
             "rail %u: pool %s has %zu rails", rail, pool->member.named.name,
             pool->n_rails);
     }
-    if (find_chunk(pool, address, &seen) && size > seen.size - (address - seen.base)) {
+    if (find_chunk(pool, address, 1, &seen) && !holds(&seen, address, size)) {
         return mrp_fail_at("mrp_resolve", MRP_ERR_INVALID, 0,
             "%zu bytes at %#zx run past the registration, which ends after %zu", size,
             (size_t)address, seen.size - (address - seen.base));
@@ -167,23 +191,28 @@ enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *pointer, size_t s
     struct sighting seen;
     uint32_t flags;
 
-    if (!mrp_pool_is_live(pool) || rail >= pool->n_rails ||
-        !find_chunk(pool, address, &seen) || size > seen.size - (address - seen.base)) {
-        return explain_unresolved(pool, address, size, rail);
-    }
-    line = mrp_key_line(pool, rail, mrp_load_acquire(&seen.chunk->view.id));
-    flags = mrp_load_relaxed(&line->flags);
-    found.struct_size = sizeof found;
-    found.has_remote_key = (flags & MRP_KEY_REMOTE) != 0;
-    found.local_desc = mrp_load_relaxed(&line->local_desc);
-    found.remote_key = found.has_remote_key ? mrp_load_relaxed(&line->remote_key) : 0;
-    found.remote_addr = address + mrp_load_relaxed(&line->remote_delta);
-    found.native = mrp_load_relaxed(&line->native);
-    found.offset = address - seen.base;
-    found.bytes_left = seen.size - found.offset;
-    if (flags == 0 || !still_true(&seen)) {
+    do {
+        if (!mrp_pool_is_live(pool) || rail >= pool->n_rails ||
+            !find_chunk(pool, address, size, &seen) || !holds(&seen, address, size)) {
+            return explain_unresolved(pool, address, size, rail);
+        }
+        /* acquires pair with the releases of mrp_pool_enter_chunk: what a later chunk of
+         * that number wrote is not read without seeing this one's generation moved */
+        line = mrp_key_line(pool, rail, mrp_load_acquire(&seen.chunk->view.id));
+        flags = mrp_load_acquire(&line->flags);
+        found.local_desc = mrp_load_acquire(&line->local_desc);
+        found.remote_key = mrp_load_acquire(&line->remote_key);
+        found.remote_addr = address + mrp_load_acquire(&line->remote_delta);
+        found.native = mrp_load_acquire(&line->native);
+    } while (!still_true(&seen));
+    if (flags == 0) {
         return explain_unresolved(pool, address, 0, rail);
     }
+    found.struct_size = sizeof found;
+    found.has_remote_key = (flags & MRP_KEY_REMOTE) != 0;
+    found.remote_key = found.has_remote_key ? found.remote_key : 0;
+    found.offset = address - seen.base;
+    found.bytes_left = seen.size - found.offset;
     if (wire == NULL || wire->struct_size != sizeof *wire) {
         return mrp_info_write(wire, &found, sizeof found, "mrp_wire");
     }
