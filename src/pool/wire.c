@@ -51,7 +51,11 @@ static struct mrp_region *find_named(
         return NULL;
     }
     address = (uintptr_t)entry->chunk->mapping.address + fields->offset;
-    region = mrp_region_find(pool, (const void *)address); /* NOLINT */
+    region =
+        entry->chunk->region; /* registered memory may overlap: the chunk says whose */
+    if (region == NULL) {
+        region = mrp_region_find(pool, (const void *)address); /* NOLINT */
+    }
     if (region == NULL || !mrp_region_is_live(region) ||
         mrp_load_relaxed(&region->generation) != fields->region_generation) {
         return NULL;
