@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Counters against a model that counts along, over a random workload.
+ */
+#include "pool/pool.h"
+#include "support/pool_fixture.h"
+#include "support/test_system.h"
+
+#define N_SLOTS 500
+
+struct slot {
+    struct mrp_region *region;
+    struct mrp_region *slice;
+    size_t size;
+    bool is_user;
+};
+
+struct model {
+    struct slot slots[N_SLOTS];
+    uint64_t n_allocs[MRP_TIERS];
+    uint64_t seed;
+};
+
+static char memory[100000];
+
+static int tier_of(size_t size)
+{
+    return size <= MRP_KIB ? 0 : size <= 16 * MRP_KIB ? 1 : size <= 64 * MRP_KIB ? 2 : 3;
+}
+
+static size_t random_size(struct model *model)
+{
+    size_t most = (size_t)1 << pool_fixture_random(&model->seed) % 22;
+
+    return pool_fixture_random(&model->seed) % (most + 1);
+}
+
+static void fill_slot(struct pool_fixture *f, struct model *model, struct slot *slot)
+{
+    slot->is_user = pool_fixture_random(&model->seed) % 10 == 0;
+    if (slot->is_user) {
+        slot->size = 1 + pool_fixture_random(&model->seed) % sizeof memory;
+        assert_int_equal(
+            mrp_region_register(f->pool, memory, slot->size, NULL, &slot->region),
+            MRP_OK);
+    } else {
+        slot->size = random_size(model);
+        slot->region = pool_fixture_alloc(f, slot->size);
+        if (slot->size <= MRP_MIB) {
+            model->n_allocs[tier_of(slot->size)]++;
+        }
+    }
+    if (pool_fixture_random(&model->seed) % 5 == 0) {
+        assert_int_equal(
+            mrp_region_slice(slot->region, 0, slot->size, &slot->slice), MRP_OK);
+    }
+}
+
+static void empty_slot(struct slot *slot)
+{
+    if (slot->slice != NULL) {
+        pool_fixture_free(slot->slice);
+    }
+    pool_fixture_free(slot->region);
+    *slot = (struct slot){.region = NULL};
+}
+
+static void check_tiers(const struct model *model, const struct mrp_pool_stats *stats)
+{
+    size_t n_live[MRP_TIERS] = {0}, live_size[MRP_TIERS] = {0};
+
+    for (size_t i = 0; i < N_SLOTS; i++) {
+        const struct slot *slot = &model->slots[i];
+
+        if (slot->region != NULL && !slot->is_user && slot->size <= MRP_MIB) {
+            n_live[tier_of(slot->size)]++;
+            live_size[tier_of(slot->size)] += slot->size;
+        }
+    }
+    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
+        const struct mrp_tier_stats *found = &stats->tiers[tier];
+
+        assert_int_equal(found->n_live, n_live[tier]);
+        assert_int_equal(found->live_size, live_size[tier]);
+        assert_int_equal(found->n_allocs, model->n_allocs[tier]);
+        assert_int_equal(found->n_live + found->n_free, found->n_regions);
+        assert_true(found->slab_size <= stats->chunk_size);
+    }
+}
+
+static void check_others(const struct model *model, const struct mrp_pool_stats *stats)
+{
+    size_t n_large = 0, large_size = 0, n_user = 0, user_size = 0, n_slices = 0;
+
+    for (size_t i = 0; i < N_SLOTS; i++) {
+        const struct slot *slot = &model->slots[i];
+
+        n_slices += slot->slice != NULL;
+        if (slot->region != NULL && slot->is_user) {
+            n_user++;
+            user_size += slot->size;
+        } else if (slot->region != NULL && slot->size > MRP_MIB) {
+            n_large++;
+            large_size += slot->size;
+        }
+    }
+    assert_int_equal(stats->n_large, n_large);
+    assert_int_equal(stats->large_size, large_size);
+    assert_int_equal(stats->n_user, n_user);
+    assert_int_equal(stats->user_size, user_size);
+    assert_int_equal(stats->n_slices, n_slices);
+    assert_int_equal(
+        stats->n_registrations, stats->n_chunks + n_large + stats->n_idle + n_user);
+}
+
+static void check_model(struct pool_fixture *f, const struct model *model)
+{
+    struct mrp_pool_stats stats = pool_fixture_stats(f->pool);
+    struct mrp_context_stats context = MRP_CONTEXT_STATS_INIT;
+
+    check_tiers(model, &stats);
+    check_others(model, &stats);
+    assert_int_equal(mrp_context_stats(f->context, &context), MRP_OK);
+    assert_int_equal(context.n_chunks, stats.n_registrations);
+    assert_int_equal(context.chunk_size, stats.mapped_size + stats.user_size);
+    assert_int_equal(context.n_registrations, 2 * stats.n_registrations);
+    assert_int_equal(context.n_retained, stats.n_idle);
+    assert_int_equal(context.retained_size, stats.idle_size);
+    assert_int_equal(f->networks[0].n_live, stats.n_registrations);
+    assert_int_equal(f->networks[1].live_size, stats.mapped_size + stats.user_size);
+    assert_int_equal(stats.n_growths, stats.n_chunks);
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+}
+
+static void stats__agree_with_a_model(void **state)
+{
+    static struct model model;
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    size_t n_steps = test_is_watched() ? 3000 : 30000;
+
+    model = (struct model){.seed = 11};
+    params.n_rails = 2;
+    params.max_bytes = 2 * MRP_GIB;
+    pool_fixture_create(f, &params);
+    for (size_t i = 0; i < n_steps; i++) {
+        struct slot *slot = &model.slots[pool_fixture_random(&model.seed) % N_SLOTS];
+
+        if (slot->region == NULL) {
+            fill_slot(f, &model, slot);
+        } else {
+            empty_slot(slot);
+        }
+        if (i % 500 == 0) {
+            check_model(f, &model);
+        }
+    }
+    for (size_t i = 0; i < N_SLOTS; i++) {
+        if (model.slots[i].region != NULL) {
+            empty_slot(&model.slots[i]);
+        }
+    }
+    check_model(f, &model);
+}
+
+struct visitor {
+    const struct mrp_pool *pool;
+    size_t n_visits, size, n_wrong;
+};
+
+static void count_registration(const struct mrp_registration_info *info, void *user)
+{
+    struct visitor *visitor = user;
+
+    visitor->n_visits++;
+    visitor->size += info->size;
+    visitor->n_wrong += info->pool != visitor->pool || info->native.native == NULL;
+}
+
+static void stats__agree_with_the_registry(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_region *regions[30];
+    struct visitor visitor = {0};
+    struct mrp_pool_stats stats;
+
+    params.n_rails = 3;
+    pool_fixture_create(f, &params);
+    for (size_t i = 0; i < 30; i++) {
+        regions[i] = pool_fixture_alloc(f, (size_t)1 << i % 22);
+    }
+    stats = pool_fixture_stats(f->pool);
+    visitor.pool = f->pool;
+    assert_int_equal(
+        mrp_registration_visit(f->context, count_registration, &visitor), MRP_OK);
+    assert_int_equal(visitor.n_visits, 3 * stats.n_registrations);
+    assert_int_equal(visitor.size, 3 * stats.mapped_size);
+    assert_int_equal(visitor.n_wrong, 0);
+    assert_int_equal(mrp_region_free_many(regions, 30, NULL), MRP_OK);
+}
+
+static void stats__describe_the_pool(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_pool_stats stats;
+
+    params.name = "described";
+    params.n_rails = 2;
+    params.max_bytes = 10 * MRP_MIB;
+    params.max_registrations = 9;
+    pool_fixture_create(f, &params);
+    stats = pool_fixture_stats(f->pool);
+    assert_string_equal(stats.name, "described");
+    assert_int_equal(stats.n_rails, 2);
+    assert_int_equal(stats.max_bytes, 10 * MRP_MIB);
+    assert_int_equal(stats.max_registrations, 9);
+    assert_int_equal(stats.tiers[0].max_size, MRP_KIB);
+    assert_int_equal(stats.tiers[3].max_size, MRP_MIB);
+    assert_int_equal(stats.tiers[0].n_classes, 12);
+    assert_int_equal(stats.tiers[1].n_classes, 16);
+    assert_int_equal(stats.tiers[2].n_classes, 8);
+    assert_int_equal(stats.tiers[3].n_classes, 16);
+    assert_int_equal(stats.n_chunks + stats.mapped_size + stats.n_growths, 0);
+    assert_refused(mrp_pool_stats(f->pool, NULL), MRP_ERR_INVALID, "NULL");
+    stats.struct_size = 3;
+    assert_refused(mrp_pool_stats(f->pool, &stats), MRP_ERR_INVALID, "struct_size is 3");
+    stats.struct_size = offsetof(struct mrp_pool_stats, n_chunks);
+    stats.n_chunks = 77;
+    assert_int_equal(mrp_pool_stats(f->pool, &stats), MRP_OK);
+    assert_int_equal(stats.n_chunks, 77); /* beyond what an older program knows */
+    assert_refused(mrp_pool_stats(NULL, &stats), MRP_ERR_STALE, "NULL");
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        POOL_TEST(stats__agree_with_a_model),
+        POOL_TEST(stats__agree_with_the_registry),
+        POOL_TEST(stats__describe_the_pool),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
