@@ -165,11 +165,11 @@ static enum mrp_status allocate_rails(struct mrp_chunk *chunk, size_t n_rails)
               n_rails);
 }
 
-/* Deregister what is registered, latest first; then unmap, or park with the rail that
+/* Deregister what is registered, latest first; then unmap, or park with the rails that
  * refused. */
 static enum mrp_status release_memory(struct mrp_chunk *chunk)
 {
-    struct mrp_provider_state *refused = NULL;
+    uint64_t refused = 0;
     enum mrp_status status = MRP_OK;
 
     while (chunk->n_rails > 0) {
@@ -179,11 +179,11 @@ static enum mrp_status release_memory(struct mrp_chunk *chunk)
 
         if (rail_status != MRP_OK) {
             status = rail_status;
-            refused = chunk->rails[rail];
+            refused |= (uint64_t)1 << rail;
         }
     }
-    if (chunk->backend != NULL && refused != NULL) {
-        mrp_provider_park(refused, chunk->backend, &chunk->mapping);
+    if (chunk->backend != NULL && refused != 0) {
+        mrp_provider_park(chunk->rails, refused, chunk->backend, &chunk->mapping);
     } else if (chunk->backend != NULL) {
         status = mrp_backend_unmap(chunk->backend, &chunk->mapping);
     }

@@ -9,10 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A provider's hold on memory that it would not deregister. */
 struct mrp_parked {
+    struct mrp_parking *parking;
+    struct mrp_parked *next; /* in provider->parked */
+};
+
+/* A mapping that stays until the last provider that holds it has closed. */
+struct mrp_parking {
     struct mrp_backend_state *backend;
     struct mrp_mapping mapping;
-    struct mrp_parked *next;
+    _Atomic size_t n_holds;
+    struct mrp_parked holds[];
 };
 
 /* -- open and close
@@ -130,21 +138,28 @@ enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,
 }
 
 /* Memory that the network may still reach becomes free to unmap only now. */
-static void unmap_parked(struct mrp_provider_state *provider)
+static void leave_parking(struct mrp_chunk_store *store, struct mrp_parking *parking)
 {
-    struct mrp_chunk_store *store = &provider->context->chunks;
+    /* the last to leave sees what the others did before: acquire and release */
+    if (mrp_sub_acq_rel(&parking->n_holds, 1) > 1) {
+        return;
+    }
+    pthread_mutex_lock(&store->mutex);
+    store->n_parked--;
+    store->parked_size -= parking->mapping.size;
+    pthread_mutex_unlock(&store->mutex);
+    mrp_backend_unmap(parking->backend, &parking->mapping);
+    mrp_sub_relaxed(&parking->backend->n_users, 1);
+    free(parking);
+}
 
+static void release_parked(struct mrp_provider_state *provider)
+{
     while (provider->parked != NULL) {
-        struct mrp_parked *parked = provider->parked;
+        struct mrp_parking *parking = provider->parked->parking;
 
-        provider->parked = parked->next;
-        pthread_mutex_lock(&store->mutex);
-        store->n_parked--;
-        store->parked_size -= parked->mapping.size;
-        pthread_mutex_unlock(&store->mutex);
-        mrp_backend_unmap(parked->backend, &parked->mapping);
-        mrp_sub_relaxed(&parked->backend->n_users, 1);
-        free(parked);
+        provider->parked = provider->parked->next;
+        leave_parking(&provider->context->chunks, parking);
     }
 }
 
@@ -157,31 +172,39 @@ void mrp_provider_state_close(struct mrp_provider_state *provider)
     if (provider->ops.close != NULL) {
         provider->ops.close(provider->state);
     }
-    unmap_parked(provider);
+    release_parked(provider);
     pthread_mutex_destroy(&provider->mutex);
     free(provider);
 }
 
-void mrp_provider_park(struct mrp_provider_state *provider,
+void mrp_provider_park(struct mrp_provider_state *const *providers, uint64_t which,
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping)
 {
-    struct mrp_chunk_store *store = &provider->context->chunks;
-    struct mrp_parked *parked = malloc(sizeof *parked);
+    size_t n_holds = (size_t)__builtin_popcountll(which);
+    struct mrp_parking *parking =
+        malloc(sizeof *parking + n_holds * sizeof parking->holds[0]);
+    struct mrp_chunk_store *store = &backend->context->chunks;
 
     mrp_add_relaxed(&backend->n_users, 1);
     pthread_mutex_lock(&store->mutex);
     store->n_parked++;
     store->parked_size += mapping->size;
     pthread_mutex_unlock(&store->mutex);
-    if (parked == NULL) {
+    if (parking == NULL) {
         return;
     }
-    parked->backend = backend;
-    parked->mapping = *mapping;
-    pthread_mutex_lock(&provider->mutex);
-    parked->next = provider->parked;
-    provider->parked = parked;
-    pthread_mutex_unlock(&provider->mutex);
+    parking->backend = backend;
+    parking->mapping = *mapping;
+    mrp_store_relaxed(&parking->n_holds, n_holds);
+    for (size_t hold = 0; hold < n_holds; hold++, which &= which - 1) {
+        struct mrp_provider_state *provider = providers[__builtin_ctzll(which)];
+
+        parking->holds[hold].parking = parking;
+        pthread_mutex_lock(&provider->mutex);
+        parking->holds[hold].next = provider->parked;
+        provider->parked = &parking->holds[hold];
+        pthread_mutex_unlock(&provider->mutex);
+    }
 }
 
 /* -- the only callers of register and deregister
