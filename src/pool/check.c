@@ -26,9 +26,10 @@ static enum mrp_status meet(struct check *check, unsigned class, uint32_t index)
     if (check->seen[index]++ != 0) {
         return CORRUPT("region %u is free twice", index);
     }
-    if (region->class != class || mrp_load_relaxed(&region->state) != MRP_STATE_FREE) {
+    if (mrp_depot_of(region) != class ||
+        mrp_load_relaxed(&region->state) != MRP_STATE_FREE) {
         return CORRUPT("region %u of class %u, state %#x, is on a free stack of class %u",
-            index, region->class, mrp_load_relaxed(&region->state), class);
+            index, mrp_depot_of(region), mrp_load_relaxed(&region->state), class);
     }
     return MRP_OK;
 }
@@ -105,11 +106,11 @@ static size_t count_live(const struct mrp_pool *pool, unsigned class)
     for (uint32_t i = 0; i < pool->n_descriptors; i++) {
         const struct mrp_region *region = mrp_region_at(pool, i);
         bool is_held = mrp_load_relaxed(&region->state) == MRP_STATE_LIVE ||
-            (class == MRP_CLASS_BARE && region->kind == MRP_REGION_LARGE &&
+            (class == MRP_CLASS_BARE && mrp_kind_of(region) == MRP_REGION_LARGE &&
                 mrp_chunk_entry(pool, region->chunk)->chunk != NULL &&
                 mrp_chunk_entry(pool, region->chunk)->chunk->region == region);
 
-        n_live += region->class == class && is_held &&
+        n_live += mrp_depot_of(region) == class && is_held &&
             mrp_load_relaxed(&region->state) != MRP_STATE_NONE;
     }
     return n_live;
@@ -157,7 +158,8 @@ static enum mrp_status check_region(const struct check *check, uint32_t index)
     if (mrp_load_relaxed(&region->references) == 0) {
         return CORRUPT("region %u is live without a reference", index);
     }
-    if (region->kind == MRP_REGION_POOLED || region->kind == MRP_REGION_LARGE) {
+    if (mrp_kind_of(region) == MRP_REGION_POOLED ||
+        mrp_kind_of(region) == MRP_REGION_LARGE) {
         const struct mrp_region *found =
             mrp_region_find(check->pool, mrp_payload(region));
 

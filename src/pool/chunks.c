@@ -122,8 +122,6 @@ void mrp_pool_enter_chunk(
     uintptr_t base = (uintptr_t)chunk->mapping.address;
     struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, chunk_id);
 
-    entry->chunk = chunk;
-    entry->generation++;
     chunk->id = chunk_id;
     for (unsigned rail = 0; rail < pool->n_rails; rail++) {
         const struct mrp_registration *registration = &chunk->registrations[rail];
@@ -138,10 +136,17 @@ void mrp_pool_enter_chunk(
         mrp_store_release(&line->size, chunk->mapping.size);
         mrp_store_release(&line->flags, key_flags(chunk->access, registration));
     }
+    pthread_mutex_lock(&pool->mutex); /* mrp_token_resolve reads any entry under it */
+    entry->chunk = chunk;
+    entry->generation++;
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id)
 {
+    pthread_mutex_lock(&pool->mutex);
+    mrp_chunk_entry(pool, chunk_id)->chunk = NULL;
+    pthread_mutex_unlock(&pool->mutex);
     for (unsigned rail = 0; rail < pool->n_rails; rail++) {
         mrp_store_release(&mrp_key_line(pool, rail, chunk_id)->flags, 0);
     }

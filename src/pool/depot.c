@@ -18,7 +18,7 @@ struct mrp_region *mrp_depot_take(struct mrp_pool *pool, unsigned class)
 
 void mrp_depot_put(struct mrp_pool *pool, struct mrp_region *region)
 {
-    mrp_stack_push(&pool->depots[region->class].loose, mrp_region_links(pool),
+    mrp_stack_push(&pool->depots[mrp_depot_of(region)].loose, mrp_region_links(pool),
         mrp_region_index(region));
 }
 

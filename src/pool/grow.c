@@ -201,8 +201,8 @@ static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
     region->offset = (int64_t)(address + pool->classes.lead - (uintptr_t)region);
     region->capacity = size_class->capacity;
     region->chunk = slab->chunk->id;
-    region->class = (uint8_t) class;
-    region->kind = MRP_REGION_POOLED;
+    mrp_store_relaxed(&region->class, (uint8_t) class);
+    mrp_store_relaxed(&region->kind, MRP_REGION_POOLED);
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
     status = init_user(pool, region);
     mrp_store_relaxed(&region->state, MRP_STATE_FREE);
@@ -261,7 +261,7 @@ static void cut_bare(
     for (; slab->next < slab->n_blocks; slab->next++) {
         struct mrp_region *region = mrp_region_at(pool, slab->descriptor + slab->next);
 
-        region->class = MRP_CLASS_BARE;
+        mrp_store_relaxed(&region->class, MRP_CLASS_BARE);
         mrp_store_relaxed(&region->state, MRP_STATE_FREE);
         if (slab->next == 0) {
             *served = region;
@@ -342,6 +342,10 @@ enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size
 
     pthread_mutex_lock(&pool->mutex);
     while (status == MRP_OK && pool->depots[class].n_regions < count) {
+        if (pool->depots[class].growing) { /* for somebody who found the pool by name */
+            pthread_cond_wait(&pool->grown, &pool->mutex);
+            continue;
+        }
         status = grow_class(pool, class, 0, &region);
         if (status == MRP_OK) {
             mrp_depot_put(pool, region);

@@ -108,7 +108,7 @@ static void tie_region(struct mrp_pool *pool, struct mrp_chunk *chunk,
         (int64_t)((uintptr_t)chunk->mapping.address + lead - (uintptr_t)region);
     region->capacity = chunk->mapping.size - lead - tailroom;
     region->chunk = chunk->id;
-    region->kind = (uint8_t)kind;
+    mrp_store_relaxed(&region->kind, (uint8_t)kind);
     chunk->region = region;
 }
 
@@ -237,7 +237,7 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
 {
     struct mrp_chunk *chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
 
-    if (region->kind == MRP_REGION_USER) {
+    if (mrp_kind_of(region) == MRP_REGION_USER) {
         return dissolve(chunk);
     }
     chunk->retained.size = chunk->mapping.size;

@@ -212,12 +212,12 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     }
     pool->member.handle = pool;
     pool->member.destroy = destroy_pool;
+    pool->epoch = mrp_process_epoch; /* live before others can find it */
     status = mrp_context_link(
         context, &context->pools, &pool->member.named, params->name, "pool");
     if (status != MRP_OK) {
         goto undo_equip;
     }
-    pool->epoch = mrp_process_epoch;
     *made = pool;
     return MRP_OK;
 
@@ -277,9 +277,9 @@ static void report_region(const struct mrp_pool *pool, const struct mrp_region *
         .origin = "mrp_region_alloc",
     };
 
-    if (region->kind == MRP_REGION_USER) {
+    if (mrp_kind_of(region) == MRP_REGION_USER) {
         leak.origin = "mrp_region_register";
-    } else if (region->kind == MRP_REGION_SLICE) {
+    } else if (mrp_kind_of(region) == MRP_REGION_SLICE) {
         leak.origin = "mrp_region_slice";
     }
     mrp_leak_add(report, &leak);

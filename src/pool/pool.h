@@ -45,9 +45,9 @@ struct mrp_region {
     _Atomic uint32_t references;
     uint32_t chunk; /* index in the chunk table: key lines are found by it */
     uint16_t owner; /* process slot, for shared pools */
-    uint8_t class; /* whose depot it goes back to; MRP_CLASS_BARE has no memory of its own
-                    */
-    uint8_t kind; /* enum mrp_region_kind */
+    /* whose depot it goes back to; MRP_CLASS_BARE has no memory of its own */
+    _Atomic uint8_t class;
+    _Atomic uint8_t kind; /* enum mrp_region_kind; counters read both at any time */
     uint32_t parent; /* index of a slice's root */
     uint64_t cookie; /* reserved for the origin of debug builds */
 };
@@ -175,6 +175,17 @@ static inline uint32_t mrp_region_index(const struct mrp_region *region)
 {
     return (
         uint32_t)(((uintptr_t)region & (MRP_DESCRIPTORS_OFFSET - 1)) / sizeof *region);
+}
+
+static inline enum mrp_region_kind mrp_kind_of(const struct mrp_region *region)
+{
+    return (enum mrp_region_kind)mrp_load_relaxed(&region->kind);
+}
+
+/** Index of the depot it goes back to: its size class, or MRP_CLASS_BARE. */
+static inline unsigned mrp_depot_of(const struct mrp_region *region)
+{
+    return mrp_load_relaxed(&region->class);
 }
 
 static inline void *mrp_payload(const struct mrp_region *region)

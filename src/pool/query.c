@@ -47,7 +47,7 @@ void *mrp_region_user(const struct mrp_region *region)
         return NULL;
     }
     pool = mrp_pool_of(region);
-    return pool->user_base == NULL || region->kind == MRP_REGION_SLICE
+    return pool->user_base == NULL || mrp_kind_of(region) == MRP_REGION_SLICE
         ? NULL
         : pool->user_base + (size_t)mrp_region_index(region) * pool->user_stride;
 }
@@ -59,8 +59,9 @@ struct mrp_pool *mrp_region_pool(const struct mrp_region *region)
 
 static int tier_of(const struct mrp_pool *pool, const struct mrp_region *region)
 {
-    return region->kind == MRP_REGION_POOLED ? pool->classes.classes[region->class].tier
-                                             : -1;
+    return mrp_kind_of(region) == MRP_REGION_POOLED
+        ? pool->classes.classes[mrp_depot_of(region)].tier
+        : -1;
 }
 
 enum mrp_status mrp_region_query(
@@ -75,7 +76,7 @@ enum mrp_status mrp_region_query(
         return status;
     }
     found.pool = mrp_pool_of(region);
-    if (region->kind == MRP_REGION_SLICE) {
+    if (mrp_kind_of(region) == MRP_REGION_SLICE) {
         root = found.parent = mrp_region_at(found.pool, region->parent);
     }
     chunk = mrp_chunk_entry(found.pool, region->chunk)->chunk;
@@ -83,7 +84,7 @@ enum mrp_status mrp_region_query(
     found.size = mrp_load_relaxed(&region->size);
     found.capacity = region->capacity;
     found.length = region->length;
-    found.kind = (enum mrp_region_kind)region->kind;
+    found.kind = mrp_kind_of(region);
     found.tier = tier_of(found.pool, root);
     found.references = mrp_load_relaxed(&region->references);
     found.generation = mrp_load_relaxed(&region->generation);

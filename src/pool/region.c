@@ -232,7 +232,7 @@ enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region)
 {
     mrp_store_relaxed(&region->references, 0);
     mrp_store_relaxed(&region->state, MRP_STATE_FREE);
-    switch ((enum mrp_region_kind)region->kind) {
+    switch (mrp_kind_of(region)) {
     case MRP_REGION_POOLED:
         mrp_depot_put(pool, region);
         return MRP_OK;
@@ -268,7 +268,8 @@ static size_t count_alike(struct mrp_region *const *regions, size_t count)
     size_t n = 0;
 
     while (n < count && mrp_region_is_live(regions[n]) &&
-        regions[n]->kind == MRP_REGION_POOLED && regions[n]->class == first->class &&
+        mrp_kind_of(regions[n]) == MRP_REGION_POOLED &&
+        mrp_depot_of(regions[n]) == mrp_depot_of(first) &&
         mrp_pool_of(regions[n]) == mrp_pool_of(first) &&
         mrp_load_acquire(&regions[n]->references) == 1) {
         /* at once, so that the same region twice in the list is seen as freed */
@@ -292,8 +293,8 @@ enum mrp_status mrp_region_free_many(
         size_t n = count_alike(regions + done, count - done);
 
         if (n > 0) {
-            mrp_depot_put_many(
-                mrp_pool_of(regions[done]), regions[done]->class, regions + done, n);
+            mrp_depot_put_many(mrp_pool_of(regions[done]), mrp_depot_of(regions[done]),
+                regions + done, n);
             freed += n;
             done += n;
             continue;
@@ -379,7 +380,7 @@ enum mrp_status mrp_region_slice(
             parent_size);
     }
     pool = mrp_pool_of(parent);
-    if (parent->kind == MRP_REGION_SLICE) {
+    if (mrp_kind_of(parent) == MRP_REGION_SLICE) {
         root = mrp_region_at(pool, parent->parent);
     }
     status = add_reference(root);
@@ -394,7 +395,7 @@ enum mrp_status mrp_region_slice(
         mrp_region_release(root);
         return mrp_error_last()->status;
     }
-    slice->kind = MRP_REGION_SLICE;
+    mrp_store_relaxed(&slice->kind, MRP_REGION_SLICE);
     slice->chunk = root->chunk;
     slice->parent = mrp_region_index(root);
     slice->capacity = size;

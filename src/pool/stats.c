@@ -11,17 +11,19 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
 {
     bool is_live = mrp_load_relaxed(&region->state) == MRP_STATE_LIVE;
     size_t size = mrp_load_relaxed(&region->size);
+    enum mrp_region_kind kind = mrp_kind_of(region);
+    unsigned class = mrp_depot_of(region);
     struct mrp_tier_stats *tier;
 
-    if (region->class != MRP_CLASS_BARE) {
-        tier = &stats->tiers[pool->classes.classes[region->class].tier];
+    if (class != MRP_CLASS_BARE) {
+        tier = &stats->tiers[pool->classes.classes[class].tier];
         tier->n_live += is_live;
         tier->live_size += is_live ? size : 0;
         tier->n_allocs += mrp_load_relaxed(&region->generation);
-    } else if (is_live && region->kind == MRP_REGION_LARGE) {
+    } else if (is_live && kind == MRP_REGION_LARGE) {
         stats->n_large++;
         stats->large_size += size;
-    } else if (is_live && region->kind == MRP_REGION_USER) {
+    } else if (is_live && kind == MRP_REGION_USER) {
         stats->n_user++;
         stats->user_size += size;
     } else if (is_live) {
@@ -68,7 +70,9 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     mrp_retention_count(&pool->context->retention, pool, &found.n_idle, &found.idle_size);
     for (size_t tier = 0; tier < MRP_TIERS; tier++) {
         found.tiers[tier].max_size = pool->classes.tier_max[tier];
-        found.tiers[tier].n_free = found.tiers[tier].n_regions - found.tiers[tier].n_live;
+        /* those just cut may be live before they are counted as regions */
+        found.tiers[tier].n_free = found.tiers[tier].n_regions -
+            mrp_min(found.tiers[tier].n_live, found.tiers[tier].n_regions);
     }
     return mrp_info_write(stats, &found, sizeof found, "mrp_pool_stats");
 }

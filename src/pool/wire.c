@@ -24,7 +24,8 @@ enum mrp_status mrp_region_token(const struct mrp_region *region, struct mrp_tok
         return status;
     }
     pool = mrp_pool_of(region);
-    if (region->kind == MRP_REGION_SLICE) { /* its memory goes when its root goes */
+    if (mrp_kind_of(region) ==
+        MRP_REGION_SLICE) { /* its memory goes when its root goes */
         owner = mrp_region_at(pool, region->parent);
     }
     chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
