@@ -5,7 +5,7 @@
  */
 #include "stress.h"
 
-#define ROOTS 64
+#define ROOTS 4096 /* enough work for the threads to meet */
 #define SLICES 8
 
 struct load {
@@ -14,19 +14,18 @@ struct load {
     size_t n_roots, rounds;
 };
 
-/* Each root has a reference for each thread; each thread begins elsewhere. */
+/* Each root has a reference for each thread. */
 static void release_all(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
 
     for (size_t i = 0; i < load->n_roots; i++) {
-        size_t at = (i + thread->number / 2) % load->n_roots;
-        char *bytes = mrp_region_address(load->roots[at]);
+        char *bytes = mrp_region_address(load->roots[i]);
 
         if (STRESS_CHECK(bytes != NULL)) {
             bytes[thread->number] = (char)(thread->number + 1);
         }
-        STRESS_CHECK(mrp_region_release(load->roots[at]) == MRP_OK);
+        STRESS_CHECK(mrp_region_release(load->roots[i]) == MRP_OK);
     }
 }
 
@@ -44,12 +43,12 @@ static void retain_for_threads(struct load *load)
 static void release__last_ones_together(void **state)
 {
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
-    struct load load = {.n_roots = ROOTS};
+    static struct load load = {.n_roots = ROOTS};
 
     (void)state;
-    params.chunk_min = MRP_MIB;
+    params.chunk_min = 64 * MRP_MIB;
     stress_create(&load.world, &params);
-    for (size_t round = 0; round < stress_rounds(1500); round++) {
+    for (size_t round = 0; round < stress_rounds(100); round++) {
         for (size_t i = 0; i < ROOTS; i++) {
             load.roots[i] = mrp_region_alloc(load.world.pool, i % 2 == 0 ? 64 : 5000);
         }
@@ -69,7 +68,7 @@ static void release__last_ones_of_whole_chunks(void **state)
     static char buffer[8][4096];
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
     struct mrp_context_params context_params = MRP_CONTEXT_PARAMS_INIT;
-    struct load load = {.n_roots = 16};
+    static struct load load = {.n_roots = 16};
 
     (void)state;
     context_params.retained_count = 3;
@@ -133,7 +132,7 @@ static void cut_and_drop(struct stress_thread *thread)
 static void slice__root_goes_with_the_last_one(void **state)
 {
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
-    struct load load = {.n_roots = 1, .rounds = 200};
+    static struct load load = {.n_roots = 1, .rounds = 200};
 
     (void)state;
     params.chunk_min = MRP_MIB;

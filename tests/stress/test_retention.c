@@ -5,6 +5,8 @@
  */
 #include "stress.h"
 
+#include <time.h>
+
 struct load {
     struct stress_world world;
     size_t rounds;
@@ -138,12 +140,24 @@ static void destroy_or_evict(struct stress_thread *thread)
     }
 }
 
+/* Evictions take long enough for a destroy to overtake them. */
+static void dawdle(struct test_provider *provider, void *address, size_t size)
+{
+    struct timespec pause = {0, 20000};
+
+    (void)provider;
+    (void)address;
+    (void)size;
+    nanosleep(&pause, NULL);
+}
+
 static void pools__evicted_while_destroyed(void **state)
 {
     struct load load = {.rounds = stress_rounds(60)};
 
     (void)state;
     create_with_bounds(&load, 16, 0);
+    load.world.network.on_deregister = dawdle;
     stress_run(6, destroy_or_evict, &load);
     stress_destroy(&load.world);
 }
