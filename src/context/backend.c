@@ -288,7 +288,8 @@ enum mrp_status mrp_backend_destroy(struct mrp_backend *handle)
     if (status != MRP_OK) {
         return status;
     }
-    if (mrp_load_relaxed(&backend->n_users) > 0) {
+    /* pairs with the releases of who stops using it: nothing of theirs is under way */
+    if (mrp_load_acquire(&backend->n_users) > 0) {
         return mrp_fail(MRP_ERR_BUSY, 0,
             "backend %s is used by %zu pools or blocks (%zu bytes mapped): destroy them "
             "first",

@@ -169,7 +169,7 @@ static enum mrp_status unmap_block(
     } else {
         mrp_provider_park(&context->pin_provider, 1, block->backend, &block->mapping);
     }
-    mrp_sub_relaxed(&block->backend->n_users, 1);
+    mrp_sub_acq_rel(&block->backend->n_users, 1);
     free(block);
     return status;
 }

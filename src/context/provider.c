@@ -149,7 +149,7 @@ static void leave_parking(struct mrp_chunk_store *store, struct mrp_parking *par
     store->parked_size -= parking->mapping.size;
     pthread_mutex_unlock(&store->mutex);
     mrp_backend_unmap(parking->backend, &parking->mapping);
-    mrp_sub_relaxed(&parking->backend->n_users, 1);
+    mrp_sub_acq_rel(&parking->backend->n_users, 1);
     free(parking);
 }
 
@@ -339,8 +339,9 @@ enum mrp_status mrp_provider_close(struct mrp_provider *handle)
     if (status != MRP_OK) {
         return status;
     }
-    if (mrp_load_relaxed(&provider->n_users) > 0 ||
-        mrp_load_relaxed(&provider->n_registrations) > 0) {
+    /* pairs with the releases of who stops using it: nothing of theirs is under way */
+    if (mrp_load_acquire(&provider->n_users) > 0 ||
+        mrp_load_acquire(&provider->n_registrations) > 0) {
         return mrp_fail(MRP_ERR_BUSY, 0,
             "provider %s serves %zu pools or imports and holds %zu registrations: "
             "destroy those "

@@ -89,7 +89,7 @@ static void delist(struct mrp_remote_state *remote)
         remote->next->previous = remote->previous;
     }
     pthread_mutex_unlock(&provider->mutex);
-    mrp_sub_relaxed(&provider->n_users, 1);
+    mrp_sub_acq_rel(&provider->n_users, 1);
 }
 
 static enum mrp_status make_remote(struct mrp_provider_state *provider, void *endpoint,

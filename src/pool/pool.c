@@ -71,7 +71,7 @@ static enum mrp_status attach_rails(
 static void detach_rails(struct mrp_pool *pool)
 {
     while (pool->n_rails > 0) {
-        mrp_sub_relaxed(&pool->rails[--pool->n_rails]->n_users, 1);
+        mrp_sub_acq_rel(&pool->rails[--pool->n_rails]->n_users, 1);
     }
 }
 
@@ -106,7 +106,7 @@ static void detach_backend(struct mrp_pool *pool)
 {
     /* parked memory keeps a backend that nobody else could then destroy: the context does
      */
-    if (mrp_sub_relaxed(&pool->backend->n_users, 1) == 1 && pool->owns_backend) {
+    if (mrp_sub_acq_rel(&pool->backend->n_users, 1) == 1 && pool->owns_backend) {
         mrp_backend_state_destroy(pool->backend);
     }
 }
