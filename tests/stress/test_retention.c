@@ -63,7 +63,7 @@ static void create_with_bounds(struct load *load, size_t count, size_t max_bytes
 
 static void large__beside_evictions(void **state)
 {
-    struct load load = {.rounds = stress_rounds(200)};
+    struct load load = {.rounds = stress_rounds(120)};
     struct mrp_pool_stats stats;
 
     (void)state;
@@ -82,7 +82,7 @@ static void large__beside_evictions(void **state)
 /* Sixteen of up to 3 MiB are wanted, 24 MiB are there. */
 static void large__beside_the_cap(void **state)
 {
-    struct load load = {.rounds = stress_rounds(200)};
+    struct load load = {.rounds = stress_rounds(120)};
 
     (void)state;
     create_with_bounds(&load, 4, 24 * MRP_MIB);
@@ -211,6 +211,43 @@ static void contexts__live_and_die_in_parallel(void **state)
     }
 }
 
+/* -- the last user
+ * ------------------------------------------------------------------------------------ */
+
+/* One thread destroys the pool, the others ask until backend and provider let go. */
+static void destroy_user_or_used(struct stress_thread *thread)
+{
+    struct load *load = thread->shared;
+    struct stress_world *world = &load->world;
+    enum mrp_status status = MRP_ERR_BUSY;
+
+    if (thread->number == 0) {
+        STRESS_CHECK(mrp_pool_destroy(world->pool) == MRP_OK);
+    }
+    while (thread->number == 1 && status == MRP_ERR_BUSY) {
+        status = mrp_backend_destroy(world->backend);
+    }
+    while (thread->number == 2 && status == MRP_ERR_BUSY) {
+        status = mrp_provider_close(world->rail);
+    }
+    STRESS_CHECK(thread->number == 0 || status == MRP_OK);
+}
+
+static void backend__destroyed_as_its_last_pool_goes(void **state)
+{
+    struct load load = {.rounds = 0};
+
+    (void)state;
+    for (size_t round = 0; round < stress_rounds(100); round++) {
+        create_with_bounds(&load, 4, 0);
+        assert_int_equal(
+            mrp_region_free(mrp_region_alloc(load.world.pool, 2 * MRP_MIB)), MRP_OK);
+        stress_run(3, destroy_user_or_used, &load);
+        load.world.pool = NULL;
+        stress_destroy(&load.world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +255,7 @@ int main(void)
         cmocka_unit_test(large__beside_the_cap),
         cmocka_unit_test(pools__evicted_while_destroyed),
         cmocka_unit_test(contexts__live_and_die_in_parallel),
+        cmocka_unit_test(backend__destroyed_as_its_last_pool_goes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
