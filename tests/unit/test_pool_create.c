@@ -492,6 +492,26 @@ static void create__null_context_and_output_are_refused(void **state)
     assert_refused(mrp_pool_find(f->context, NULL, &pool), MRP_ERR_INVALID, "NULL");
 }
 
+static void create__refused_holds_on_to_nothing(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+
+    params.n_rails = 2;
+    params.chunk_min = 1;
+    refuse(f, &params, MRP_ERR_INVALID, "chunk_min");
+    params.backend = NULL; /* the pool would have made its own */
+    refuse(f, &params, MRP_ERR_INVALID, "chunk_min");
+    params.chunk_min = 0;
+    params.name = ""; /* refused last of all */
+    refuse(f, &params, MRP_ERR_INVALID, "");
+    params.backend = f->backend;
+    refuse(f, &params, MRP_ERR_INVALID, "");
+    assert_int_equal(mrp_backend_destroy(f->backend), MRP_OK);
+    assert_int_equal(mrp_provider_close(f->rails[0]), MRP_OK);
+    assert_int_equal(mrp_provider_close(f->rails[1]), MRP_OK);
+}
+
 /* -- the end of a pool */
 
 static void destroy__with_live_regions_reports_them(void **state)
@@ -550,6 +570,7 @@ int main(void)
         POOL_TEST(create__provider_and_backend_of_another_context_are_refused),
         POOL_TEST(create__access_that_cannot_be_granted_is_refused),
         POOL_TEST(create__params_of_a_newer_version_are_refused),
+        POOL_TEST(create__refused_holds_on_to_nothing),
         POOL_TEST(create__null_context_and_output_are_refused),
         POOL_TEST(destroy__with_live_regions_reports_them),
         POOL_TEST(destroy__ten_thousand_pools_without_growth),

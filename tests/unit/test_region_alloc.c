@@ -198,12 +198,10 @@ static void check_zero(struct pool_fixture *f, size_t size)
     pool_fixture_free(region);
 }
 
-static void alloc_with__zero_reads_as_zero(void **state)
+static void check_zero_of_sizes(struct pool_fixture *f)
 {
     static const size_t sizes[] = {1, 64, 1000, 5000, 100000};
-    struct pool_fixture *f = *state;
 
-    pool_fixture_create(f, NULL);
     for (size_t i = 0; i < 5; i++) {
         check_zero(f, sizes[i]); /* never given out */
         dirty_all(f, sizes[i]);
@@ -213,6 +211,23 @@ static void alloc_with__zero_reads_as_zero(void **state)
     }
     for (size_t j = 0; j < 3; j++) {
         check_zero(f, 3 * MRP_MIB);
+    }
+}
+
+/* Only peers that may write keep the library from trusting a block nobody has had. */
+static void alloc_with__zero_reads_as_zero(void **state)
+{
+    static const uint32_t access[] = {MRP_ACCESS_LOCAL, MRP_ACCESS_ALL};
+    struct pool_fixture *f = *state;
+
+    for (size_t i = 0; i < 2; i++) {
+        struct mrp_pool_params params = pool_fixture_params(f);
+
+        params.access = access[i];
+        pool_fixture_create(f, &params);
+        check_zero_of_sizes(f);
+        assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+        f->pool = NULL;
     }
 }
 
@@ -265,6 +280,26 @@ static void alloc_with__alignment_up_to_a_gibibyte(void **state)
         }
     }
     assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+}
+
+/* Blocks of 5, 6 and 7 quarters of the alignment fall off it, all but the first. */
+static void alloc_with__alignment_holds_for_every_block(void **state)
+{
+    struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
+    struct pool_fixture *f = *state;
+    struct mrp_region *regions[24];
+
+    pool_fixture_create(f, NULL);
+    for (size_t alignment = 128; alignment <= 16 * MRP_KIB; alignment *= 2) {
+        request.alignment = alignment;
+        for (size_t i = 0; i < 24; i++) {
+            regions[i] =
+                mrp_region_alloc_with(f->pool, alignment * (4 + i % 4) / 4 + 1, &request);
+            assert_non_null(regions[i]);
+            assert_int_equal((uintptr_t)mrp_region_address(regions[i]) % alignment, 0);
+        }
+        assert_int_equal(mrp_region_free_many(regions, 24, NULL), MRP_OK);
+    }
 }
 
 static void alloc_with__alignment_needs_headroom_that_keeps_it(void **state)
@@ -516,6 +551,7 @@ int main(void)
         POOL_TEST(alloc_with__zero_reads_as_zero),
         POOL_TEST(alloc_with__zero_over_memory_that_is_not),
         POOL_TEST(alloc_with__alignment_up_to_a_gibibyte),
+        POOL_TEST(alloc_with__alignment_holds_for_every_block),
         POOL_TEST(alloc_with__alignment_needs_headroom_that_keeps_it),
         POOL_TEST(alloc_with__wrong_requests_are_refused),
         POOL_TEST(alloc_with__nogrow_takes_only_what_is_there),

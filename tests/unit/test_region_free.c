@@ -78,17 +78,22 @@ static void free__foreign_pointers_are_refused(void **state)
 static void free__addresses_and_interior_handles_are_refused(void **state)
 {
     struct pool_fixture *f = *state;
-    struct mrp_region *region;
+    struct mrp_region *first, *region;
 
     pool_fixture_create(f, NULL);
+    first = pool_fixture_alloc(f, 100); /* so that descriptors lie on both sides */
     region = pool_fixture_alloc(f, 100);
     for (size_t i = 1; i < 64; i++) {
         refuse_region(at((char *)region + i), "not a region of this library");
     }
+    region->length = MRP_STATE_LIVE; /* would be the state, seen from 8 bytes before */
+    refuse_region(at((char *)region - 8), "not a region of this library");
+    region->length = 0;
     refuse_region(at(mrp_region_address(region)), "use mrp_ptr_free for an address");
     refuse_region(at((char *)f->pool + MRP_RANGE_SIZE - 64), "not a region of pool");
     refuse_region(at((char *)f->pool + MRP_KEYS_OFFSET), "not a region of this library");
     pool_fixture_free(region);
+    pool_fixture_free(first);
 }
 
 static void free__what_has_been_given_back_is_refused(void **state)

@@ -89,6 +89,30 @@ static void resolve__is_stale_after_the_chunk_went(void **state)
     pool_fixture_free(region);
 }
 
+/* The same chunk number, another descriptor, as many owners: only the chunk differs. */
+static void resolve__is_stale_for_the_next_chunk_of_that_number(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *region, *next, *slice;
+    struct mrp_token token;
+
+    pool_fixture_create(f, NULL);
+    region = pool_fixture_alloc(f, 9 * MRP_MIB);
+    token = token_of(region);
+    next = pool_fixture_alloc(f, 100);
+    pool_fixture_free(region);
+    assert_int_equal(mrp_context_trim(f->context, 0), MRP_OK);
+    assert_int_equal(mrp_region_slice(next, 0, 1, &slice), MRP_OK);
+    assert_ptr_equal(slice, region); /* the descriptor is taken */
+    region = pool_fixture_alloc(f, 9 * MRP_MIB);
+    assert_ptr_not_equal(region, slice);
+    assert_int_equal(pool_fixture_query(region).generation, 1);
+    refuse_token(f->pool, &token, MRP_ERR_STALE, "given back since");
+    pool_fixture_free(slice);
+    pool_fixture_free(next);
+    pool_fixture_free(region);
+}
+
 static void resolve__of_registered_memory_that_overlaps(void **state)
 {
     struct pool_fixture *f = *state;
@@ -209,6 +233,7 @@ int main(void)
         POOL_TEST(resolve__leads_back),
         POOL_TEST(resolve__is_stale_after_free),
         POOL_TEST(resolve__is_stale_after_the_chunk_went),
+        POOL_TEST(resolve__is_stale_for_the_next_chunk_of_that_number),
         POOL_TEST(resolve__of_registered_memory_that_overlaps),
         POOL_TEST(resolve__of_a_slice_is_its_root),
         POOL_TEST(resolve__of_another_pool_is_refused),
