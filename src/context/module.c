@@ -140,6 +140,27 @@ bool mrp_module_owns_variable(const char *variable, size_t length)
         (find_builtin(name) != NULL || visit_folders(find_in_folder, &search));
 }
 
+/* A stranger's table: what is read of it later has to be there. */
+static enum mrp_status check_settings(const struct mrp_provider_ops *ops)
+{
+    char prefix[MODULE_NAME_MAX + 16];
+    size_t length = (size_t)snprintf(prefix, sizeof prefix, "MRPOOL_%s_", ops->module);
+
+    for (size_t i = 0; i < ops->n_settings; i++) {
+        const struct mrp_setting_spec *spec = &ops->settings[i];
+
+        if (spec->variable == NULL || strncasecmp(spec->variable, prefix, length) != 0 ||
+            spec->default_text == NULL ||
+            (spec->kind == MRP_SETTING_CHOICE && spec->choices == NULL)) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "provider %s: row %zu of its settings lacks a variable named "
+                "MRPOOL_<MODULE>_..., a default or its choices",
+                ops->module, i);
+        }
+    }
+    return MRP_OK;
+}
+
 /* -- loading
  * ------------------------------------------------------------------------------- */
 
@@ -170,6 +191,9 @@ static enum mrp_status load_file(
         status =
             mrp_fail(MRP_ERR_INVALID, 0, "%s says it is module \"%.32s\", not \"%s\"",
                 path, (*ops)->module == NULL ? "" : (*ops)->module, name);
+    }
+    if (status == MRP_OK) {
+        status = check_settings(*ops);
     }
     return status == MRP_OK
         ? MRP_OK
@@ -384,7 +408,7 @@ enum mrp_status mrp_module_devices(
             MRP_ERR_INVALID, 0, "%s is NULL", name == NULL ? "module" : "visit");
     }
     status = mrp_module_load(name, &ops);
-    if (status == MRP_OK && ops->devices != NULL) {
+    if (status == MRP_OK && MRP_PROVIDER_HAS(ops, devices)) {
         status = ops->devices(visit, user);
     }
     return status;

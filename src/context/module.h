@@ -8,6 +8,12 @@
 
 #include "mrpool/provider.h"
 
+/** Whether a table has an optional slot: that of an older header may end before it. */
+#define MRP_PROVIDER_HAS(ops, slot) \
+    ((ops)->struct_size >= \
+            offsetof(struct mrp_provider_ops, slot) + sizeof((ops)->slot) && \
+        (ops)->slot != NULL)
+
 /** The ops table of a module, loaded and checked. MRP_ERR_INVALID for a name that cannot
  * be one, MRP_ERR_UNAVAILABLE with what is wrong and what to do. */
 enum mrp_status mrp_module_load(const char *name, const struct mrp_provider_ops **ops);

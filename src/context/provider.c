@@ -131,7 +131,7 @@ enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,
         return status;
     }
     status = make_state(context, ops, state, params.name, provider);
-    if (status != MRP_OK && ops->close != NULL) {
+    if (status != MRP_OK && MRP_PROVIDER_HAS(ops, close)) {
         ops->close(state);
     }
     return status;
