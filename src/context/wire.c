@@ -137,8 +137,9 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
     struct mrp_wire_keys *keys, struct mrp_wire_key *entry)
 {
     const unsigned char *bytes = packed, *next = bytes + MRP_KEYS_HEADER_SIZE;
-    bool is_found = false;
+    struct mrp_wire_key found = {.key = NULL};
     enum mrp_status status;
+    size_t n_rails;
 
     if (size < MRP_KEYS_HEADER_SIZE || get(bytes + 4, 4) != size) {
         return truncated(size);
@@ -147,12 +148,8 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
     if (status != MRP_OK) {
         return status;
     }
-    keys->n_rails = bytes[1];
-    keys->pool = (uint32_t)get(bytes + 8, 4);
-    keys->chunk = (uint32_t)get(bytes + 12, 4);
-    keys->chunk_generation = (uint32_t)get(bytes + 16, 4);
-    keys->chunk_size = get(bytes + 24, 8);
-    for (size_t i = 0; i < keys->n_rails; i++) {
+    n_rails = bytes[1];
+    for (size_t i = 0; i < n_rails; i++) {
         size_t left = size - (size_t)(next - bytes), key_size;
 
         if (left < ENTRY_HEADER_SIZE) {
@@ -163,17 +160,22 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
             mrp_wire_key_size(key_size) > left) {
             return truncated(size);
         }
-        if (next[0] == rail && !is_found) {
-            *entry = (struct mrp_wire_key){
+        if (next[0] == rail && found.key == NULL) {
+            found = (struct mrp_wire_key){
                 rail, get(next + 8, 8), next + ENTRY_HEADER_SIZE, key_size};
-            is_found = true;
         }
         next += mrp_wire_key_size(key_size);
     }
     if (next != bytes + size) {
         return truncated(size);
     }
-    return is_found
-        ? MRP_OK
-        : mrp_fail(MRP_ERR_INVALID, 0, "the packed keys hold none for rail %u", rail);
+    if (found.key == NULL) {
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "the packed keys hold none for rail %u", rail);
+    }
+    *keys =
+        (struct mrp_wire_keys){(uint32_t)get(bytes + 8, 4), (uint32_t)get(bytes + 12, 4),
+            (uint32_t)get(bytes + 16, 4), get(bytes + 24, 8), n_rails};
+    *entry = found;
+    return MRP_OK;
 }
