@@ -111,8 +111,8 @@ static void run_race(struct pool_fixture *f, size_t size, size_t count)
 
     pthread_barrier_init(&start, NULL, N_THREADS);
     for (size_t i = 0; i < N_THREADS; i++) {
-        racers[i] = (struct racer){
-            .pool = f->pool, .size = size, .count = count, .start = &start};
+        racers[i] = (struct racer){.pool = f->pool, .count = count, .start = &start};
+        racers[i].size = size != 0 ? size : (size_t)64 << i; /* 0: each its own */
         assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
     }
     for (size_t i = 0; i < N_THREADS; i++) {
@@ -149,6 +149,38 @@ static void grow__8_threads_at_an_empty_tier_make_one_chunk(void **state)
         assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
         f->pool = NULL;
     }
+}
+
+/* Nor do they cut more than one of them would. */
+static void grow__8_threads_cut_one_slab(void **state)
+{
+    struct pool_fixture *f = *state;
+    size_t n_regions;
+
+    f->networks[0].on_register = be_slow;
+    pool_fixture_create(f, NULL);
+    pool_fixture_free(pool_fixture_alloc(f, 1));
+    n_regions = pool_fixture_stats(f->pool).tiers[MRP_TIER_SMALL].n_regions;
+    assert_true(n_regions >= N_THREADS);
+    for (size_t round = 0; round < 20; round++) {
+        assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+        pool_fixture_create(f, NULL);
+        run_race(f, 1, 1);
+        assert_int_equal(
+            pool_fixture_stats(f->pool).tiers[MRP_TIER_SMALL].n_regions, n_regions);
+    }
+}
+
+/* Each thread of another class: they still share what the first one of them maps. */
+static void grow__8_classes_at_once_make_one_chunk(void **state)
+{
+    struct pool_fixture *f = *state;
+
+    f->networks[0].on_register = be_slow;
+    pool_fixture_create(f, NULL);
+    run_race(f, 0, 1);
+    assert_int_equal(f->networks[0].n_register, 1);
+    assert_int_equal(pool_fixture_stats(f->pool).n_chunks, 1);
 }
 
 /* 8 x 512 regions of 64 KiB: 256 MiB in chunks of 16, 32, 64, 128 and 128 MiB. */
@@ -354,6 +386,36 @@ static void cap__limits_of_the_network_are_told(void **state)
     pool_fixture_free(regions[2]);
 }
 
+/* A full network is relieved of whatever is idle, of any pool. */
+static void cap__idle_memory_of_another_pool_makes_room(void **state)
+{
+    static char memory[100];
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_region *regions[3];
+    struct mrp_pool *other;
+
+    f->networks[0].hidden_limit = 1;
+    pool_fixture_create(f, NULL);
+    assert_int_equal(mrp_pool_create(f->context, &params, &other), MRP_OK);
+    for (size_t i = 0; i < 3; i++) {
+        struct mrp_region *idle = mrp_region_alloc(other, 2 * MRP_MIB);
+
+        assert_non_null(idle);
+        assert_int_equal(mrp_region_free(idle), MRP_OK);
+        if (i == 0) {
+            assert_int_equal(
+                mrp_region_register(f->pool, memory, 100, NULL, &regions[i]), MRP_OK);
+        } else {
+            regions[i] = pool_fixture_alloc(f, i == 1 ? 3 * MRP_MIB : 100);
+        }
+        assert_int_equal(pool_fixture_stats(other).n_evictions, i + 1);
+        pool_fixture_free(regions[i]);
+        assert_int_equal(mrp_context_trim(f->context, 0), MRP_OK);
+    }
+    assert_int_equal(mrp_pool_destroy(other), MRP_OK);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -361,12 +423,15 @@ int main(void)
         POOL_TEST(grow__chunks_double_from_chunk_min_to_chunk_max),
         POOL_TEST(grow__a_block_larger_than_chunk_max),
         POOL_TEST(grow__8_threads_at_an_empty_tier_make_one_chunk),
+        POOL_TEST(grow__8_threads_cut_one_slab),
+        POOL_TEST(grow__8_classes_at_once_make_one_chunk),
         POOL_TEST(grow__8_threads_make_as_many_chunks_as_one),
         POOL_TEST(large__10_buffers_of_8_mib_in_threads_in_turn),
         POOL_TEST(grow__nowait_passes_a_thread_that_registers),
         POOL_TEST(cap__max_bytes_is_never_passed),
         POOL_TEST(cap__max_registrations_is_never_passed),
         POOL_TEST(cap__idle_memory_makes_room_for_chunks),
+        POOL_TEST(cap__idle_memory_of_another_pool_makes_room),
         POOL_TEST(cap__limits_of_the_network_are_told),
     };
 

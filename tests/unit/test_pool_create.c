@@ -5,6 +5,7 @@
  */
 #include "pool/pool.h"
 #include "support/pool_fixture.h"
+#include "support/test_system.h"
 
 #include <stdlib.h>
 
@@ -531,19 +532,34 @@ static void destroy__with_live_regions_reports_them(void **state)
     f->pool = NULL;
 }
 
+static void destroy__gives_up_rails_and_backend(void **state)
+{
+    struct pool_fixture *f = *state;
+
+    pool_fixture_create(f, NULL);
+    assert_refused(mrp_provider_close(f->rails[0]), MRP_ERR_BUSY, "serves 1 pools");
+    assert_refused(mrp_backend_destroy(f->backend), MRP_ERR_BUSY, "");
+    pool_fixture_free(pool_fixture_alloc(f, 2 * MRP_MIB));
+    assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+    f->pool = NULL;
+    assert_int_equal(mrp_provider_close(f->rails[0]), MRP_OK);
+    assert_int_equal(mrp_backend_destroy(f->backend), MRP_OK);
+}
+
+/* In the same addresses, over and over. */
 static void destroy__ten_thousand_pools_without_growth(void **state)
 {
     struct pool_fixture *f = *state;
-    size_t cycles = getenv("MRP_TEST_UNDER") != NULL && *getenv("MRP_TEST_UNDER") != '\0'
-        ? 500
-        : 10000;
+    size_t cycles = test_is_watched() ? 500 : 10000, before = 0;
 
     for (size_t i = 0; i < cycles; i++) {
         pool_fixture_create(f, NULL);
         assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+        before = i == 0 ? test_status_size("VmSize:") : before;
     }
     f->pool = NULL;
     assert_int_equal(f->networks[0].n_register, 0);
+    assert_true(test_status_size("VmSize:") < before + MRP_GIB);
 }
 
 int main(void)
@@ -573,6 +589,7 @@ int main(void)
         POOL_TEST(create__refused_holds_on_to_nothing),
         POOL_TEST(create__null_context_and_output_are_refused),
         POOL_TEST(destroy__with_live_regions_reports_them),
+        POOL_TEST(destroy__gives_up_rails_and_backend),
         POOL_TEST(destroy__ten_thousand_pools_without_growth),
     };
 
