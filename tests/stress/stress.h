@@ -28,14 +28,18 @@
 
 #define STRESS_THREADS 8
 
-/** Rounds to do: `count` as it stands natively, a twentieth under sanitizers and Valgrind,
- *  times MRP_STRESS_SCALE of the environment, in per cent. */
+/** Rounds to do: `count` as it stands natively, a fifth under sanitizers, a fiftieth under
+ *  Valgrind, times MRP_STRESS_SCALE of the environment, in per cent. */
 static inline size_t stress_rounds(size_t count)
 {
-    const char *scale = getenv("MRP_STRESS_SCALE");
+    const char *scale = getenv("MRP_STRESS_SCALE"), *under = getenv("MRP_TEST_UNDER");
 
-    count = test_is_watched() ? mrp_max(count / 20, 1) : count;
-    return scale == NULL ? count : mrp_max(count * strtoul(scale, NULL, 10) / 100, 1);
+    if (under != NULL && strcmp(under, "valgrind") == 0) {
+        count /= 50;
+    } else if (test_is_watched()) {
+        count /= 5;
+    }
+    return mrp_max(scale == NULL ? count : count * strtoul(scale, NULL, 10) / 100, 1);
 }
 
 /* -- failures

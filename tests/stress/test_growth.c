@@ -97,7 +97,7 @@ static void learn_classes(struct load *load)
 static void growth__all_classes_at_once(void **state)
 {
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
-    struct load load = {.rounds = stress_rounds(40)};
+    struct load load = {.rounds = stress_rounds(25)};
     size_t n_alone;
 
     (void)state;
@@ -292,7 +292,7 @@ static void stats__beside_growth(void **state)
 
     (void)state;
     params.chunk_min = params.chunk_max = 256 * MRP_KIB;
-    for (size_t round = 0; round < stress_rounds(40); round++) {
+    for (size_t round = 0; round < stress_rounds(20); round++) {
         stress_create(&load.world, &params);
         stress_run(STRESS_THREADS, churn_or_count, &load);
         stress_destroy(&load.world);

@@ -123,14 +123,14 @@ static void churn(size_t n_indices, size_t rounds)
 static void stack__each_index_once_in_the_end(void **state)
 {
     (void)state;
-    churn(INDICES_MAX, 300000);
+    churn(INDICES_MAX, 200000);
 }
 
 /* So few that a stale head meets the same index again: ABA at every turn. */
 static void stack__few_indices_return_at_once(void **state)
 {
     (void)state;
-    churn(3, 1000000);
+    churn(3, 500000);
 }
 
 static void stack__threads_recreated(void **state)
