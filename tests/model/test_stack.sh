@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The lock-free stack under every interleaving of three threads. ctest: TIMEOUT 300
 set -u
-# shellcheck source=support/search.sh
+# shellcheck source=tests/model/support/search.sh
 . "$(dirname "${BASH_SOURCE[0]}")/support/search.sh"
 
 search stack
