@@ -9,7 +9,8 @@
 # A provider that is a module has a cache entry MRP_PROVIDER_<NAME>: AUTO builds
 # it when its dependency is found, ON insists, OFF leaves it out.
 
-set(MRP_MODULE_DIR "${PROJECT_BINARY_DIR}/modules")
+# beside libmrpool.so, as installed, so that the library finds them by itself
+set(MRP_MODULE_DIR "${PROJECT_BINARY_DIR}/mrpool")
 set(MRP_MODULE_INSTALL_DIR "${CMAKE_INSTALL_LIBDIR}/mrpool")
 set(MRP_GENERATED_DIR "${PROJECT_BINARY_DIR}/generated")
 

@@ -96,14 +96,16 @@ enum mrp_setting_kind {
     MRP_SETTING_SWITCH, /**< on, off, yes, no, true, false, 1, 0 */
     MRP_SETTING_COUNT, /**< a decimal number within min..max */
     /** bytes within min..max, optionally with K, M, G or T (powers of 1024) */
-    MRP_SETTING_SIZE
+    MRP_SETTING_SIZE,
+    MRP_SETTING_POWER, /**< a SIZE that is a power of two */
+    MRP_SETTING_FOLDERS /**< absolute folders, separated by ':' */
 };
 
 /** One setting: a row of a table, of the library or of a provider module. */
 struct mrp_setting_spec {
     const char *variable; /**< the environment variable, "MRPOOL_PAGES" */
     enum mrp_setting_kind kind;
-    uint64_t min, max; /**< inclusive; for COUNT and SIZE */
+    uint64_t min, max; /**< inclusive; for COUNT, SIZE and POWER */
     const char *choices; /**< "auto|4k|thp|2m|1g"; for CHOICE */
     /** the value when nobody sets it; "" means "derived", as `purpose` says */
     const char *default_text;

@@ -122,7 +122,8 @@ enum mrp_status mrp_params_read(
         return MRP_OK;
     }
     memcpy(&given_size, given, sizeof given_size);
-    if (given_size < sizeof given_size || given_size > (size_t)1 << 16) {
+    /* no released header has a shorter one: less is a wrong size, and may split a pointer */
+    if (given_size < params_size || given_size > (size_t)1 << 16) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "%s: struct_size is %zu; initialise the struct with its _INIT macro (%zu "
             "bytes)",
@@ -132,13 +133,11 @@ enum mrp_status mrp_params_read(
         if (((const unsigned char *)given)[i] != 0) {
             return mrp_fail(MRP_ERR_INVALID, 0,
                 "%s: byte %zu is set, but mrpool %s knows only %zu bytes of it: the "
-                "program was "
-                "built for a newer library",
+                "program was built for a newer library",
                 what, i, mrp_version(), params_size);
         }
     }
-    memset(params, 0, params_size);
-    memcpy(params, given, given_size < params_size ? given_size : params_size);
+    memcpy(params, given, params_size);
     memcpy(params, &params_size, sizeof params_size);
     return MRP_OK;
 }
@@ -152,12 +151,13 @@ enum mrp_status mrp_info_write(
         return mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL: pass a struct to fill", what);
     }
     memcpy(&given_size, given, sizeof given_size);
-    if (given_size < sizeof given_size || given_size > (size_t)1 << 16) {
+    if (given_size < info_size || given_size > (size_t)1 << 16) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "%s: struct_size is %zu; initialise the struct with its _INIT macro", what,
-            given_size);
+            "%s: struct_size is %zu; initialise the struct with its _INIT macro (%zu "
+            "bytes)",
+            what, given_size, info_size);
     }
-    memcpy(given, info, given_size < info_size ? given_size : info_size);
+    memcpy(given, info, info_size);
     memcpy(given, &given_size, sizeof given_size);
     return MRP_OK;
 }

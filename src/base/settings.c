@@ -13,7 +13,8 @@
 extern char **environ;
 
 static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
-    [MRP_SET_PROVIDER_PATH] = {"MRPOOL_PROVIDER_PATH", MRP_SETTING_TEXT, 0, 0, NULL, "",
+    [MRP_SET_PROVIDER_PATH] = {"MRPOOL_PROVIDER_PATH", MRP_SETTING_FOLDERS, 0, 0, NULL,
+        "",
         "folders searched for provider modules before the library's own, separated by "
         "':'"},
     [MRP_SET_BACKEND] = {"MRPOOL_BACKEND", MRP_SETTING_CHOICE, 0, 0, "mmap|malloc",
@@ -28,11 +29,11 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
         "pins"},
     [MRP_SET_MAX_REGISTRATIONS] = {"MRPOOL_MAX_REGISTRATIONS", MRP_SETTING_COUNT, 1,
         100000, NULL, "1024", "registrations a pool holds at most, per rail"},
-    [MRP_SET_CHUNK_MIN] = {"MRPOOL_CHUNK_MIN", MRP_SETTING_SIZE, 256 * MRP_KIB,
+    [MRP_SET_CHUNK_MIN] = {"MRPOOL_CHUNK_MIN", MRP_SETTING_POWER, 256 * MRP_KIB,
         64 * MRP_GIB, NULL, "",
         "first chunk of a pool, a power of two; default: an eighth of max_bytes, 256K to "
         "16M"},
-    [MRP_SET_CHUNK_MAX] = {"MRPOOL_CHUNK_MAX", MRP_SETTING_SIZE, 256 * MRP_KIB,
+    [MRP_SET_CHUNK_MAX] = {"MRPOOL_CHUNK_MAX", MRP_SETTING_POWER, 256 * MRP_KIB,
         64 * MRP_GIB, NULL, "128M", "chunks double up to this, a power of two"},
     [MRP_SET_SMALL_MAX] = {"MRPOOL_SMALL_MAX", MRP_SETTING_SIZE, 64, MRP_GIB, NULL, "1K",
         "largest request of the small tier"},
@@ -104,24 +105,34 @@ static bool parse_number(const char *text, bool with_unit, uint64_t *value)
 static enum mrp_status parse_in_range(const struct mrp_setting_spec *spec,
     const char *where, const char *text, uint64_t *value)
 {
-    bool is_size = spec->kind == MRP_SETTING_SIZE;
+    bool is_size = spec->kind != MRP_SETTING_COUNT;
     char min[24], max[24];
     uint64_t number;
+    bool is_number = parse_number(text, is_size, &number);
 
-    if (parse_number(text, is_size, &number) && number >= spec->min &&
-        number <= spec->max) {
+    if (is_number && number >= spec->min && number <= spec->max) {
+        if (spec->kind == MRP_SETTING_POWER && !mrp_is_power_of_two(number)) {
+            return mrp_fail(
+                MRP_ERR_INVALID, 0, "%s=%.64s: it must be a power of two", where, text);
+        }
         *value = number;
         return MRP_OK;
     }
-    if (!is_size) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "%s=%.64s: not a count; write a decimal number from %llu to %llu", where,
-            text, (unsigned long long)spec->min, (unsigned long long)spec->max);
+    if (is_size) {
+        format_size(spec->min, min);
+        format_size(spec->max, max);
+    } else {
+        snprintf(min, sizeof min, "%llu", (unsigned long long)spec->min);
+        snprintf(max, sizeof max, "%llu", (unsigned long long)spec->max);
     }
-    format_size(spec->min, min);
-    format_size(spec->max, max);
+    if (is_number) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "%s=%.64s: out of range, from %s to %s",
+            where, text, min, max);
+    }
     return mrp_fail(MRP_ERR_INVALID, 0,
-        "%s=%.64s: not a size; write bytes, or a number with K, M, G or T, from %s to %s",
+        is_size ? "%s=%.64s: not a size; write bytes, or a number with K, M, G or T (1G, "
+                  "not 1GB), from %s to %s"
+                : "%s=%.64s: not a count; write a decimal number from %s to %s",
         where, text, min, max);
 }
 
@@ -142,6 +153,21 @@ static enum mrp_status parse_choice(
         word = bar != NULL ? bar + 1 : NULL;
     }
     return mrp_fail(MRP_ERR_INVALID, 0, "%s=%.64s: not one of %s", where, text, choices);
+}
+
+static enum mrp_status check_folders(const char *where, const char *text)
+{
+    for (const char *folder = text; *folder != '\0';) {
+        size_t length = strcspn(folder, ":");
+
+        if (length > 0 && folder[0] != '/') {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "%s=%.128s: folders must be absolute (begin with /), separated by ':'",
+                where, text);
+        }
+        folder += length + (folder[length] == ':');
+    }
+    return MRP_OK;
 }
 
 enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const char *where,
@@ -165,8 +191,12 @@ enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const cha
             *value &= 1;
         }
         return status;
+    case MRP_SETTING_FOLDERS:
+        *value = 0;
+        return check_folders(where, text);
     case MRP_SETTING_COUNT:
     case MRP_SETTING_SIZE:
+    case MRP_SETTING_POWER:
         return parse_in_range(spec, where, text, value);
     }
     return mrp_fail(MRP_ERR_INVALID, 0, "%s: its table row has no valid kind", where);
@@ -263,5 +293,21 @@ enum mrp_status mrp_settings_validate(const char *prefix,
 enum mrp_status mrp_settings_check(
     bool (*is_foreign)(const char *variable, size_t length))
 {
-    return mrp_settings_validate("MRPOOL_", specs, MRP_SET_COUNT, is_foreign);
+    enum mrp_status status =
+        mrp_settings_validate("MRPOOL_", specs, MRP_SET_COUNT, is_foreign);
+    uint64_t limit, before = 0;
+
+    for (int id = MRP_SET_SMALL_MAX; status == MRP_OK && id <= MRP_SET_HUGE_MAX; id++) {
+        const struct mrp_setting_spec *spec = &specs[id];
+
+        status = mrp_setting_number((enum mrp_setting_id)id, spec->variable, 0, &limit);
+        if (status == MRP_OK && limit <= before) {
+            status = mrp_fail(MRP_ERR_INVALID, 0,
+                "%s=%s is not above %s=%s: the limits of the tiers ascend",
+                spec->variable, mrp_setting_text(spec), specs[id - 1].variable,
+                mrp_setting_text(&specs[id - 1]));
+        }
+        before = limit;
+    }
+    return status;
 }

@@ -51,9 +51,11 @@ static const struct mrp_backend_ops *find_builtin(const char *kind)
 static enum mrp_status check_ops(const struct mrp_backend_ops *ops)
 {
     if (ops == NULL || ops->struct_size < offsetof(struct mrp_backend_ops, create) ||
-        ops->kind == NULL || ops->map == NULL || ops->unmap == NULL) {
+        ops->kind == NULL || ops->map == NULL || ops->unmap == NULL ||
+        (unsigned)ops->memory_kind > MRP_MEMORY_ROCM) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "a backend needs an ops table with struct_size, kind, map and unmap");
+            "a backend needs an ops table with struct_size, kind, memory_kind, map and "
+            "unmap");
     }
     return MRP_OK;
 }

@@ -59,7 +59,7 @@ struct mrp_chunk {
     struct mrp_region *region;
     uint32_t n_granules, n_granules_used, granule_shift;
     _Atomic uint64_t *granules;
-    struct mrp_chunk *next_with_room, *next_shared;
+    struct mrp_chunk *next_with_room;
 };
 
 /** The chunks of a context. */

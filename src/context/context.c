@@ -23,6 +23,15 @@ static struct mrp_named *find_name(struct mrp_named *list, const char *name)
     return list;
 }
 
+/* Names nobody gave count per kind: the first pool is pool-1. */
+static unsigned *number_of(
+    struct mrp_context_state *context, struct mrp_named *const *list)
+{
+    return &context->last_numbers[list == &context->backends ? 0
+            : list == &context->providers                    ? 1
+                                                             : 2];
+}
+
 enum mrp_status mrp_context_link(struct mrp_context_state *context,
     struct mrp_named **list, struct mrp_named *object, const char *name,
     const char *prefix)
@@ -39,7 +48,7 @@ enum mrp_status mrp_context_link(struct mrp_context_state *context,
     }
     while (name == NULL) {
         snprintf(object->name, sizeof object->name, "%.40s-%u", prefix,
-            ++context->last_number);
+            ++*number_of(context, list));
         if (find_name(*list, object->name) == NULL) {
             break;
         }

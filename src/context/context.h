@@ -46,7 +46,7 @@ struct mrp_context_state {
     pthread_mutex_t
         mutex; /* of all down to pin_provider; leaf lock, nothing is called under it */
     struct mrp_named *backends, *providers, *pools;
-    unsigned last_number; /* for names nobody gave */
+    unsigned last_numbers[3]; /* for names nobody gave, per list */
 
     struct mrp_block_table blocks;
     size_t block_size;

@@ -41,6 +41,7 @@ static const char *const known[] = {
 #define FILE_PREFIX "libmrpool-"
 #define FILE_SUFFIX ".so"
 #define MODULE_NAME_MAX 32
+#define MODULE_FOLDER "mrpool" /* in the folder of libmrpool.so */
 #define PATH_SIZE 4096
 
 enum mrp_status mrp_provider_ops_check(
@@ -75,6 +76,25 @@ static bool is_module_name(const char *name, size_t length)
     return length > 0 && length < MODULE_NAME_MAX;
 }
 
+/* The folder beside libmrpool.so, wherever the tree was moved; a program with the static
+ * library finds one beside itself. */
+static bool visit_own_folder(
+    bool (*visit)(const char *folder, size_t length, void *user), void *user)
+{
+    char folder[PATH_SIZE];
+    const char *slash;
+    Dl_info self;
+
+    if (dladdr((const void *)&known, &self) == 0 || self.dli_fname == NULL ||
+        self.dli_fname[0] != '/' || (slash = strrchr(self.dli_fname, '/')) == NULL ||
+        slash - self.dli_fname > PATH_SIZE / 2) {
+        return false;
+    }
+    snprintf(folder, sizeof folder, "%.*s/" MODULE_FOLDER, (int)(slash - self.dli_fname),
+        self.dli_fname);
+    return visit(folder, strlen(folder), user);
+}
+
 /* Call `visit` for each folder that is searched, in order, until it returns true. A
  * program with raised privileges takes no folder from its environment. */
 static bool visit_folders(
@@ -90,7 +110,8 @@ static bool visit_folders(
         }
         path += length + (path[length] == ':');
     }
-    return visit(MRP_MODULE_DIR, strlen(MRP_MODULE_DIR), user);
+    return visit_own_folder(visit, user) ||
+        visit(MRP_MODULE_DIR, strlen(MRP_MODULE_DIR), user);
 }
 
 struct search {
@@ -200,6 +221,30 @@ static enum mrp_status load_file(
         : mrp_fail(MRP_ERR_UNAVAILABLE, 0, "%s", strdupa(mrp_error_last()->text));
 }
 
+static enum mrp_status fail_missing(const char *name)
+{
+    const char *path = mrp_setting_text(mrp_setting_spec(MRP_SET_PROVIDER_PATH));
+    char names[256] = "";
+    bool is_known = false;
+
+    for (size_t i = 0; i < N_BUILTIN; i++) {
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+            i == 0 ? "" : ", ", builtin[i]->module);
+    }
+    for (size_t i = 0; known[i] != NULL; i++) {
+        is_known = is_known || strcmp(known[i], name) == 0;
+        snprintf(names + strlen(names), sizeof names - strlen(names), ", %s", known[i]);
+    }
+    return mrp_fail(MRP_ERR_UNAVAILABLE, 0,
+        "no provider module \"%s\": no " FILE_PREFIX "%s" FILE_SUFFIX
+        " beside the library, in " MRP_MODULE_DIR
+        " or in MRPOOL_PROVIDER_PATH (%.128s)%s%s",
+        name, name, path[0] == '\0' ? "not set" : path,
+        is_known ? "; install it, or build mrpool where its network library is installed"
+                 : "; this library has ",
+        is_known ? "" : names);
+}
+
 static enum mrp_status load(
     const char *name, const struct mrp_provider_ops **ops, struct search *search)
 {
@@ -217,12 +262,7 @@ static enum mrp_status load(
     }
     if (!visit_folders(find_in_folder, search)) {
         search->path[0] = '\0';
-        return mrp_fail(MRP_ERR_UNAVAILABLE, 0,
-            "no provider module \"%s\": no " FILE_PREFIX "%s" FILE_SUFFIX
-            " in MRPOOL_PROVIDER_PATH (absolute folders) or " MRP_MODULE_DIR
-            "; install it, or build with "
-            "MRP_PROVIDER_<NAME>=ON",
-            name, name);
+        return fail_missing(name);
     }
     return load_file(search->path, name, ops);
 }

@@ -46,7 +46,7 @@ static enum mrp_status check_envelope(
 {
     if (bytes[0] != WIRE_VERSION) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "%s of version %u, this library speaks %d: bring both sides to one version",
+            "%s: version %u, but this library reads %d: bring both sides to one version",
             what, bytes[0], WIRE_VERSION);
     }
     if (get(bytes + CHECK_OFFSET, 2) != checksum(bytes, size)) {

@@ -146,8 +146,11 @@ static enum mrp_status take_slab(
 static enum mrp_status find_slab(
     struct mrp_pool *pool, unsigned class, uint32_t flags, struct mrp_slab *slab)
 {
-    size_t least =
-        mrp_align_up(pool->classes.classes[class].block_size, MRP_GRANULE_SIZE);
+    size_t block_size = pool->classes.classes[class].block_size;
+    size_t granule_max = (size_t)1 << MRP_GRANULE_SHIFT_MAX;
+    /* whole granules of the chunk that this, or a little more, would be */
+    size_t least = mrp_align_up(
+        block_size, (size_t)1 << mrp_granule_shift(block_size + granule_max));
     enum mrp_status status;
 
     for (;;) {
@@ -329,6 +332,11 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t
             grow_class(pool, class, flags, &region);
             break;
         }
+        if ((flags & MRP_REQUEST_NOGROW) != 0) { /* that may be mapping and registering */
+            mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
+                pool->member.named.name);
+            break;
+        }
         pthread_cond_wait(&pool->grown, &pool->mutex);
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -342,10 +350,6 @@ enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size
 
     pthread_mutex_lock(&pool->mutex);
     while (status == MRP_OK && pool->depots[class].n_regions < count) {
-        if (pool->depots[class].growing) { /* for somebody who found the pool by name */
-            pthread_cond_wait(&pool->grown, &pool->mutex);
-            continue;
-        }
         status = grow_class(pool, class, 0, &region);
         if (status == MRP_OK) {
             mrp_depot_put(pool, region);

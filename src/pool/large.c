@@ -43,7 +43,7 @@ static enum mrp_status dissolve(struct mrp_chunk *chunk)
 {
     struct mrp_pool *pool = chunk->pool;
     struct mrp_region *region = chunk->region;
-    size_t charged = chunk->backend == NULL ? 0 : chunk->mapping.size;
+    size_t charge = mrp_chunk_charge(chunk);
     uint32_t id = chunk->id;
     enum mrp_status status;
 
@@ -51,33 +51,34 @@ static enum mrp_status dissolve(struct mrp_chunk *chunk)
     mrp_pool_leave_chunk(pool, id);
     mrp_depot_put(pool, region);
     status = mrp_chunk_destroy(chunk);
-    mrp_pool_discharge(pool, charged, id);
+    mrp_pool_discharge(pool, charge, id);
     return status;
+}
+
+/* `n` chunks of `size` bytes became idle, or are no longer (negative). Whoever waits for
+ * room, or for the last of them to go, looks again. */
+static void count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->n_idle += (size_t)n;
+    pool->idle_size += n < 0 ? (size_t)0 - size : n > 0 ? size : 0;
+    pool->n_evictions += is_evicted;
+    pool->idle_changes++;
+    pthread_cond_broadcast(&pool->grown);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 /* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
 static void evict(struct mrp_retained *item)
 {
-    struct mrp_chunk *chunk = chunk_of(item);
-    struct mrp_pool *pool = chunk->pool;
+    struct mrp_pool *pool = chunk_of(item)->pool;
+    size_t size = item->size;
 
-    dissolve(chunk);
-    pthread_mutex_lock(&pool->mutex);
-    pool->n_evictions++;
-    pool->n_idle--; /* mrp_pool_destroy waits for the last one */
-    pthread_cond_broadcast(&pool->grown);
-    pthread_mutex_unlock(&pool->mutex);
+    dissolve(chunk_of(item));
+    count_idle(pool, -1, size, true);
 }
 
-static void count_idle(struct mrp_pool *pool, size_t change)
-{
-    pthread_mutex_lock(&pool->mutex);
-    pool->n_idle += change;
-    pthread_mutex_unlock(&pool->mutex);
-}
-
-/* -- one new chunk with one region
- * ----------------------------------------------------------- */
+/* -- one new chunk with one region -- */
 
 /* A descriptor that has served before gets user data like a new one's. */
 static enum mrp_status init_user(struct mrp_pool *pool, struct mrp_region *region)
@@ -112,89 +113,36 @@ static void tie_region(struct mrp_pool *pool, struct mrp_chunk *chunk,
     chunk->region = region;
 }
 
-/* Build a chunk for `request` and make `region` its region. *tried: the system was asked.
- */
-static enum mrp_status make_region(struct mrp_pool *pool,
-    const struct mrp_chunk_request *request, enum mrp_region_kind kind,
-    struct mrp_region *region, bool *tried)
+/* Build a chunk for `request` with a region of its own; NULL with an error record. */
+static struct mrp_region *make_region(
+    struct mrp_pool *pool, struct mrp_chunk_request *request, enum mrp_region_kind kind)
 {
-    size_t charge = request->backend == NULL ? 0 : request->size;
+    struct mrp_region *region = mrp_region_take_bare(pool);
     struct mrp_chunk *chunk;
     enum mrp_status status;
     uint32_t id;
 
-    status = mrp_pool_charge(pool, charge, &id);
-    *tried = status == MRP_OK;
-    if (status != MRP_OK) {
-        return status;
-    }
-    status = mrp_chunk_create(pool->context, request, &chunk);
-    if (status != MRP_OK) {
-        goto undo_charge;
-    }
-    if (charge != 0) {
-        pthread_mutex_lock(&pool->mutex);
-        pool->mapped_size += chunk->mapping.size - charge;
-        pthread_mutex_unlock(&pool->mutex);
-        charge = chunk->mapping.size;
-    }
-    mrp_pool_enter_chunk(pool, chunk, id);
-    tie_region(pool, chunk, region, kind);
-    mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
-    status = init_user(pool, region);
-    mrp_store_relaxed(&region->state, MRP_STATE_FREE);
-    if (status != MRP_OK) {
-        goto undo_chunk;
-    }
-    chunk->granules = NULL;
-    status = mrp_chunk_publish(chunk);
-    if (status != MRP_OK) {
-        goto undo_chunk;
-    }
-    return MRP_OK;
-
-undo_chunk:
-    mrp_pool_leave_chunk(pool, id);
-    mrp_chunk_destroy(chunk);
-undo_charge:
-    mrp_pool_discharge(pool, charge, id);
-    return status;
-}
-
-static struct mrp_region *take_bare(struct mrp_pool *pool)
-{
-    struct mrp_region *region = mrp_depot_take(pool, MRP_CLASS_BARE);
-
-    return region != NULL ? region : mrp_pool_grow(pool, MRP_CLASS_BARE, 0);
-}
-
-static struct mrp_region *make_large(struct mrp_pool *pool, size_t size, size_t alignment)
-{
-    struct mrp_chunk_request request = {
-        .backend = pool->backend,
-        .size = size,
-        .alignment = mrp_max(alignment, MRP_LINE),
-        .rails = pool->rails,
-        .n_rails = pool->n_rails,
-        .access = pool->access,
-        .native_flags = pool->native_flags,
-        .pool = pool,
-    };
-    struct mrp_region *region = take_bare(pool);
-    enum mrp_status status;
-    bool tried;
-
     if (region == NULL) {
         return NULL;
     }
-    status = make_region(pool, &request, MRP_REGION_LARGE, region, &tried);
-    if (tried &&
-        (status == MRP_ERR_MEMORY || status == MRP_ERR_LIMIT ||
-            status == MRP_ERR_REGISTER)) {
-        mrp_retention_evict(&pool->context->retention, NULL, size);
-        status = make_region(pool, &request, MRP_REGION_LARGE, region, &tried);
+    if (mrp_pool_make_chunk(pool, request, request->size, &chunk, &id) != MRP_OK) {
+        mrp_depot_put(pool, region);
+        return NULL;
+    }
+    chunk->id = id;
+    chunk->granules = NULL;
+    tie_region(pool, chunk, region, kind);
+    mrp_pool_enter_chunk(pool, chunk);
+    mrp_store_relaxed(&region->size, 0);
+    mrp_store_relaxed(&region->length, 0);
+    mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
+    status = init_user(pool, region);
+    mrp_store_relaxed(&region->state, MRP_STATE_FREE);
+    if (status == MRP_OK) {
+        status = mrp_chunk_publish(chunk);
     }
     if (status != MRP_OK) {
+        mrp_pool_unmake_chunk(pool, chunk);
         mrp_depot_put(pool, region);
         return NULL;
     }
@@ -205,6 +153,7 @@ struct mrp_region *mrp_large_alloc(
     struct mrp_pool *pool, size_t size, size_t alignment, uint32_t flags)
 {
     size_t rounded = round_large(pool, size);
+    struct mrp_chunk_request request;
     struct mrp_retained *idle;
     struct mrp_region *region;
 
@@ -217,7 +166,7 @@ struct mrp_region *mrp_large_alloc(
         size + pool->classes.lead + pool->classes.tailroom,
         mrp_max(rounded, size / 3 * 4), is_aligned_item, &alignment);
     if (idle != NULL) {
-        count_idle(pool, (size_t)-1);
+        count_idle(pool, -1, idle->size, false);
         region = chunk_of(idle)->region;
     } else if ((flags & MRP_REQUEST_NOGROW) != 0) {
         mrp_fail(MRP_ERR_AGAIN, 0,
@@ -225,7 +174,8 @@ struct mrp_region *mrp_large_alloc(
             pool->member.named.name, size);
         return NULL;
     } else {
-        region = make_large(pool, rounded, alignment);
+        mrp_pool_request_chunk(pool, rounded, alignment, &request);
+        region = make_region(pool, &request, MRP_REGION_LARGE);
     }
     if (region != NULL) {
         mrp_region_begin(region, size);
@@ -243,8 +193,9 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
     chunk->retained.size = chunk->mapping.size;
     chunk->retained.owner = pool;
     chunk->retained.evict = evict;
-    count_idle(pool, 1);
+    count_idle(pool, 1, chunk->mapping.size, false);
     mrp_retention_add(&pool->context->retention, &chunk->retained);
+    count_idle(pool, 0, 0, false); /* only now can it be found there */
     return MRP_OK;
 }
 
@@ -283,14 +234,14 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
     const struct mrp_region_register_params *given, struct mrp_region **registered)
 {
     struct mrp_region_register_params params;
-    struct mrp_chunk_request request = {.adopted = address, .size = size, .pool = pool};
-    struct mrp_region *region;
+    struct mrp_chunk_request request;
     enum mrp_status status = mrp_pool_check_handle(pool);
-    bool tried;
 
     if (status == MRP_OK) {
-        status = registered == NULL ? mrp_fail(MRP_ERR_INVALID, 0, "region is NULL")
-                                    : check_range(address, size);
+        status = registered == NULL
+            ? mrp_fail(
+                  MRP_ERR_INVALID, 0, "region is NULL: pass where to store the handle")
+            : check_range(address, size);
     }
     if (status == MRP_OK) {
         status =
@@ -299,29 +250,21 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
     if (status != MRP_OK) {
         return status;
     }
+    mrp_pool_request_chunk(pool, size, MRP_LINE, &request);
+    request.backend = NULL;
+    request.adopted = address;
     request.access = params.access != 0 ? params.access : pool->access;
     request.native_flags =
         params.native_flags != 0 ? params.native_flags : pool->native_flags;
-    request.rails = pool->rails;
-    request.n_rails = pool->n_rails;
     status = check_access(pool, request.access);
-    if (status != MRP_OK) {
-        return status;
+    if (status == MRP_OK) {
+        struct mrp_region *region = make_region(pool, &request, MRP_REGION_USER);
+
+        if (region == NULL) {
+            return mrp_error_last()->status;
+        }
+        mrp_region_begin(region, size);
+        *registered = region;
     }
-    region = take_bare(pool);
-    if (region == NULL) {
-        return mrp_error_last()->status;
-    }
-    status = make_region(pool, &request, MRP_REGION_USER, region, &tried);
-    if (tried && (status == MRP_ERR_LIMIT || status == MRP_ERR_REGISTER)) {
-        mrp_retention_evict(&pool->context->retention, NULL, size);
-        status = make_region(pool, &request, MRP_REGION_USER, region, &tried);
-    }
-    if (status != MRP_OK) {
-        mrp_depot_put(pool, region);
-        return status;
-    }
-    mrp_region_begin(region, size);
-    *registered = region;
-    return MRP_OK;
+    return status;
 }

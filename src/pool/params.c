@@ -123,16 +123,20 @@ static bool pins(const struct mrp_pool *pool)
 }
 
 /* Half of what the machine (or the cgroup) has, and what memlock still allows. */
-static size_t default_max_bytes(const struct mrp_pool *pool)
+static size_t default_max_bytes(struct mrp_pool *pool)
 {
     struct mrp_system system = MRP_SYSTEM_INIT;
-    size_t bytes;
+    size_t bytes, left;
 
     mrp_system_query(&system);
     bytes = system.memory_size / 2;
     if (pins(pool) && system.memlock_limit != MRP_UNLIMITED) {
-        bytes = mrp_min(bytes,
-            system.memlock_limit - mrp_min(system.locked_size, system.memlock_limit));
+        left = system.memlock_limit - mrp_min(system.locked_size, system.memlock_limit);
+        if (left < bytes) {
+            pool->budget_remedy = ", what memlock left when the pool was created: raise "
+                                  "memlock (ulimit -l, LimitMEMLOCK=)";
+            bytes = left;
+        }
     }
     return mrp_align_down(mrp_max(bytes, FIRST_CHUNK_MIN), MRP_GRANULE_SIZE);
 }
@@ -157,9 +161,11 @@ static enum mrp_status resolve_chunk_sizes(
         chunk_min = mrp_min(mrp_min(share, FIRST_CHUNK_MAX), chunk_max);
     }
     if (!mrp_is_power_of_two(chunk_min) || !mrp_is_power_of_two(chunk_max)) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "chunk_min %zu, chunk_max %zu: both are powers of two", (size_t)chunk_min,
-            (size_t)chunk_max);
+        bool is_min = !mrp_is_power_of_two(chunk_min);
+
+        return mrp_fail(MRP_ERR_INVALID, 0, "%s is %zu: it must be a power of two",
+            is_min ? "chunk_min (MRPOOL_CHUNK_MIN)" : "chunk_max (MRPOOL_CHUNK_MAX)",
+            (size_t)(is_min ? chunk_min : chunk_max));
     }
     if (chunk_min > chunk_max || chunk_min > pool->max_bytes) {
         return mrp_fail(MRP_ERR_INVALID, 0,
@@ -195,8 +201,19 @@ static enum mrp_status resolve_budgets(
     if (status != MRP_OK) {
         return status;
     }
+    pool->budget_remedy = ": raise max_bytes (MRPOOL_MAX_BYTES)";
     pool->max_bytes = value != 0 ? (size_t)value : default_max_bytes(pool);
+    if (pool->backend->max_size != 0 &&
+        (params->chunk_min != 0 || params->chunk_max != 0)) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "chunk_min %zu, chunk_max %zu: backend %s has one chunk for all its %zu "
+            "bytes; "
+            "leave both 0",
+            params->chunk_min, params->chunk_max, pool->backend->named.name,
+            pool->backend->max_size);
+    }
     if (pool->backend->max_size != 0) { /* a small array is a small pool, not a mistake */
+        pool->budget_remedy = ", all that its backend has: give it more";
         pool->max_bytes = mrp_min(pool->max_bytes, pool->backend->max_size);
         pool->chunk_min = pool->chunk_max = pool->next_chunk_size = pool->max_bytes;
     } else {
@@ -250,7 +267,6 @@ enum mrp_status mrp_pool_params_resolve(
     }
     pool->access = params->access != 0 ? params->access : MRP_ACCESS_LOCAL;
     pool->native_flags = params->native_flags;
-    pool->headroom = params->headroom;
     pool->user_size = params->user_size;
     pool->user_stride = mrp_align_up(params->user_size, MRP_LINE);
     pool->region_init = params->region_init;

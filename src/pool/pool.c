@@ -8,6 +8,8 @@
 #include "base/settings.h"
 #include "pool/params.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -111,22 +113,22 @@ static void detach_backend(struct mrp_pool *pool)
     }
 }
 
+/* For every descriptor there can be: slices and large regions take some too. */
 static enum mrp_status reserve_user_data(struct mrp_pool *pool)
 {
-    size_t n_regions =
-        mrp_min(pool->max_bytes / MRP_LINE + MRP_CHUNKS_MAX, MRP_REGIONS_MAX);
     void *address;
 
     if (pool->user_size == 0) {
         return MRP_OK;
     }
-    pool->user_reserved = mrp_align_up(n_regions * pool->user_stride, MRP_MIB);
+    pool->user_reserved = MRP_REGIONS_MAX * pool->user_stride;
     address = mmap(NULL, pool->user_reserved, PROT_READ,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address == MAP_FAILED) {
-        return mrp_fail(MRP_ERR_MEMORY, 0,
-            "cannot reserve %zu MiB of addresses for user data: lower max_bytes or "
-            "user_size",
+        return mrp_fail(MRP_ERR_MEMORY, errno,
+            "cannot reserve %zu MiB of addresses for user data: lower user_size, or "
+            "raise "
+            "the address space limit (ulimit -v)",
             pool->user_reserved / MRP_MIB);
     }
     pool->user_base = address;
@@ -134,14 +136,14 @@ static enum mrp_status reserve_user_data(struct mrp_pool *pool)
     return MRP_OK;
 }
 
-static void destroy_range(struct mrp_pool *pool)
+static void destroy_range(struct mrp_pool *pool, bool is_leaked)
 {
     if (pool->user_base != NULL) {
         munmap(pool->user_base, pool->user_reserved);
     }
     pthread_cond_destroy(&pool->grown);
     pthread_mutex_destroy(&pool->mutex);
-    mrp_range_release(pool);
+    mrp_range_release(pool, is_leaked);
 }
 
 static enum mrp_status preallocate(
@@ -160,6 +162,7 @@ static enum mrp_status preallocate(
 }
 
 static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report);
+static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report);
 
 /* Everything that can be refused, before the pool has a name others can find. */
 static enum mrp_status equip(struct mrp_pool *pool, const struct mrp_pool_params *params)
@@ -193,10 +196,12 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     const struct mrp_pool_params *params, struct mrp_pool **made)
 {
     struct mrp_pool *pool = mrp_range_acquire();
+    struct mrp_leak_report none = {.count = 0};
+    struct mrp_error cause;
     enum mrp_status status;
 
     if (pool == NULL) {
-        return MRP_ERR_MEMORY;
+        return mrp_error_last()->status;
     }
     pool->context = context;
     pthread_mutex_init(&pool->mutex, NULL);
@@ -212,9 +217,15 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     }
     pool->member.handle = pool;
     pool->member.destroy = destroy_pool;
-    pool->epoch = mrp_process_epoch; /* live before others can find it */
-    status = mrp_context_link(
-        context, &context->pools, &pool->member.named, params->name, "pool");
+    snprintf(pool->member.named.name, sizeof pool->member.named.name, "%s",
+        params->name != NULL ? params->name : "(new)");
+    pool->epoch =
+        mrp_process_epoch; /* live for region_init, and before it can be found */
+    status = preallocate(pool, params);
+    if (status == MRP_OK) {
+        status = mrp_context_link(
+            context, &context->pools, &pool->member.named, params->name, "pool");
+    }
     if (status != MRP_OK) {
         goto undo_equip;
     }
@@ -222,10 +233,12 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     return MRP_OK;
 
 undo_equip:
-    detach_backend(pool);
-    detach_rails(pool);
+    cause = *mrp_error_last();
+    unmake_pool(pool, &none);
+    mrp_error_restore(&cause);
+    return status;
 undo_range:
-    destroy_range(pool);
+    destroy_range(pool, false);
     return status;
 }
 
@@ -234,7 +247,7 @@ enum mrp_status mrp_pool_create(struct mrp_context *handle,
 {
     struct mrp_context_state *context;
     struct mrp_pool_params params;
-    struct mrp_pool *pool;
+    struct mrp_pool *pool = NULL;
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status == MRP_OK && created == NULL) {
@@ -247,19 +260,10 @@ enum mrp_status mrp_pool_create(struct mrp_context *handle,
     if (status == MRP_OK) {
         status = make_pool(context, &params, &pool);
     }
-    if (status != MRP_OK) {
-        return status;
+    if (status == MRP_OK) {
+        *created = pool;
     }
-    status = preallocate(pool, &params);
-    if (status != MRP_OK) {
-        struct mrp_leak_report none = {.count = 0};
-        struct mrp_error cause = *mrp_error_last();
-
-        destroy_pool(pool, &none);
-        return mrp_fail_at(cause.function, cause.status, cause.native, "%s", cause.text);
-    }
-    *created = pool;
-    return MRP_OK;
+    return status;
 }
 
 /* -- destroy
@@ -308,26 +312,54 @@ static void give_up_idle(struct mrp_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
+/* Memory that the network would not give back stays mapped until its provider closes. */
+static void report_parked(const struct mrp_pool *pool, const void *address, size_t size,
+    struct mrp_leak_report *report)
 {
-    struct mrp_context_state *context = pool->context;
+    struct mrp_leak leak = {
+        .kind = MRP_OBJECT_REGISTRATION,
+        .address = address,
+        .size = size,
+        .owner = pool->member.named.name,
+        .origin = mrp_error_last()->text,
+    };
+
+    mrp_leak_add(report, &leak);
+}
+
+/* Everything but the name in the context. */
+static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
+{
+    size_t n_before = report->count;
+    bool is_leaked;
 
     report_leaks(pool, report);
-    mrp_context_unlink(context, &context->pools, &pool->member.named);
+    is_leaked = report->count > n_before;
     give_up_idle(pool);
     pool->epoch = 0;
     for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {
         struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
 
         if (chunk != NULL) {
+            const void *address = chunk->mapping.address;
+            size_t size = chunk->mapping.size;
+
             mrp_chunk_withdraw(chunk);
             mrp_pool_leave_chunk(pool, id);
-            mrp_chunk_destroy(chunk);
+            if (mrp_chunk_destroy(chunk) != MRP_OK) {
+                report_parked(pool, address, size, report);
+            }
         }
     }
     detach_backend(pool);
     detach_rails(pool);
-    destroy_range(pool);
+    destroy_range(pool, is_leaked);
+}
+
+static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
+{
+    mrp_context_unlink(pool->context, &pool->context->pools, &pool->member.named);
+    unmake_pool(pool, report);
 }
 
 enum mrp_status mrp_pool_destroy(struct mrp_pool *pool)
@@ -346,8 +378,9 @@ enum mrp_status mrp_pool_destroy(struct mrp_pool *pool)
     return report.count == 0
         ? MRP_OK
         : mrp_fail(MRP_ERR_LEAKED, 0,
-              "pool %s: %zu regions (%zu bytes) were still live; the first: %s", name,
-              report.count, report.size, report.first);
+              "pool %s: %zu regions or registrations (%zu bytes) were still live; the "
+              "first: %s",
+              name, report.count, report.size, report.first);
 }
 
 enum mrp_status mrp_pool_find(

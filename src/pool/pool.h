@@ -4,10 +4,11 @@
  *
  *   struct mrp_region      a descriptor, one line: what users hold
  *   struct mrp_key_line    what one rail needs for one chunk, one line
- *   struct mrp_depot       the free regions of one size class: two lock-free stacks and a
- * third loose     single regions, one compare-and-swap each full      magazines, moved
- * whole empty     magazines waiting to be filled struct mrp_pool        all of it, at the
- * front of its range (range.h)
+ *   struct mrp_depot       the free regions of one size class, on three lock-free stacks:
+ *                            loose    single regions, one compare-and-swap each
+ *                            full     magazines of them, which move whole
+ *                            empty    magazines waiting to be filled
+ *   struct mrp_pool        all of it, at the front of its range (range.h)
  *
  * A region is in exactly one place: with its user, on `loose`, or in a full magazine.
  */
@@ -39,7 +40,7 @@ struct mrp_region {
     int64_t offset; /* from the descriptor to the payload */
     size_t capacity; /* bytes of payload */
     _Atomic size_t size; /* asked for */
-    size_t length; /* of the message, set by the owner */
+    _Atomic size_t length; /* of the message, set by the owner */
     _Atomic uint32_t state;
     _Atomic uint32_t generation; /* owners it has had */
     _Atomic uint32_t references;
@@ -127,7 +128,7 @@ struct mrp_pool {
     uint32_t access;
     uint64_t native_flags;
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
-    size_t headroom;
+    const char *budget_remedy; /* how a refusal by max_bytes ends */
     size_t user_size, user_stride;
     char *user_base; /* user data, index * user_stride; NULL without */
     size_t user_reserved; /* bytes of addresses */
@@ -141,10 +142,10 @@ struct mrp_pool {
     size_t next_chunk_size;
     size_t mapped_size, n_chunks, chunk_size,
         n_charged; /* n_charged: chunks of any kind */
-    size_t n_idle; /* chunks on the retention list or being evicted */
+    size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
+    uint64_t idle_changes; /* of the two */
     uint64_t n_growths, n_evictions;
     struct mrp_chunk *with_room; /* those with granules left, by next_with_room */
-    struct mrp_chunk *all_chunks; /* shared ones, newest first, by next_shared */
     uint32_t n_descriptors, n_chunk_ids, free_chunk_id;
     size_t granules_used; /* bytes of the granule area */
     size_t magazines_used; /* bytes of the magazine area */
@@ -325,14 +326,46 @@ enum mrp_status mrp_depot_provision(
 enum mrp_status mrp_pool_charge(struct mrp_pool *pool, size_t size, uint32_t *chunk_id);
 void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id);
 
-/** Tie a new chunk to its number: chunk table and key lines. */
-void mrp_pool_enter_chunk(
-    struct mrp_pool *pool, struct mrp_chunk *chunk, uint32_t chunk_id);
+/** A request for `size` bytes of the pool's backend on all its rails. */
+void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment,
+    struct mrp_chunk_request *request);
+
+/** Charge, map and register. When the system refuses, idle memory of the context is evicted
+ *  and `less` bytes are tried, once; when the budget refuses, `less` bytes without evicting
+ *  others'. No lock. */
+enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
+    struct mrp_chunk_request *request, size_t less, struct mrp_chunk **made,
+    uint32_t *chunk_id);
+
+/** Undo mrp_pool_make_chunk, leaving the error record as it is. */
+void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
+/** Tie a new chunk, whose id, region and granules are set, to its number: key lines and
+ *  chunk table. */
+void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
 
 /** Build a chunk that slabs are cut from, of at least `least` bytes. The caller has set
  *  chunk_growing and holds the mutex, which is released meanwhile. */
 enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least);
+
+/** Bytes of it that count against max_bytes: none of the caller's own memory. */
+static inline size_t mrp_chunk_charge(const struct mrp_chunk *chunk)
+{
+    return chunk->backend == NULL ? 0 : chunk->mapping.size;
+}
+
+/** About a thousand granules a chunk. */
+static inline uint32_t mrp_granule_shift(size_t chunk_size)
+{
+    uint32_t shift =
+        63u - (uint32_t)__builtin_clzl(chunk_size) - MRP_GRANULES_PER_CHUNK_SHIFT;
+
+    if (chunk_size >> MRP_GRANULES_PER_CHUNK_SHIFT < MRP_GRANULE_SIZE) {
+        return MRP_GRANULE_SHIFT;
+    }
+    return shift > MRP_GRANULE_SHIFT_MAX ? MRP_GRANULE_SHIFT_MAX : shift;
+}
 
 /* -- grow.c --------------------------------------------------------------------------- */
 
@@ -354,6 +387,10 @@ struct mrp_region *mrp_large_alloc(
 /** Give back a region that is a chunk: idle large ones are kept, user memory is
  * deregistered. */
 enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region);
+
+/** A descriptor without memory, for a slice or a region that is a chunk; NULL with an error
+ *  record. */
+struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
 
 /** Make a region live for its new owner. */
 void mrp_region_begin(struct mrp_region *region, size_t size);

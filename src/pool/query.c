@@ -23,7 +23,7 @@ size_t mrp_region_capacity(const struct mrp_region *region)
 
 size_t mrp_region_length(const struct mrp_region *region)
 {
-    return mrp_region_is_live(region) ? region->length : 0;
+    return mrp_region_is_live(region) ? mrp_load_relaxed(&region->length) : 0;
 }
 
 enum mrp_status mrp_region_set_length(struct mrp_region *region, size_t length)
@@ -35,7 +35,7 @@ enum mrp_status mrp_region_set_length(struct mrp_region *region, size_t length)
         return mrp_fail(MRP_ERR_INVALID, 0,
             "length is %zu, but the region holds %zu bytes", length, region->capacity);
     }
-    region->length = length;
+    mrp_store_relaxed(&region->length, length);
     return MRP_OK;
 }
 
@@ -83,7 +83,7 @@ enum mrp_status mrp_region_query(
     found.address = mrp_payload(region);
     found.size = mrp_load_relaxed(&region->size);
     found.capacity = region->capacity;
-    found.length = region->length;
+    found.length = mrp_load_relaxed(&region->length);
     found.kind = mrp_kind_of(region);
     found.tier = tier_of(found.pool, root);
     found.references = mrp_load_relaxed(&region->references);
@@ -107,8 +107,9 @@ static enum mrp_status no_such_rail(const struct mrp_pool *pool, unsigned rail)
 }
 
 static enum mrp_status no_remote_key(
-    const struct mrp_pool *pool, unsigned rail, uint32_t flags)
+    const struct mrp_pool *pool, unsigned rail, uint32_t chunk, uint32_t flags)
 {
+    uint32_t access = mrp_chunk_entry(pool, chunk)->chunk->access;
     const char *name = pool->rails[rail]->named.name;
 
     if ((flags & MRP_KEY_BLOB) != 0) {
@@ -117,18 +118,25 @@ static enum mrp_status no_remote_key(
             "mrp_region_key_pack",
             rail, name);
     }
+    if ((access & (MRP_ACCESS_REMOTE | MRP_ACCESS_REMOTE_ATOMIC)) == 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "rail %u (%s): pool %s grants no remote access (access is %#x); create it "
+            "with MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE",
+            rail, name, pool->member.named.name, access);
+    }
     return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-        "rail %u (%s) has no remote key: it is of a network without, or access grants "
-        "none",
-        rail, name);
+        "rail %u (%s) is of a network without remote keys", rail, name);
 }
 
 /* The line of a live region's chunk on a rail it is registered with. */
-static enum mrp_status find_line(
-    const struct mrp_region *region, unsigned rail, const struct mrp_key_line **line)
+static enum mrp_status find_line(const struct mrp_region *region, unsigned rail,
+    const void *output, const struct mrp_key_line **line)
 {
     const struct mrp_key_line *found;
 
+    if (output == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "the output is NULL: pass where to store it");
+    }
     if (!mrp_region_is_live(region)) {
         return mrp_region_check_handle(region);
     }
@@ -143,24 +151,25 @@ static enum mrp_status find_line(
     return MRP_OK;
 }
 
-static enum mrp_status find_remote_line(
-    const struct mrp_region *region, unsigned rail, const struct mrp_key_line **line)
+static enum mrp_status find_remote_line(const struct mrp_region *region, unsigned rail,
+    const void *output, const struct mrp_key_line **line)
 {
-    enum mrp_status status = find_line(region, rail, line);
+    enum mrp_status status = find_line(region, rail, output, line);
     uint32_t flags;
 
     if (status != MRP_OK) {
         return status;
     }
     flags = mrp_remote_flags(mrp_pool_of(region), region->chunk, rail);
-    return flags != 0 ? MRP_OK : no_remote_key(mrp_pool_of(region), rail, flags);
+    return flags != 0 ? MRP_OK
+                      : no_remote_key(mrp_pool_of(region), rail, region->chunk, flags);
 }
 
 enum mrp_status mrp_region_local_desc(
     const struct mrp_region *region, unsigned rail, void **local_desc)
 {
     const struct mrp_key_line *line;
-    enum mrp_status status = find_line(region, rail, &line);
+    enum mrp_status status = find_line(region, rail, local_desc, &line);
 
     if (status == MRP_OK) {
         *local_desc = mrp_load_relaxed(&line->local_desc);
@@ -172,10 +181,11 @@ enum mrp_status mrp_region_remote_key(
     const struct mrp_region *region, unsigned rail, uint64_t *remote_key)
 {
     const struct mrp_key_line *line;
-    enum mrp_status status = find_remote_line(region, rail, &line);
+    enum mrp_status status = find_remote_line(region, rail, remote_key, &line);
 
     if (status == MRP_OK && (mrp_load_relaxed(&line->flags) & MRP_KEY_REMOTE) == 0) {
-        return no_remote_key(mrp_pool_of(region), rail, mrp_load_relaxed(&line->flags));
+        return no_remote_key(
+            mrp_pool_of(region), rail, region->chunk, mrp_load_relaxed(&line->flags));
     }
     if (status == MRP_OK) {
         *remote_key = mrp_load_relaxed(&line->remote_key);
@@ -187,7 +197,7 @@ enum mrp_status mrp_region_remote_addr(
     const struct mrp_region *region, unsigned rail, uint64_t *remote_addr)
 {
     const struct mrp_key_line *line;
-    enum mrp_status status = find_remote_line(region, rail, &line);
+    enum mrp_status status = find_remote_line(region, rail, remote_addr, &line);
 
     if (status == MRP_OK) {
         *remote_addr =
@@ -200,7 +210,8 @@ enum mrp_status mrp_region_registration(
     const struct mrp_region *region, unsigned rail, void **native, size_t *offset)
 {
     const struct mrp_key_line *line;
-    enum mrp_status status = find_line(region, rail, &line);
+    enum mrp_status status =
+        find_line(region, rail, native != NULL ? (const void *)offset : NULL, &line);
 
     if (status == MRP_OK) {
         *native = mrp_load_relaxed(&line->native);

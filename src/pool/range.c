@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 _Atomic uint8_t mrp_range_known[MRP_RANGES_MAX];
 
@@ -17,14 +19,35 @@ struct resting {
 };
 static struct resting *oldest, **newest = &oldest;
 
+/* Addresses that read as zero and cost nothing, at `where` or anywhere. Reserved without any
+ * right first, so that a program under mlockall neither populates nor locks them. */
+static void *reserve_readable(void *where, size_t size)
+{
+    int fixed = where != NULL ? MAP_FIXED : 0;
+    void *address = mmap(where, size, PROT_NONE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
+
+    if (address == MAP_FAILED) {
+        return NULL;
+    }
+    syscall(SYS_munlock, address, size);
+    return mprotect(address, size, PROT_READ) == 0 ? address : NULL;
+}
+
 static void *reserve(void)
 {
-    char *address = mmap(NULL, 2 * MRP_RANGE_SIZE, PROT_READ,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *address = reserve_readable(NULL, 2 * MRP_RANGE_SIZE);
     char *aligned;
     size_t before;
 
-    if (address == MAP_FAILED) {
+    if (address == NULL && errno == EAGAIN) {
+        mrp_fail(MRP_ERR_LIMIT, errno,
+            "cannot reserve 4 GiB of addresses for a pool: the program locks all its "
+            "memory (mlockall), and memlock does not allow it: raise memlock (ulimit "
+            "-l)");
+        return NULL;
+    }
+    if (address == NULL) {
         mrp_fail(MRP_ERR_MEMORY, errno,
             "cannot reserve 4 GiB of addresses for a pool: raise the address space limit "
             "(ulimit -v) or vm.max_map_count");
@@ -71,23 +94,19 @@ void *mrp_range_acquire(void)
     if (mprotect(range, MRP_CHUNK_TABLE_OFFSET, PROT_READ | PROT_WRITE) != 0) {
         mrp_fail(MRP_ERR_MEMORY, errno, "cannot commit %zu bytes for a pool",
             MRP_CHUNK_TABLE_OFFSET);
-        mrp_range_release(range);
+        mrp_range_release(range, false);
         return NULL;
     }
     mrp_store_release(&mrp_range_known[(uintptr_t)range >> MRP_RANGE_SHIFT], 1);
     return range;
 }
 
-void mrp_range_release(void *range)
+void mrp_range_release(void *range, bool is_leaked)
 {
-    struct resting *resting = malloc(sizeof *resting);
+    struct resting *resting = is_leaked ? NULL : malloc(sizeof *resting);
 
-    /* Replaces every page at once; a reader meanwhile sees either the old or a zero page.
-     */
-    if (mmap(range, MRP_RANGE_SIZE, PROT_READ,
-            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-            0) == MAP_FAILED ||
-        resting == NULL) {
+    /* Replaces every page; a reader meanwhile sees either the old or a zero page. */
+    if (reserve_readable(range, MRP_RANGE_SIZE) == NULL || resting == NULL) {
         free(resting); /* never used again, which is safe */
         return;
     }

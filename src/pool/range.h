@@ -60,9 +60,9 @@ struct mrp_area {
 /** A wiped range with its first MiB writable; NULL with MRP_ERR_MEMORY. */
 void *mrp_range_acquire(void);
 
-/** Wipe a range for the next pool. `keep_apart` holds it back until mrp_range_reuse:
- * handles into it are known to be about. */
-void mrp_range_release(void *range);
+/** Wipe a range. It rests until a later pool takes it; for good when `is_leaked`: live
+ *  handles into it are about, and must never meet another pool's regions. */
+void mrp_range_release(void *range, bool is_leaked);
 
 /** Make an area writable up to `offset`. Under the pool's mutex. MRP_ERR_LIMIT at its
  * end. */

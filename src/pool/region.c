@@ -58,11 +58,18 @@ enum mrp_status mrp_region_check_handle(const struct mrp_region *region)
     }
     if (mrp_load_relaxed(&region->state) == MRP_STATE_FREE) {
         return mrp_fail(MRP_ERR_STALE, 0,
-            "region %p is free: it has been given back already (owner %u of it)", pointer,
-            mrp_load_relaxed(&region->generation));
+            "region %p is free: it has been given back already (its use number %u)",
+            pointer, mrp_load_relaxed(&region->generation));
     }
     return mrp_fail(MRP_ERR_STALE, 0, "%p is not a region of pool %s yet", pointer,
         mrp_pool_of(region)->member.named.name);
+}
+
+struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool)
+{
+    struct mrp_region *region = mrp_depot_take(pool, MRP_CLASS_BARE);
+
+    return region != NULL ? region : mrp_pool_grow(pool, MRP_CLASS_BARE, 0);
 }
 
 /* -- alloc
@@ -71,7 +78,7 @@ enum mrp_status mrp_region_check_handle(const struct mrp_region *region)
 void mrp_region_begin(struct mrp_region *region, size_t size)
 {
     mrp_store_relaxed(&region->size, size);
-    region->length = 0;
+    mrp_store_relaxed(&region->length, 0);
     mrp_store_relaxed(&region->references, 1);
     mrp_store_relaxed(&region->generation, mrp_load_relaxed(&region->generation) + 1);
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
@@ -118,6 +125,18 @@ static enum mrp_status check_request(
         return mrp_fail(MRP_ERR_INVALID, 0,
             "alignment is %zu: it must be a power of two, at most 1 GiB", alignment);
     }
+    if ((request->flags & MRP_REQUEST_ZERO) != 0 &&
+        pool->backend->ops.memory_kind != MRP_MEMORY_HOST) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "pool %s is not of host memory: MRP_REQUEST_ZERO cannot write to it",
+            pool->member.named.name);
+    }
+    if (alignment > pool->classes.alignment && pool->backend->max_size != 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "alignment is %zu, but backend %s has fixed memory: set the pool's own "
+            "alignment instead",
+            alignment, pool->backend->named.name);
+    }
     if (alignment > pool->classes.alignment && pool->classes.lead % alignment != 0) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "alignment is %zu, but %zu bytes of headroom stand before each payload of "
@@ -141,7 +160,7 @@ static unsigned aligned_class(const struct mrp_pool *pool, size_t size, size_t a
 {
     unsigned class = mrp_class_of(&pool->classes, size);
 
-    if (alignment > MRP_GRANULE_SIZE || pool->backend->max_size != 0) {
+    if (alignment > MRP_GRANULE_SIZE) {
         return (unsigned)pool->classes.n_classes; /* slabs promise no more */
     }
     while (class < pool->classes.n_classes &&
@@ -387,10 +406,7 @@ enum mrp_status mrp_region_slice(
     if (status != MRP_OK) {
         return status;
     }
-    slice = mrp_depot_take(pool, MRP_CLASS_BARE);
-    if (slice == NULL) {
-        slice = mrp_pool_grow(pool, MRP_CLASS_BARE, 0);
-    }
+    slice = mrp_region_take_bare(pool);
     if (slice == NULL) {
         mrp_region_release(root);
         return mrp_error_last()->status;

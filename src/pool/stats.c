@@ -46,6 +46,7 @@ static void count_classes(const struct mrp_pool *pool, struct mrp_pool_stats *st
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
+    uint32_t n_descriptors;
     enum mrp_status status = mrp_pool_check_handle(pool);
 
     if (status != MRP_OK) {
@@ -63,10 +64,11 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     found.n_growths = pool->n_growths;
     found.n_evictions = pool->n_evictions;
     count_classes(pool, &found);
-    for (uint32_t i = 0; i < pool->n_descriptors; i++) {
+    n_descriptors = pool->n_descriptors;
+    pthread_mutex_unlock(&pool->mutex);
+    for (uint32_t i = 0; i < n_descriptors; i++) { /* long: no allocation waits for it */
         count_region(pool, mrp_region_at(pool, i), &found);
     }
-    pthread_mutex_unlock(&pool->mutex);
     mrp_retention_count(&pool->context->retention, pool, &found.n_idle, &found.idle_size);
     for (size_t tier = 0; tier < MRP_TIERS; tier++) {
         found.tiers[tier].max_size = pool->classes.tier_max[tier];

@@ -24,8 +24,8 @@ enum mrp_status mrp_region_token(const struct mrp_region *region, struct mrp_tok
         return status;
     }
     pool = mrp_pool_of(region);
-    if (mrp_kind_of(region) ==
-        MRP_REGION_SLICE) { /* its memory goes when its root goes */
+    if (mrp_kind_of(region) == MRP_REGION_SLICE) {
+        /* its memory goes when its root goes */
         owner = mrp_region_at(pool, region->parent);
     }
     chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
@@ -48,12 +48,12 @@ static struct mrp_region *find_named(
     uintptr_t address;
     size_t offset;
 
-    if (entry->chunk == NULL || entry->generation != fields->chunk_generation) {
+    if (entry->chunk == NULL || entry->generation != fields->chunk_generation ||
+        fields->offset >= entry->chunk->mapping.size) {
         return NULL;
     }
     address = (uintptr_t)entry->chunk->mapping.address + fields->offset;
-    region =
-        entry->chunk->region; /* registered memory may overlap: the chunk says whose */
+    region = entry->chunk->region; /* registered memory may overlap: ask the chunk */
     if (region == NULL) {
         region = mrp_region_find(pool, (const void *)address); /* NOLINT */
     }

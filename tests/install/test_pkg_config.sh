@@ -22,7 +22,7 @@ try "build with the static library" "$CC" -std=c11 -o "$work/static" "$main" \
 try "run it" "$work/static"
 
 module_dir=$(pkg-config --variable=moduledir mrpool)
-for module in "$build_dir"/modules/*.so; do
+for module in "$build_dir"/mrpool/*.so; do
     [[ ! -e $module || -e $module_dir/$(basename "$module") ]] ||
         fail "$(basename "$module") is not in moduledir, $module_dir"
 done

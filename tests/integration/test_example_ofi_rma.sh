@@ -7,7 +7,7 @@ set -u
 source_dir=${1:-${MRP_SOURCE_DIR:-.}}
 build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
 example=$build_dir/examples/ofi_rma
-export MRPOOL_PROVIDER_PATH=${MRPOOL_PROVIDER_PATH:-$build_dir/modules}
+export MRPOOL_PROVIDER_PATH=${MRPOOL_PROVIDER_PATH:-$build_dir/mrpool}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 status=0

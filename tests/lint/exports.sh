@@ -45,7 +45,7 @@ strangers=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' <<<"$dynamic" |
     grep -vE '^(libc|libpthread|libdl|ld-linux.*|libasan|libubsan|libtsan)\.so')
 [[ -z $strangers ]] || problem "libmrpool.so needs $strangers"
 
-for module in "$build_dir"/modules/libmrpool-*.so; do
+for module in "$build_dir"/mrpool/libmrpool-*.so; do
     [[ -e $module ]] || continue
     name=$(basename "$module" .so)
     name=${name#libmrpool-}

@@ -65,7 +65,7 @@ static void aligned__is_found_in_its_granules_alone(void **unused)
         assert_ptr_equal(mrp_address_map_find_aligned(last), chunk_of(i));
         assert_null(mrp_address_map_find_aligned(base - 1));
         assert_null(mrp_address_map_find_aligned((last | (MRP_MAP_GRANULE - 1)) + 1));
-        assert_null(mrp_address_map_find_range(&map, pool_of(i), base));
+        assert_null(mrp_address_map_find_range(&map, pool_of(i), base, 1));
         mrp_address_map_remove(&map, chunk_of(i), base, sizes[i], true);
         assert_null(mrp_address_map_find_aligned(base));
         assert_null(mrp_address_map_find_aligned(last));
@@ -213,7 +213,7 @@ static void check_space(struct range_model *model)
     for (size_t at = 0; at < SPACE + 100; at++) {
         for (size_t pool = 0; pool < 3; pool++) {
             assert_true(is_right(model, pool, at,
-                mrp_address_map_find_range(&model->map, pool_of(pool), BASE + at)));
+                mrp_address_map_find_range(&model->map, pool_of(pool), BASE + at, 1)));
         }
     }
 }
@@ -268,14 +268,14 @@ static void ranges__two_alike_are_two(void **unused)
     mrp_address_map_create(&map);
     assert_accepted(mrp_address_map_insert(&map, chunk_of(1), BASE, 100, false));
     assert_accepted(mrp_address_map_insert(&map, chunk_of(4), BASE, 100, false));
-    assert_non_null(mrp_address_map_find_range(&map, pool_of(1), BASE));
-    assert_null(mrp_address_map_find_range(&map, pool_of(2), BASE));
+    assert_non_null(mrp_address_map_find_range(&map, pool_of(1), BASE, 1));
+    assert_null(mrp_address_map_find_range(&map, pool_of(2), BASE, 1));
     mrp_address_map_remove(&map, chunk_of(1), BASE, 100, false);
     assert_ptr_equal(
-        mrp_address_map_find_range(&map, pool_of(1), BASE + 99), chunk_of(4));
-    assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE + 100));
+        mrp_address_map_find_range(&map, pool_of(1), BASE + 99, 1), chunk_of(4));
+    assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE + 100, 1));
     mrp_address_map_remove(&map, chunk_of(4), BASE, 100, false);
-    assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE));
+    assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE, 1));
     mrp_address_map_destroy(&map);
 }
 
@@ -287,9 +287,9 @@ static void ranges__of_each_map_are_its_own(void **unused)
     mrp_address_map_create(&first);
     mrp_address_map_create(&second);
     assert_accepted(mrp_address_map_insert(&first, chunk_of(1), BASE, 100, false));
-    assert_null(mrp_address_map_find_range(&second, pool_of(1), BASE));
+    assert_null(mrp_address_map_find_range(&second, pool_of(1), BASE, 1));
     mrp_address_map_destroy(&first);
-    assert_null(mrp_address_map_find_range(&second, pool_of(1), BASE));
+    assert_null(mrp_address_map_find_range(&second, pool_of(1), BASE, 1));
     mrp_address_map_destroy(&second);
 }
 
@@ -324,12 +324,12 @@ static void *read_standing(void *user)
         const struct mrp_chunk *coming;
 
         meeting->n_wrong += mrp_address_map_find_range(&meeting->map, pool_of(i),
-                                standing_range(i) + 3) != chunk_of(i);
+                                standing_range(i) + 3, 1) != chunk_of(i);
         meeting->n_wrong +=
             mrp_address_map_find_aligned(standing_chunk(i)) != chunk_of(100 + i);
         /* what comes and goes is there or not, never something else */
         coming = mrp_address_map_find_range(
-            &meeting->map, pool_of(50 + i), standing_range(i) + 200);
+            &meeting->map, pool_of(50 + i), standing_range(i) + 200, 1);
         meeting->n_wrong += coming != NULL && coming != chunk_of(50 + i);
         coming = mrp_address_map_find_aligned(standing_chunk(i) + MRP_MAP_GRANULE);
         meeting->n_wrong += coming != NULL && coming != chunk_of(150 + i);

@@ -107,7 +107,7 @@ static void free__what_has_been_given_back_is_refused(void **state)
         struct mrp_region *next = pool_fixture_alloc(f, sizes[i]);
 
         pool_fixture_free(region);
-        refuse_region(region, "has been given back already (owner 1 of it)");
+        refuse_region(region, "has been given back already (its use number 1)");
         pool_fixture_free(next);
         refuse_region(next, "has been given back already");
         assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
