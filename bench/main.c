@@ -6,6 +6,7 @@
 
 #include "mrpool/mrpool.h"
 
+#include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,16 +49,30 @@ static int run_command(const struct bench_command *command, int argc, char **arg
     return command->run(argc, argv);
 }
 
+static void print_version(FILE *stream, struct argp_state *state)
+{
+    (void)state;
+    fprintf(stream, "mrpool-bench %s\n", mrp_version());
+}
+
 int main(int argc, char **argv)
 {
+    static char help[] = "--help";
     const char *wanted = argc > 1 ? argv[1] : "";
 
-    if (strcmp(wanted, "--help") == 0 || strcmp(wanted, "-h") == 0) {
+    argp_program_version_hook = print_version;
+    if (strcmp(wanted, "help") == 0 && argc == 3) { /* as `NAME --help` */
+        argv[1] = argv[2];
+        argv[2] = help;
+        wanted = argv[1];
+    }
+    if (strcmp(wanted, "--help") == 0 || strcmp(wanted, "-h") == 0 ||
+        strcmp(wanted, "help") == 0) {
         print_help(stdout);
         return EXIT_SUCCESS;
     }
     if (strcmp(wanted, "--version") == 0) {
-        printf("mrpool-bench %s\n", mrp_version());
+        print_version(stdout, NULL);
         return EXIT_SUCCESS;
     }
     for (size_t i = 0; i < N_COMMANDS; i++) {
@@ -66,7 +81,8 @@ int main(int argc, char **argv)
         }
     }
     if (wanted[0] != '\0') {
-        fprintf(stderr, "mrpool-bench: no benchmark '%s'\n", wanted);
+        fprintf(stderr, "mrpool-bench: no %s '%s'\n",
+            wanted[0] == '-' ? "option" : "benchmark", wanted);
     }
     print_help(stderr);
     return BENCH_EXIT_USAGE;

@@ -150,7 +150,7 @@ bool bench_report(const struct bench *bench, void (*print)(const struct bench *b
     switch (bench->options->format) {
     case BENCH_TABLE:
         print_table(bench, print);
-        return fflush(stdout) == 0;
+        return fflush(stdout) == 0 && !ferror(stdout);
     case BENCH_JSON:
         ok = print_json(bench);
         break;
@@ -161,5 +161,5 @@ bool bench_report(const struct bench *bench, void (*print)(const struct bench *b
     for (size_t i = 0; i < bench->n_notes; i++) {
         fprintf(stderr, "left out: %s\n", bench->notes[i]);
     }
-    return ok && fflush(stdout) == 0;
+    return ok && fflush(stdout) == 0 && !ferror(stdout);
 }

@@ -65,7 +65,7 @@ check_info() {
     says out 'MRPOOL_MAX_BYTES'
     n_checks=$((n_checks + 1))
     ! grep -q $'\033' "$work/out" || problem "colours without a terminal"
-    ! grep -qE '.{101}| $' <(grep -v / "$work/out") || problem "lines over 100 columns, or blanks at an end"
+    ! grep -qE '.{81}| $' <(grep -v / "$work/out") || problem "lines over 80 columns, or blanks at an end"
 
     expect 0 "$tool" info --json
     holds 'sorted(it) == ["backends", "limits", "providers", "settings", "version"]'
@@ -80,12 +80,14 @@ check_info() {
 
 check_info_settings() {
     MRPOOL_MAX_BYTES=12abc expect 1 "$tool" info settings
-    says out 'MRPOOL_MAX_BYTES +12abc +set +.*not a size'
-    says out '1 setting is invalid'
+    says out 'MRPOOL_MAX_BYTES +12abc +invalid +not a size'
+    says out '^MRPOOL_MAX_BYTES is invalid: mrp_context_create will refuse it'
     MRPOOL_MAX_BYTES=12abc expect 1 "$tool" info --json
     holds '[s["variable"] for s in it["settings"] if not s["valid"]] == ["MRPOOL_MAX_BYTES"]'
     MRPOOL_MAX_BYTS=1G expect 1 "$tool" info settings
-    says out 'MRPOOL_MAX_BYTS +1G +set +MRPOOL_MAX_BYTS: no such setting'
+    says out 'MRPOOL_MAX_BYTS +1G +invalid +no such setting'
+    MRPOOL_HOST_NOSUCH=1 expect 1 "$tool" info settings
+    says out '^MRPOOL_HOST_NOSUCH is invalid: mrp_provider_open of host will refuse it'
     # all of them, though the library refuses at the first: wrong values, wrong names, those of a module
     MRPOOL_MAX_BYTES=12abc MRPOOL_MAX_BYTS=1G MRPOOL_PAGE=2m MRPOOL_HOST_NOSUCH=1 expect 1 "$tool" info --json
     holds '{s["variable"] for s in it["settings"] if not s["valid"]} == {
@@ -108,8 +110,18 @@ check_usage() {
         expect 0 "$program" --version
         expect 64 "$program"
         expect 64 "$program" nonsense
-        says err "'nonsense'"
+        says err "no (command|benchmark) 'nonsense'"
+        expect 64 "$program" --nonsense
+        says err "no option '--nonsense'"
+        expect 0 "$program" help
+        says out 'Examples:'
     done
+    expect 0 "$tool" info --version
+    says out '^mrpool [0-9]'
+    expect 0 "$tool" help info
+    says out 'SECTION'
+    expect 0 "$bench" reg --version
+    says out '^mrpool-bench [0-9]'
     expect 64 "$tool" info --nonsense
     expect 64 "$tool" info nonsense
     says err "no section 'nonsense'"

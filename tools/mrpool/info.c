@@ -94,7 +94,7 @@ static int run(int argc, char **argv)
         info_print_text(&info);
     }
     info_free(&info);
-    if (!written || fflush(stdout) != 0) {
+    if (!written || fflush(stdout) != 0 || ferror(stdout)) {
         perror("mrpool info");
         return EXIT_FAILURE;
     }

@@ -45,6 +45,7 @@ struct info_setting {
     const char *choices; /* NULL: no list of words */
     bool from_environment;
     const char *problem; /* why it will be refused; "" when valid */
+    const char *refused_by; /* the call that will refuse it */
 };
 
 struct info {
@@ -52,6 +53,7 @@ struct info {
     bool verbose; /* details of devices too, in the text */
     struct tool_limit limits[TOOL_LIMITS_MAX];
     size_t n_limits;
+    size_t memlock_limit; /* bytes; MRP_UNLIMITED */
     struct info_backend *backends;
     size_t n_backends;
     struct info_provider *providers;

@@ -53,6 +53,11 @@ static struct info_setting *add_setting(struct info *info)
     return &info->settings[info->n_settings++];
 }
 
+static const char *refusing_call(const char *module)
+{
+    return module == NULL ? "mrp_context_create" : "mrp_provider_open";
+}
+
 static void keep_setting(
     struct info *info, const char *module, const struct mrp_setting *setting)
 {
@@ -67,6 +72,7 @@ static void keep_setting(
         .choices = spec->choices != NULL ? keep(info, spec->choices) : NULL,
         .from_environment = setting->from_environment,
         .problem = keep(info, setting->problem),
+        .refused_by = refusing_call(module),
     };
 }
 
@@ -142,7 +148,7 @@ static bool is_listed(const struct info *info, const char *variable)
 
 /* The library's last refusal begins with the variable it is about. It names one at a time:
  * unset, so that the next attempt names the next. False when it is about no variable. */
-static bool take_refusal(struct info *info)
+static bool take_refusal(struct info *info, const char *module)
 {
     const char *problem = mrp_error_last()->text;
     char name[sizeof(mrp_error_last()->text)];
@@ -156,11 +162,13 @@ static bool take_refusal(struct info *info)
     if (!is_listed(info, name)) {
         *add_setting(info) = (struct info_setting){
             .variable = keep(info, name),
+            .module = module,
             .value = keep(info, value),
             .default_text = "",
             .purpose = "",
             .from_environment = true,
             .problem = keep(info, problem),
+            .refused_by = refusing_call(module),
         };
     }
     unsetenv(name);
@@ -180,7 +188,7 @@ static void collect_refused(struct info *info)
     params.options = "info-opens-no-device=1";
     do {
         status = mrp_context_create(NULL, &context);
-    } while (status != MRP_OK && take_refusal(info));
+    } while (status != MRP_OK && take_refusal(info, NULL));
     if (status != MRP_OK) {
         return;
     }
@@ -188,7 +196,7 @@ static void collect_refused(struct info *info)
         do {
             status =
                 mrp_provider_open(context, info->providers[i].name, &params, &provider);
-        } while (status != MRP_OK && take_refusal(info));
+        } while (status != MRP_OK && take_refusal(info, info->providers[i].name));
     }
     mrp_context_destroy(context);
 }
@@ -199,9 +207,12 @@ void info_collect(struct info *info, unsigned sections)
 {
     struct mrp_system system = MRP_SYSTEM_INIT;
 
-    *info = (struct info){.sections = sections};
-    if ((sections & INFO_LIMITS) != 0 && mrp_system_query(&system) == MRP_OK) {
-        info->n_limits = tool_limits_judge(&system, info->limits);
+    *info = (struct info){.sections = sections, .memlock_limit = MRP_UNLIMITED};
+    if (mrp_system_query(&system) == MRP_OK) {
+        info->memlock_limit = system.memlock_limit;
+        if ((sections & INFO_LIMITS) != 0) {
+            info->n_limits = tool_limits_judge(&system, info->limits);
+        }
     }
     if ((sections & INFO_BACKENDS) != 0) {
         mrp_backend_kinds(visit_backend, info);

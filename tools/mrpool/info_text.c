@@ -95,8 +95,24 @@ static void print_devices(
     }
 }
 
-static void print_provider(
-    struct tool_screen *screen, const struct info_provider *provider, bool verbose)
+/* The purpose; of the provider that pins and nothing else also how far it gets. */
+static void print_purpose(struct tool_screen *screen, const struct info *info,
+    const struct info_provider *provider)
+{
+    char size[32], text[256];
+
+    if (strcmp(provider->name, "host") != 0 ||
+        !tool_memlock_is_small(info->memlock_limit)) {
+        tool_screen_wrap(screen, TOOL_PLAIN, provider->purpose);
+        return;
+    }
+    tool_size_write(size, sizeof(size), info->memlock_limit);
+    snprintf(text, sizeof(text), "up to %s (memlock limit): %s", size, provider->purpose);
+    tool_screen_wrap(screen, TOOL_LOW, text);
+}
+
+static void print_provider(struct tool_screen *screen, const struct info *info,
+    const struct info_provider *provider)
 {
     bool usable = provider->status == MRP_OK && provider->devices_problem[0] == '\0';
 
@@ -110,20 +126,37 @@ static void print_provider(
         tool_screen_newline(screen);
         return;
     }
-    tool_screen_wrap(screen, TOOL_PLAIN, provider->purpose);
+    print_purpose(screen, info, provider);
     tool_screen_newline(screen);
     tool_screen_move(screen, DEVICES_COLUMN);
     tool_screen_wrap(screen, TOOL_FAINT, provider->path);
     tool_screen_newline(screen);
-    print_devices(screen, provider, verbose);
+    print_devices(screen, provider, info->verbose);
 }
 
 static void print_providers(struct tool_screen *screen, const struct info *info)
 {
     start_section(screen, "Providers");
     for (size_t i = 0; i < info->n_providers; i++) {
-        print_provider(screen, &info->providers[i], info->verbose);
+        print_provider(screen, info, &info->providers[i]);
     }
+}
+
+/* The problem without the "NAME=value: " or "NAME: " that begins it: the row has both. */
+static const char *bare_problem(const struct info_setting *setting)
+{
+    const char *text = setting->problem;
+    size_t name_length = strlen(setting->variable);
+    size_t value_length = strlen(setting->value);
+
+    if (strncmp(text, setting->variable, name_length) != 0) {
+        return text;
+    }
+    text += name_length;
+    if (text[0] == '=' && strncmp(text + 1, setting->value, value_length) == 0) {
+        text += 1 + value_length;
+    }
+    return strncmp(text, ": ", 2) == 0 ? text + 2 : setting->problem;
 }
 
 static void print_setting(
@@ -140,19 +173,39 @@ static void print_setting(
                                         : TOOL_PLAIN,
         14, setting->value[0] != '\0' ? setting->value : "-");
     tool_screen_move(screen, text_column);
-    tool_screen_print(screen, setting->from_environment ? TOOL_GOOD : TOOL_FAINT, 9,
-        setting->from_environment ? "set" : "default");
     if (!is_valid) {
-        tool_screen_wrap(screen, TOOL_BAD, setting->problem);
+        tool_screen_print(screen, TOOL_BAD, 9, "invalid");
+        tool_screen_wrap(screen, TOOL_BAD, bare_problem(setting));
     } else {
+        tool_screen_print(screen, setting->from_environment ? TOOL_GOOD : TOOL_FAINT, 9,
+            setting->from_environment ? "set" : "default");
         tool_screen_wrap(screen, TOOL_FAINT, setting->purpose);
     }
     tool_screen_newline(screen);
 }
 
+/* One line for each invalid setting: who will refuse it. */
+static void print_invalid(struct tool_screen *screen, const struct info *info)
+{
+    char text[256];
+
+    tool_screen_newline(screen);
+    for (size_t i = 0; i < info->n_settings; i++) {
+        const struct info_setting *setting = &info->settings[i];
+
+        if (setting->problem[0] != '\0') {
+            snprintf(text, sizeof(text), "%s is invalid: %s%s%s will refuse it.",
+                setting->variable, setting->refused_by,
+                setting->module != NULL ? " of " : "",
+                setting->module != NULL ? setting->module : "");
+            tool_screen_wrap(screen, TOOL_BAD, text);
+            tool_screen_newline(screen);
+        }
+    }
+}
+
 static void print_settings(struct tool_screen *screen, const struct info *info)
 {
-    size_t n_invalid = info_count_invalid(info);
     int variable_width = 0;
 
     start_section(
@@ -163,16 +216,8 @@ static void print_settings(struct tool_screen *screen, const struct info *info)
     for (size_t i = 0; i < info->n_settings; i++) {
         print_setting(screen, &info->settings[i], variable_width);
     }
-    if (n_invalid > 0) {
-        char text[160];
-
-        snprintf(text, sizeof(text),
-            "%zu setting%s invalid: mrp_context_create, or mrp_provider_open for a "
-            "module's own, will refuse.",
-            n_invalid, n_invalid == 1 ? " is" : "s are");
-        tool_screen_newline(screen);
-        tool_screen_wrap(screen, TOOL_BAD, text);
-        tool_screen_newline(screen);
+    if (info_count_invalid(info) > 0) {
+        print_invalid(screen, info);
     }
 }
 

@@ -8,7 +8,7 @@
 #define MEMLOCK_SMALL (64 * MIB) /* half of what a pool wants for one of its chunks */
 #define MAPS_USUAL 65530 /* DEFAULT_MAX_MAP_COUNT of the kernel */
 
-static void write_size(char *text, size_t text_size, size_t size)
+void tool_size_write(char *text, size_t text_size, size_t size)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)size;
@@ -26,6 +26,11 @@ static void write_size(char *text, size_t text_size, size_t size)
         value, units[unit]);
 }
 
+bool tool_memlock_is_small(size_t memlock_limit)
+{
+    return memlock_limit != MRP_UNLIMITED && memlock_limit < MEMLOCK_SMALL;
+}
+
 static bool may_raise_memlock(void)
 {
     struct rlimit limit;
@@ -35,13 +40,13 @@ static bool may_raise_memlock(void)
 
 static void judge_memlock(const struct mrp_system *system, struct tool_limit *limit)
 {
-    write_size(limit->text, sizeof(limit->text), limit->value);
+    tool_size_write(limit->text, sizeof(limit->text), limit->value);
     if (system->memlock_limit == MRP_UNLIMITED) {
         limit->remark = "pinned memory ends only where RAM does";
         return;
     }
     limit->remark = "all pinned memory of this process together";
-    if (system->memlock_limit >= MEMLOCK_SMALL) {
+    if (!tool_memlock_is_small(system->memlock_limit)) {
         return;
     }
     limit->level = TOOL_LEVEL_SMALL;
@@ -58,21 +63,22 @@ static void judge_memlock(const struct mrp_system *system, struct tool_limit *li
 static void judge_locked(const struct mrp_system *system, struct tool_limit *limit)
 {
     (void)system;
-    write_size(limit->text, sizeof(limit->text), limit->value);
+    tool_size_write(limit->text, sizeof(limit->text), limit->value);
     limit->remark = "by this process (VmLck)";
 }
 
 static void judge_memory(const struct mrp_system *system, struct tool_limit *limit)
 {
     (void)system;
-    write_size(limit->text, sizeof(limit->text), limit->value);
-    limit->remark = "RAM, or the cgroup's limit if less; a pool takes at most half";
+    tool_size_write(limit->text, sizeof(limit->text), limit->value);
+    limit->remark =
+        "RAM, or the cgroup's limit if less; by default a pool takes at most half";
 }
 
 static void judge_page(const struct mrp_system *system, struct tool_limit *limit)
 {
     (void)system;
-    write_size(limit->text, sizeof(limit->text), limit->value);
+    tool_size_write(limit->text, sizeof(limit->text), limit->value);
 }
 
 static void judge_huge_2m(const struct mrp_system *system, struct tool_limit *limit)

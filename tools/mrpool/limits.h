@@ -30,6 +30,12 @@ struct tool_limit {
 size_t tool_limits_judge(
     const struct mrp_system *system, struct tool_limit limits[TOOL_LIMITS_MAX]);
 
+/** "64 KiB", "unlimited". */
+void tool_size_write(char *text, size_t text_size, size_t size);
+
+/** Whether pinning comes to an end before it has begun to pay. */
+bool tool_memlock_is_small(size_t memlock_limit);
+
 const char *tool_level_name(enum tool_level level);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "mrpool/mrpool.h"
 
+#include <argp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,16 +39,30 @@ static int run_command(const struct tool_command *command, int argc, char **argv
     return command->run(argc, argv);
 }
 
+static void print_version(FILE *stream, struct argp_state *state)
+{
+    (void)state;
+    fprintf(stream, "mrpool %s\n", mrp_version());
+}
+
 int main(int argc, char **argv)
 {
+    static char help[] = "--help";
     const char *wanted = argc > 1 ? argv[1] : "";
 
-    if (strcmp(wanted, "--help") == 0 || strcmp(wanted, "-h") == 0) {
+    argp_program_version_hook = print_version;
+    if (strcmp(wanted, "help") == 0 && argc == 3) { /* as `NAME --help` */
+        argv[1] = argv[2];
+        argv[2] = help;
+        wanted = argv[1];
+    }
+    if (strcmp(wanted, "--help") == 0 || strcmp(wanted, "-h") == 0 ||
+        strcmp(wanted, "help") == 0) {
         print_help(stdout);
         return EXIT_SUCCESS;
     }
     if (strcmp(wanted, "--version") == 0) {
-        printf("mrpool %s\n", mrp_version());
+        print_version(stdout, NULL);
         return EXIT_SUCCESS;
     }
     for (size_t i = 0; i < N_COMMANDS; i++) {
@@ -56,7 +71,8 @@ int main(int argc, char **argv)
         }
     }
     if (wanted[0] != '\0') {
-        fprintf(stderr, "mrpool: no command '%s'\n", wanted);
+        fprintf(stderr, "mrpool: no %s '%s'\n", wanted[0] == '-' ? "option" : "command",
+            wanted);
     }
     print_help(stderr);
     return TOOL_EXIT_USAGE;

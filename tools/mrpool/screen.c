@@ -9,6 +9,7 @@
 
 #define COLUMNS_MIN 60
 #define COLUMNS_MAX 100
+#define COLUMNS_USUAL 80 /* where there is no terminal to ask */
 #define TEXT_COLUMNS_MIN 24 /* narrower than that, text starts on a line of its own */
 
 static const char *const escapes[] = {
@@ -33,10 +34,12 @@ void tool_screen_open(struct tool_screen *screen)
 {
     struct winsize size;
 
-    *screen = (struct tool_screen){is_colourful(), COLUMNS_MAX, 0, 0};
+    *screen = (struct tool_screen){is_colourful(), COLUMNS_USUAL, 0, 0};
     if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
-        size.ws_col != 0 && size.ws_col < COLUMNS_MAX) {
-        screen->columns = size.ws_col < COLUMNS_MIN ? COLUMNS_MIN : size.ws_col;
+        size.ws_col != 0) {
+        screen->columns = size.ws_col < COLUMNS_MIN ? COLUMNS_MIN
+            : size.ws_col > COLUMNS_MAX             ? COLUMNS_MAX
+                                                    : size.ws_col;
     }
 }
 

@@ -18,7 +18,7 @@ enum tool_tint {
 
 struct tool_screen {
     bool colourful; /* stdout is a terminal, and NO_COLOR is not set */
-    int columns; /* of the terminal, 60 to 100; 100 elsewhere */
+    int columns; /* of the terminal, 60 to 100; 80 elsewhere */
     int printed; /* columns printed of this line */
     int column; /* where the next character goes: blanks come with it, so none trail */
 };
