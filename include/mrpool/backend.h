@@ -99,7 +99,7 @@ typedef void mrp_backend_visitor(const char *kind, const char *purpose, void *us
 /** The kinds this library has built in. */
 MRP_API void mrp_backend_kinds(mrp_backend_visitor *visit, void *user);
 
-/* -- the contract ------------------------------------------------------------------- */
+/* -- the contract -- */
 
 /** One mapping wanted. */
 struct mrp_map_request {

@@ -96,7 +96,7 @@ MRP_API enum mrp_status mrp_context_stats(
  *  bytes of it are left. Blocks. */
 MRP_API enum mrp_status mrp_context_trim(struct mrp_context *context, size_t keep);
 
-/* -- tracked blocks ----------------------------------------------------------------- */
+/* -- tracked blocks -- */
 
 enum mrp_memory_flag {
     MRP_MEMORY_PINNED = 1 << 0, /**< locked in RAM (mlock2), on pages of its own */
@@ -148,7 +148,7 @@ typedef void mrp_memory_visitor(const struct mrp_memory_info *info, void *user);
 MRP_API enum mrp_status mrp_memory_visit(
     struct mrp_context *context, mrp_memory_visitor *visit, void *user);
 
-/* -- registrations: the same questions ---------------------------------------------- */
+/* -- registrations: the same questions -- */
 
 struct mrp_registration_info {
     size_t struct_size;

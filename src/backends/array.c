@@ -35,7 +35,7 @@ struct array {
     size_t n_runs, used_size;
 };
 
-/* -- create --------------------------------------------------------------------- */
+/* -- create -- */
 
 static enum mrp_status params_check(const struct mrp_backend_params *params)
 {
@@ -97,7 +97,7 @@ static void array_destroy(void *state)
     free(array);
 }
 
-/* -- map ------------------------------------------------------------------------ */
+/* -- map -- */
 
 /* The first offset in [begin, end) whose address is aligned and which has `size` bytes
  * before `end`. Alignment counts for real addresses: the array itself may be less
@@ -237,7 +237,7 @@ static enum mrp_status array_map(
     return MRP_OK;
 }
 
-/* -- unmap ---------------------------------------------------------------------- */
+/* -- unmap -- */
 
 /* The handle is only compared: one that was given back before must not be followed. */
 static enum mrp_status run_take(

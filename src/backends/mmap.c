@@ -77,7 +77,7 @@ static bool is_hugetlb(enum mrp_pages pages)
     return pages >= MRP_PAGES_2M;
 }
 
-/* -- NUMA nodes ----------------------------------------------------------------- */
+/* -- NUMA nodes -- */
 
 /* The first line of a small file of the system, "" when it cannot be read. */
 static void line_read(const char *path, char *line, int size)
@@ -147,7 +147,7 @@ static size_t node_free_size(int node)
     return kib * 1024;
 }
 
-/* -- addresses ------------------------------------------------------------------ */
+/* -- addresses -- */
 
 /* A range nobody uses, aligned, without memory: reserve more and cut off both ends. */
 static char *reserve_aligned(size_t size, size_t alignment)
@@ -223,7 +223,7 @@ static char *place_hugetlb(size_t size, size_t page_size, size_t alignment)
     return MAP_FAILED;
 }
 
-/* -- one attempt ---------------------------------------------------------------- */
+/* -- one attempt -- */
 
 static bool attempt_place(struct attempt *attempt)
 {
@@ -351,7 +351,7 @@ static bool attempt_prepare(struct attempt *attempt,
     return true;
 }
 
-/* -- reports -------------------------------------------------------------------- */
+/* -- reports -- */
 
 static size_t count_maps(void)
 {
@@ -456,7 +456,7 @@ static enum mrp_status attempt_report(const struct attempt *attempt)
     return report_other(attempt);
 }
 
-/* -- the operations ------------------------------------------------------------- */
+/* -- the operations -- */
 
 static enum mrp_status pages_check(enum mrp_pages pages)
 {

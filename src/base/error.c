@@ -111,6 +111,13 @@ enum mrp_status mrp_error_settle(const struct mrp_error *before, enum mrp_status
                                              name, what, mrp_status_text(status));
 }
 
+/* Shorter than ours is an older header's, longer a newer one's. A size off the alignment of
+ * size_t is no struct's, and would split a pointer. */
+static bool is_struct_size(size_t size)
+{
+    return size >= sizeof size && size % sizeof size == 0 && size <= (size_t)1 << 16;
+}
+
 enum mrp_status mrp_params_read(
     void *params, size_t params_size, const void *given, const char *what)
 {
@@ -122,8 +129,7 @@ enum mrp_status mrp_params_read(
         return MRP_OK;
     }
     memcpy(&given_size, given, sizeof given_size);
-    /* no released header has a shorter one: less is a wrong size, and may split a pointer */
-    if (given_size < params_size || given_size > (size_t)1 << 16) {
+    if (!is_struct_size(given_size)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "%s: struct_size is %zu; initialise the struct with its _INIT macro (%zu "
             "bytes)",
@@ -137,7 +143,8 @@ enum mrp_status mrp_params_read(
                 what, i, mrp_version(), params_size);
         }
     }
-    memcpy(params, given, params_size);
+    memset(params, 0, params_size);
+    memcpy(params, given, given_size < params_size ? given_size : params_size);
     memcpy(params, &params_size, sizeof params_size);
     return MRP_OK;
 }
@@ -151,13 +158,13 @@ enum mrp_status mrp_info_write(
         return mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL: pass a struct to fill", what);
     }
     memcpy(&given_size, given, sizeof given_size);
-    if (given_size < info_size || given_size > (size_t)1 << 16) {
+    if (!is_struct_size(given_size)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "%s: struct_size is %zu; initialise the struct with its _INIT macro (%zu "
             "bytes)",
             what, given_size, info_size);
     }
-    memcpy(given, info, info_size);
+    memcpy(given, info, given_size < info_size ? given_size : info_size);
     memcpy(given, &given_size, sizeof given_size);
     return MRP_OK;
 }

@@ -28,7 +28,7 @@ void mrp_address_map_destroy(struct mrp_address_map *map)
     pthread_mutex_destroy(&map->mutex);
 }
 
-/* -- radix ---------------------------------------------------------------------------- */
+/* -- radix -- */
 
 /* Under the process lock. */
 static enum mrp_status provide_leaves(size_t first, size_t last)
@@ -82,8 +82,7 @@ static enum mrp_status insert_aligned(
     return status;
 }
 
-/* -- ranges ---------------------------------------------------------------------------
- */
+/* -- ranges -- */
 
 /* Make room in the array that is not being read; the old memory may still have late
  * readers. */
@@ -227,7 +226,7 @@ struct mrp_chunk *mrp_address_map_find_range(struct mrp_address_map *map,
     }
 }
 
-/* -- both ----------------------------------------------------------------------------- */
+/* -- both -- */
 
 enum mrp_status mrp_address_map_insert(struct mrp_address_map *map,
     struct mrp_chunk *chunk, uintptr_t base, size_t size, bool aligned)

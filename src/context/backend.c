@@ -45,8 +45,7 @@ static const struct mrp_backend_ops *find_builtin(const char *kind)
     return NULL;
 }
 
-/* -- create and destroy
- * ------------------------------------------------------------------- */
+/* -- create and destroy -- */
 
 static enum mrp_status check_ops(const struct mrp_backend_ops *ops)
 {
@@ -176,8 +175,7 @@ void mrp_backend_state_destroy(struct mrp_backend_state *backend)
     free(backend);
 }
 
-/* -- the only callers of map and unmap
- * ------------------------------------------------------ */
+/* -- the only callers of map and unmap -- */
 
 enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     const struct mrp_map_request *request, struct mrp_mapping *mapping)
@@ -226,8 +224,7 @@ enum mrp_status mrp_backend_unmap(
         "backend", backend->named.name, "unmap");
 }
 
-/* -- public
- * ------------------------------------------------------------------------------------ */
+/* -- public -- */
 
 enum mrp_status mrp_backend_get(
     struct mrp_backend *handle, struct mrp_backend_state **backend)

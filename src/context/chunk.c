@@ -99,8 +99,7 @@ static void delist(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
     pthread_mutex_unlock(&store->mutex);
 }
 
-/* -- create
- * ------------------------------------------------------------------------------ */
+/* -- create -- */
 
 static enum mrp_status map_memory(
     const struct mrp_chunk_request *request, struct mrp_mapping *mapping, bool *aligned)
@@ -231,8 +230,7 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     return MRP_OK;
 }
 
-/* -- publish, withdraw, destroy
- * ------------------------------------------------------------- */
+/* -- publish, withdraw, destroy -- */
 
 static void end_view(struct mrp_chunk_view *view)
 {

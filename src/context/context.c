@@ -12,8 +12,7 @@
 
 static _Atomic unsigned last_context;
 
-/* -- names
- * ------------------------------------------------------------------------------------ */
+/* -- names -- */
 
 static struct mrp_named *find_name(struct mrp_named *list, const char *name)
 {
@@ -94,9 +93,7 @@ struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
     return found;
 }
 
-/* -- create
- * ----------------------------------------------------------------------------------------
- */
+/* -- create -- */
 
 enum mrp_status mrp_context_get(
     struct mrp_context *handle, struct mrp_context_state **context)
@@ -212,9 +209,7 @@ undo_allocate:
     return status;
 }
 
-/* -- destroy
- * ------------------------------------------------------------------------------------------
- */
+/* -- destroy -- */
 
 void mrp_leak_add(struct mrp_leak_report *report, const struct mrp_leak *leak)
 {
@@ -307,9 +302,7 @@ enum mrp_status mrp_context_default(struct mrp_context **found)
     return MRP_OK;
 }
 
-/* -- numbers
- * ---------------------------------------------------------------------------------------------
- */
+/* -- numbers -- */
 
 static size_t count_list(const struct mrp_named *list)
 {

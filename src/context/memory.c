@@ -19,8 +19,7 @@ struct mrp_block {
     const void *caller;
 };
 
-/* -- alloc
- * ----------------------------------------------------------------------------------- */
+/* -- alloc -- */
 
 static enum mrp_status check_request(const struct mrp_memory_info *info)
 {
@@ -234,8 +233,7 @@ void *mrp_memory_alloc(struct mrp_context *handle, const struct mrp_memory_info 
     return alloc_block(context, &info, backend, __builtin_return_address(0));
 }
 
-/* -- free and query
- * --------------------------------------------------------------------------------- */
+/* -- free and query -- */
 
 /* Why an address is none of ours. O(blocks), but only on a caller's mistake. Under the
  * mutex. */
@@ -349,8 +347,7 @@ enum mrp_status mrp_memory_visit(
     return MRP_OK;
 }
 
-/* -- at the context's end
- * ------------------------------------------------------------------------------ */
+/* -- at the context's end -- */
 
 /* "main+0x12 (program)", or the tag where the caller gave one. */
 static void describe_origin(const struct mrp_block *block, char *text, size_t size)

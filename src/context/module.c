@@ -63,8 +63,7 @@ enum mrp_status mrp_provider_ops_check(
     return MRP_OK;
 }
 
-/* -- finding the file
- * ---------------------------------------------------------------------- */
+/* -- finding the file -- */
 
 static bool is_module_name(const char *name, size_t length)
 {
@@ -182,8 +181,7 @@ static enum mrp_status check_settings(const struct mrp_provider_ops *ops)
     return MRP_OK;
 }
 
-/* -- loading
- * ------------------------------------------------------------------------------- */
+/* -- loading -- */
 
 /* NODELETE: registrations, thread-local data and callbacks of a network library outlive
  * any moment at which unloading would be safe. */
@@ -274,8 +272,7 @@ enum mrp_status mrp_module_load(const char *name, const struct mrp_provider_ops 
     return load(name, ops, &search);
 }
 
-/* -- settings of a module
- * ---------------------------------------------------------------------- */
+/* -- settings of a module -- */
 
 /* The row whose variable is MRPOOL_<MODULE>_<KEY>, compared without case. */
 static size_t find_key(const struct mrp_provider_ops *ops, const char *key)
@@ -358,8 +355,7 @@ enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops,
     return status;
 }
 
-/* -- describing every module
- * -------------------------------------------------------------------- */
+/* -- describing every module -- */
 
 struct listing {
     mrp_module_visitor *visit;

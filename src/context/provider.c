@@ -23,8 +23,7 @@ struct mrp_parking {
     struct mrp_parked holds[];
 };
 
-/* -- open and close
- * ------------------------------------------------------------------------- */
+/* -- open and close -- */
 
 static void query_info(struct mrp_provider_state *provider)
 {
@@ -207,8 +206,7 @@ void mrp_provider_park(struct mrp_provider_state *const *providers, uint64_t whi
     }
 }
 
-/* -- the only callers of register and deregister
- * ----------------------------------------------- */
+/* -- the only callers of register and deregister -- */
 
 enum mrp_status mrp_provider_grants(
     const struct mrp_provider_state *provider, uint32_t access, enum mrp_memory_kind kind)
@@ -273,9 +271,7 @@ enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
         provider->named.name, "deregistration");
 }
 
-/* -- public
- * ---------------------------------------------------------------------------------------
- */
+/* -- public -- */
 
 enum mrp_status mrp_provider_get(
     struct mrp_provider *handle, struct mrp_provider_state **provider)

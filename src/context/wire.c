@@ -56,8 +56,7 @@ static enum mrp_status check_envelope(
     return MRP_OK;
 }
 
-/* -- tokens
- * ------------------------------------------------------------------------------------ */
+/* -- tokens -- */
 
 void mrp_token_encode(const struct mrp_wire_token *fields, struct mrp_token *token)
 {
@@ -96,8 +95,7 @@ enum mrp_status mrp_token_decode(
     return MRP_OK;
 }
 
-/* -- packed keys
- * --------------------------------------------------------------------------------- */
+/* -- packed keys -- */
 
 size_t mrp_wire_key_size(size_t key_size)
 {

@@ -14,9 +14,7 @@
 #define SLAB_CHUNK_SHARE 64 /* one slab takes at most this part of a chunk */
 #define BATCH 128
 
-/* -- slabs
- * ---------------------------------------------------------------------------------------
- */
+/* -- slabs -- */
 
 /* The shortest slab that is whole granules and wastes at most an eighth behind its last
  * block. Standard classes, five to eight times a power of two, have one without waste. */
@@ -177,9 +175,7 @@ static enum mrp_status find_slab(
     }
 }
 
-/* -- regions
- * --------------------------------------------------------------------------------------
- */
+/* -- regions -- */
 
 static enum mrp_status init_user(struct mrp_pool *pool, struct mrp_region *region)
 {

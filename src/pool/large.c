@@ -199,8 +199,7 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
     return MRP_OK;
 }
 
-/* -- the caller's own memory
- * ---------------------------------------------------------------------- */
+/* -- the caller's own memory -- */
 
 static enum mrp_status check_range(const void *address, size_t size)
 {

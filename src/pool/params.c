@@ -109,8 +109,7 @@ static enum mrp_status resolve_classes(
     return status;
 }
 
-/* -- budgets
- * ----------------------------------------------------------------------------- */
+/* -- budgets -- */
 
 static bool pins(const struct mrp_pool *pool)
 {

@@ -17,8 +17,7 @@
 #define COMMIT_STEP (64 * MRP_KIB)
 #define DESCRIPTOR_STEP MRP_MIB
 
-/* -- create
- * ---------------------------------------------------------------------------------- */
+/* -- create -- */
 
 static struct mrp_area make_area(size_t begin, size_t end, size_t step)
 {
@@ -266,9 +265,7 @@ enum mrp_status mrp_pool_create(struct mrp_context *handle,
     return status;
 }
 
-/* -- destroy
- * --------------------------------------------------------------------------------------
- */
+/* -- destroy -- */
 
 static void report_region(const struct mrp_pool *pool, const struct mrp_region *region,
     struct mrp_leak_report *report)

@@ -94,8 +94,7 @@ enum mrp_status mrp_region_query(
     return mrp_info_write(info, &found, sizeof found, "mrp_region_info");
 }
 
-/* -- keys
- * ------------------------------------------------------------------------------------ */
+/* -- keys -- */
 
 static enum mrp_status no_such_rail(const struct mrp_pool *pool, unsigned rail)
 {

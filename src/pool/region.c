@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* -- checks
- * --------------------------------------------------------------------------------- */
+/* -- checks -- */
 
 enum mrp_status mrp_pool_check_handle(const struct mrp_pool *pool)
 {
@@ -72,8 +71,7 @@ struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool)
     return region != NULL ? region : mrp_pool_grow(pool, MRP_CLASS_BARE, 0);
 }
 
-/* -- alloc
- * ------------------------------------------------------------------------------------ */
+/* -- alloc -- */
 
 void mrp_region_begin(struct mrp_region *region, size_t size)
 {
@@ -233,9 +231,7 @@ size_t mrp_region_alloc_many(
     return taken;
 }
 
-/* -- free
- * ---------------------------------------------------------------------------------------
- */
+/* -- free -- */
 
 static enum mrp_status end_slice(struct mrp_pool *pool, struct mrp_region *slice)
 {
@@ -333,8 +329,7 @@ enum mrp_status mrp_region_free_many(
         : mrp_fail_at(first.function, first.status, first.native, "%s", first.text);
 }
 
-/* -- references
- * ------------------------------------------------------------------------------------ */
+/* -- references -- */
 
 /* Add a reference to a region that has one; it cannot end meanwhile. */
 static enum mrp_status add_reference(struct mrp_region *region)
@@ -421,8 +416,7 @@ enum mrp_status mrp_region_slice(
     return MRP_OK;
 }
 
-/* -- by plain pointer
- * ---------------------------------------------------------------------------------- */
+/* -- by plain pointer -- */
 
 void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size)
 {

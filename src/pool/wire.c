@@ -101,8 +101,7 @@ enum mrp_status mrp_token_resolve(
     return MRP_OK;
 }
 
-/* -- keys
- * ------------------------------------------------------------------------------------ */
+/* -- keys -- */
 
 struct packing {
     struct mrp_wire_key entries[MRP_RAILS_MAX];

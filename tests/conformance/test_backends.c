@@ -37,8 +37,7 @@ static const struct mrp_backend_ops *ops; /* of the kind in turn */
 static void *state;
 static char *array_memory;
 
-/* -- helpers
- * ----------------------------------------------------------------------------- */
+/* -- helpers -- */
 
 static struct mrp_map_request request_of(size_t size, size_t alignment)
 {
@@ -112,8 +111,7 @@ static bool is_in_array(const struct mrp_mapping *mapping)
         address + mapping->size <= array_memory + ARRAY_SIZE;
 }
 
-/* -- map
- * --------------------------------------------------------------------------------- */
+/* -- map -- */
 
 static void map__one_byte(void **unused)
 {
@@ -210,8 +208,7 @@ static void map__size_near_size_max_is_refused(void **unused)
     }
 }
 
-/* -- unmap
- * ------------------------------------------------------------------------------- */
+/* -- unmap -- */
 
 /* `stride` is coprime to N_MANY, so that every mapping has its turn. */
 static void unmap_strided(size_t stride)
@@ -264,8 +261,7 @@ static void unmap__thousand_cycles_do_not_grow(void **unused)
     assert_in_range(test_status_size("VmSize:"), 1, size + 256 * KIB);
 }
 
-/* -- threads
- * ----------------------------------------------------------------------------- */
+/* -- threads -- */
 
 /* Returns NULL when all went well; CMocka's assertions belong to the first thread. */
 static void *map_and_unmap(void *user)
@@ -307,8 +303,7 @@ static void map__from_several_threads(void **unused)
     }
 }
 
-/* -- create
- * ------------------------------------------------------------------------------ */
+/* -- create -- */
 
 struct member {
     const char *name;
@@ -359,8 +354,7 @@ static void table__is_complete(void **unused)
     assert_int_equal(info_of().max_size, ops == &mrp_backend_array ? ARRAY_SIZE : 0);
 }
 
-/* -- one group for each kind
- * --------------------------------------------------------------- */
+/* -- one group for each kind -- */
 
 static int backend_create(void **unused)
 {

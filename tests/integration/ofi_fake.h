@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 
 #define RAW_KEY_SIZE 24
-#define CONTAINER(type, member, address)                                                 \
+#define CONTAINER(type, member, address) \
     ((type *)(void *)((char *)(address)-offsetof(type, member)))
 
 struct fake {

@@ -19,33 +19,33 @@
 
 #define PEER_SECONDS 60
 
-#define PEER_CHECK(condition)                                                            \
-    do {                                                                                 \
-        if (!(condition)) {                                                              \
-            fprintf(stderr, "%s:%d: %s: not so: %s (%s)\n", __FILE__, __LINE__,          \
-                __func__, #condition, mrp_error_last()->text);                           \
-            exit(1);                                                                     \
-        }                                                                                \
+#define PEER_CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: %s: not so: %s (%s)\n", __FILE__, __LINE__, \
+                __func__, #condition, mrp_error_last()->text); \
+            exit(1); \
+        } \
     } while (0)
 
-#define PEER_CALL(call)                                                                  \
-    do {                                                                                 \
-        int peer_code = (int)(call);                                                     \
-        if (peer_code != 0) {                                                            \
-            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, __func__, #call,  \
-                fi_strerror(-peer_code));                                                \
-            exit(1);                                                                     \
-        }                                                                                \
+#define PEER_CALL(call) \
+    do { \
+        int peer_code = (int)(call); \
+        if (peer_code != 0) { \
+            fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, __func__, #call, \
+                fi_strerror(-peer_code)); \
+            exit(1); \
+        } \
     } while (0)
 
 /* What to open. */
 struct peer_case {
     const char *name, *provider, *node;
     enum fi_ep_type type;
-    int mr_mode;        /* hints */
+    int mr_mode; /* hints */
     int mr_mode_wanted; /* what fi_getinfo must make of it */
-    bool counts;        /* bind a counter of remote writes */
-    bool leaks;         /* libfabric 1.17 itself leaks there: no leak check */
+    bool counts; /* bind a counter of remote writes */
+    bool leaks; /* libfabric 1.17 itself leaks there: no leak check */
 };
 
 struct peer {

@@ -130,7 +130,7 @@ static void use_up_8_mib(void)
     }
     require(n >= 28 && n <= 32);
     require(mrp_error_last()->status == MRP_ERR_LIMIT);
-    require(strstr(mrp_error_last()->text, "max_bytes") != NULL);
+    require(strstr(mrp_error_last()->text, "what memlock left") != NULL);
     require(mrp_region_free_many(regions, n, NULL) == MRP_OK);
     require(mrp_region_alloc(pool, 20 * MRP_MIB) == NULL);
     require(mrp_error_last()->status == MRP_ERR_LIMIT);

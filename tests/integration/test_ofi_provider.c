@@ -165,7 +165,7 @@ static bool is_instance_open(const char *provider)
     assert_int_equal(fi_getinfo(OFI_API, NULL, NULL, 0, hints, &list), 0);
     for (struct fi_info *info = list; info != NULL; info = info->next) {
         is_open = is_open || info->fabric_attr->fabric != NULL ||
-                  info->domain_attr->domain != NULL;
+            info->domain_attr->domain != NULL;
     }
     fi_freeinfo(hints);
     fi_freeinfo(list);

@@ -21,8 +21,8 @@
 #define LOCALHOST "127.0.0.1"
 #define MR_BASIC (1 << 0)
 #define MR_SCALABLE (1 << 1)
-#define MR_ALL                                                                           \
-    (FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_RAW |      \
+#define MR_ALL \
+    (FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_RAW | \
         FI_MR_HMEM | FI_MR_RMA_EVENT | FI_MR_ENDPOINT)
 
 /* What the target tells of its registration. */

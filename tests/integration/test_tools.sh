@@ -181,6 +181,10 @@ check_reg() {
         "register", "deregister", "munmap", "per message", "per message mrpool", "pool"]}'
     holds 'all(r["size"] == 65536 and r["provider"] == "host" for r in it["results"])'
     expect 0 "$bench" reg --quick --providers host --sizes 64K
+    says out '^--quick: a smoke run, not a measurement$'
+    n_checks=$((n_checks + 1))
+    ! grep -qE '.{81}| $|against registering it' "$work/out" || problem "lines over 80 columns, or a conclusion from a smoke run"
+    expect 0 "$bench" reg --repetitions 1 --providers host --sizes 64K
     says out '^64 KiB from the pool against registering it per message: host '
     # what is missing is named, in the table and beside JSON
     expect 1 "$bench" reg --quick --providers nosuch

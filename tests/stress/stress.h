@@ -42,8 +42,7 @@ static inline size_t stress_rounds(size_t count)
     return mrp_max(scale == NULL ? count : count * strtoul(scale, NULL, 10) / 100, 1);
 }
 
-/* -- failures
- * -------------------------------------------------------------------------------- */
+/* -- failures -- */
 
 static atomic_int stress_failed; /* 0: no, 1: being noted, 2: noted */
 static char stress_failure[1024];
@@ -69,8 +68,7 @@ static inline bool stress_goes_on(void)
     return atomic_load_explicit(&stress_failed, memory_order_relaxed) == 0;
 }
 
-/* -- threads
- * --------------------------------------------------------------------------------- */
+/* -- threads -- */
 
 struct stress_thread {
     pthread_t thread;
@@ -121,8 +119,7 @@ static inline void stress_run(
     }
 }
 
-/* -- contents
- * -------------------------------------------------------------------------------- */
+/* -- contents -- */
 
 /* Every word of the first and the last 512 bytes, and one a page between. */
 static inline size_t stress_next_word(size_t offset, size_t size)
@@ -161,8 +158,7 @@ static inline bool stress_is_intact(struct mrp_region *region, uint64_t owner)
     return true;
 }
 
-/* -- a pool and what it stands on
- * ------------------------------------------------------------ */
+/* -- a pool and what it stands on -- */
 
 struct stress_world {
     struct mrp_context *context;

@@ -96,8 +96,7 @@ static void many__races_singles(void **state)
     }
 }
 
-/* -- a full pool
- * --------------------------------------------------------------------------------- */
+/* -- a full pool -- */
 
 static void take_until_refused(struct stress_thread *thread)
 {
@@ -176,8 +175,7 @@ static void cap__never_exceeded_by_racing_growth(void **state)
     }
 }
 
-/* -- threads that may not grow
- * ------------------------------------------------------------------ */
+/* -- threads that may not grow -- */
 
 static _Thread_local uint32_t my_flags;
 

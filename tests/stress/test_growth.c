@@ -61,8 +61,7 @@ static void growth__eight_threads_on_an_empty_pool_register_once(void **state)
     }
 }
 
-/* -- all classes
- * --------------------------------------------------------------------------------- */
+/* -- all classes -- */
 
 /* Every eighth class, beginning with the thread's own. */
 static void alloc_classes(struct stress_thread *thread)
@@ -120,8 +119,7 @@ static void growth__all_classes_at_once(void **state)
     }
 }
 
-/* -- refusals
- * ----------------------------------------------------------------------------------- */
+/* -- refusals -- */
 
 /* Keep up to 32 regions of sizes that the thread picks. */
 static void churn(struct stress_thread *thread)
@@ -215,8 +213,7 @@ static void growth__region_init_runs_once_a_region(void **state)
     assert_true(atomic_load(&load.n_failed) > 0);
 }
 
-/* -- a pool just made
- * --------------------------------------------------------------------------- */
+/* -- a pool just made -- */
 
 static void create_or_find(struct stress_thread *thread)
 {
@@ -258,8 +255,7 @@ static void pool__found_while_it_is_made(void **state)
     }
 }
 
-/* -- counters
- * ---------------------------------------------------------------------------------- */
+/* -- counters -- */
 
 /* Inexact while others work, but never nonsense. */
 static void churn_or_count(struct stress_thread *thread)

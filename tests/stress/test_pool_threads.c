@@ -70,8 +70,7 @@ static void sizes__random_in_every_thread(void **state)
     stress_destroy(&load.world);
 }
 
-/* -- from producer to consumer
- * ---------------------------------------------------------------- */
+/* -- from producer to consumer -- */
 
 static void produce(struct load *load, struct ring *ring, struct stress_thread *thread)
 {
@@ -135,8 +134,7 @@ static void free__by_another_thread(void **state)
     stress_destroy(&load.world);
 }
 
-/* -- threads that live for a moment
- * ------------------------------------------------------------ */
+/* -- threads that live for a moment -- */
 
 static void threads__short_lived_leave_nothing_behind(void **state)
 {
@@ -163,8 +161,7 @@ static void threads__short_lived_leave_nothing_behind(void **state)
     stress_destroy(&load.world);
 }
 
-/* -- one size for ever
- * --------------------------------------------------------------------------- */
+/* -- one size for ever -- */
 
 static void take_and_give_sixteen(struct stress_thread *thread)
 {

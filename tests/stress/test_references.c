@@ -92,8 +92,7 @@ static void release__last_ones_of_whole_chunks(void **state)
     stress_destroy(&load.world);
 }
 
-/* -- slices
- * ------------------------------------------------------------------------------------ */
+/* -- slices -- */
 
 /* Cut slices off the root or off other slices; what a slice holds stays put. */
 static void cut_and_drop(struct stress_thread *thread)

@@ -92,8 +92,7 @@ static void large__beside_the_cap(void **state)
     stress_destroy(&load.world);
 }
 
-/* -- two pools, of which one goes
- * -------------------------------------------------------------- */
+/* -- two pools, of which one goes -- */
 
 static void make_idle_and_destroy(struct stress_thread *thread)
 {
@@ -162,8 +161,7 @@ static void pools__evicted_while_destroyed(void **state)
     stress_destroy(&load.world);
 }
 
-/* -- contexts
- * ---------------------------------------------------------------------------------- */
+/* -- contexts -- */
 
 static void live_and_die(struct stress_thread *thread)
 {
@@ -211,8 +209,7 @@ static void contexts__live_and_die_in_parallel(void **state)
     }
 }
 
-/* -- the last user
- * ------------------------------------------------------------------------------------ */
+/* -- the last user -- */
 
 /* One thread destroys the pool, the others ask until backend and provider let go. */
 static void destroy_user_or_used(struct stress_thread *thread)

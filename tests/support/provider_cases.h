@@ -32,9 +32,9 @@ struct provider_test {
     CMUnitTestFunction function; /* its state points to the struct provider_case */
 };
 
-#define PROVIDER_TEST(function)                                                          \
-    {                                                                                    \
-#function, function                                                              \
+#define PROVIDER_TEST(function) \
+    { \
+#function, function \
     }
 
 /* Run every test over every case; returns the exit status of the program. */

@@ -65,7 +65,7 @@ static bool is_page_mapped(const unsigned char *byte)
     unsigned char resident;
 
     return mincore((void *)((uintptr_t)byte & ~(page - 1)), 1, &resident) == 0 ||
-           errno != ENOMEM;
+        errno != ENOMEM;
 }
 
 /* Whether first and last byte can still be read, without a crash if they cannot. */
@@ -74,7 +74,7 @@ static bool is_mapped(const struct test_registration *registration)
     const unsigned char *first = registration->address;
 
     return registration->kind != MRP_MEMORY_HOST ||
-           (is_page_mapped(first) && is_page_mapped(first + registration->size - 1));
+        (is_page_mapped(first) && is_page_mapped(first + registration->size - 1));
 }
 
 static bool overlaps(

@@ -32,7 +32,7 @@ enum test_event_kind {
 struct test_event {
     enum test_event_kind kind;
     enum mrp_status status; /* what it returned */
-    void *address;          /* of the memory, also for a deregistration */
+    void *address; /* of the memory, also for a deregistration */
     size_t size;
     uint64_t serial; /* of the registration, from 1 on; 0 if it failed */
 };
@@ -51,11 +51,11 @@ struct test_provider {
     /* What the provider is like; to be changed between init and create only. */
     uint32_t
         traits; /* init: REMOTE_KEY | VIRTUAL_ADDRESS; all but PINS change behaviour */
-    uint32_t access;          /* init: MRP_ACCESS_ALL */
-    uint32_t memory_kinds;    /* init: host */
+    uint32_t access; /* init: MRP_ACCESS_ALL */
+    uint32_t memory_kinds; /* init: host */
     size_t max_registrations; /* 0: no limit. More are refused as MRP_ERR_LIMIT */
-    size_t max_size;          /* 0: no limit. A larger one is misuse */
-    size_t hidden_limit;      /* as max_registrations, but query does not tell it */
+    size_t max_size; /* 0: no limit. A larger one is misuse */
+    size_t hidden_limit; /* as max_registrations, but query does not tell it */
     test_provider_hook *on_register, *on_deregister;
     void *hook_user;
 
@@ -68,7 +68,7 @@ struct test_provider {
 
     /* Counters; may be read at any time. */
     atomic_size_t n_register, n_deregister; /* calls, failed ones included */
-    atomic_size_t n_failed;                 /* of both, those told to and refused ones */
+    atomic_size_t n_failed; /* of both, those told to and refused ones */
     atomic_size_t n_live, live_size, peak_live, peak_size;
     atomic_size_t n_overlaps; /* registrations that overlapped a live one: no misuse */
     atomic_size_t n_imported, n_released, n_closed;

@@ -19,7 +19,7 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define TEST_SANITIZED true
 #elif defined(__has_feature)
-#define TEST_SANITIZED                                                                   \
+#define TEST_SANITIZED \
     (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
 #else
 #define TEST_SANITIZED false
@@ -37,8 +37,7 @@ void test_skip(const char *test, const char *reason)
     printf("SKIP: %s: %s\n", test, reason);
 }
 
-/* -- how memory is mapped -------------------------------------------------------------
- */
+/* -- how memory is mapped -- */
 
 size_t test_count_maps(void)
 {
@@ -128,8 +127,7 @@ bool test_is_mapped(const void *address, size_t size)
     return mapped;
 }
 
-/* -- huge pages -------------------------------------------------------------------------
- */
+/* -- huge pages -- */
 
 struct huge_stock {
     size_t page_size;
@@ -178,7 +176,7 @@ static void huge_write(size_t page_size, size_t value)
 static size_t huge_free(size_t page_size)
 {
     return huge_read(page_size, "free_hugepages") -
-           huge_read(page_size, "resv_hugepages");
+        huge_read(page_size, "resv_hugepages");
 }
 
 bool test_huge_pages_set(size_t page_size, size_t free)
@@ -207,8 +205,7 @@ void test_huge_pages_restore(void)
     }
 }
 
-/* -- a failing system
- * --------------------------------------------------------------------- */
+/* -- a failing system -- */
 
 struct faulty_run {
     const struct test_fault *faults;
@@ -262,14 +259,14 @@ static bool faults_install(const struct faulty_run *run)
     struct sock_fprog program = {filter_build(run, filter), filter};
 
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
 }
 
 static bool cover_install(const struct faulty_run *run)
 {
     return unshare(CLONE_NEWNS) == 0 &&
-           mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount(run->cover, run->path, "none", MS_BIND, NULL) == 0;
+        mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount(run->cover, run->path, "none", MS_BIND, NULL) == 0;
 }
 
 static void *faulty_thread(void *user)

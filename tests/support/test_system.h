@@ -16,8 +16,7 @@ bool test_is_watched(void);
 /** Print "SKIP: <test>: <reason>"; the case then returns. */
 void test_skip(const char *test, const char *reason);
 
-/* -- how memory is mapped -------------------------------------------------------------
- */
+/* -- how memory is mapped -- */
 
 /** Lines of /proc/self/maps. */
 size_t test_count_maps(void);
@@ -35,8 +34,7 @@ bool test_smaps_flag(const void *address, const char *flag);
 /** Whether any of [address, address + size) is mapped. */
 bool test_is_mapped(const void *address, size_t size);
 
-/* -- huge pages -------------------------------------------------------------------------
- */
+/* -- huge pages -- */
 
 /** Have exactly `free` huge pages of page_size free; false when this is not permitted or
  * the system has not enough. The first call notes what to restore. */
@@ -45,8 +43,7 @@ bool test_huge_pages_set(size_t page_size, size_t free);
 /** Back to what was before the first test_huge_pages_set. */
 void test_huge_pages_restore(void);
 
-/* -- a failing system
- * --------------------------------------------------------------------- */
+/* -- a failing system -- */
 
 /** A system call that fails with `native` where the low halves of its arguments match. */
 struct test_fault {

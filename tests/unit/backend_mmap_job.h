@@ -93,7 +93,7 @@ static inline void unmap(const struct mrp_mapping *mapping)
 static inline size_t hugetlb_size(const void *address)
 {
     return test_smaps_size(address, "Private_Hugetlb:") +
-           test_smaps_size(address, "Shared_Hugetlb:");
+        test_smaps_size(address, "Shared_Hugetlb:");
 }
 
 static inline int restore(void **unused)

@@ -41,7 +41,7 @@ static uint64_t next_random(uint64_t *random)
     return *random >> 33;
 }
 
-/* -- aligned ------------------------------------------------------------------------- */
+/* -- aligned -- */
 
 /* Addresses that no backend of this process gives: below them the kernel maps nothing. */
 #define BASE ((uintptr_t)1 << 40)
@@ -181,7 +181,7 @@ static void aligned__agrees_with_a_plain_list(void **unused)
     free(model);
 }
 
-/* -- ranges -------------------------------------------------------------------------- */
+/* -- ranges -- */
 
 #define RANGES 60
 #define SPACE 2000 /* bytes that they lie in, wherever that is */
@@ -293,7 +293,7 @@ static void ranges__of_each_map_are_its_own(void **unused)
     mrp_address_map_destroy(&second);
 }
 
-/* -- readers that meet a writer ------------------------------------------------------ */
+/* -- readers that meet a writer -- */
 
 #define READERS 3
 #define STANDING 8 /* ranges and chunks that stay */

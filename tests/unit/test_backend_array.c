@@ -19,8 +19,7 @@ extern const struct mrp_backend_ops mrp_backend_array;
 
 static _Alignas(4096) char memory[2 * SIZE];
 
-/* -- helpers
- * ----------------------------------------------------------------------------- */
+/* -- helpers -- */
 
 static enum mrp_status create(void *address, size_t size, void **state)
 {
@@ -72,8 +71,7 @@ static int array_teardown(void **state)
     return 0;
 }
 
-/* -- create
- * ------------------------------------------------------------------------------ */
+/* -- create -- */
 
 static void create__misaligned_is_refused_with_both_numbers(void **unused)
 {
@@ -121,8 +119,7 @@ static void query__counts_whole_lines(void **unused)
     mrp_backend_array.destroy(state);
 }
 
-/* -- map
- * --------------------------------------------------------------------------------- */
+/* -- map -- */
 
 static void map__takes_the_first_gap_that_fits(void **state)
 {
@@ -231,8 +228,7 @@ static void map__bookkeeping_is_outside_the_memory(void **state)
     }
 }
 
-/* -- unmap
- * ------------------------------------------------------------------------------- */
+/* -- unmap -- */
 
 static void unmap__what_is_not_mapped_is_stale(void **state)
 {
@@ -249,7 +245,7 @@ static void unmap__what_is_not_mapped_is_stale(void **state)
 
 int main(void)
 {
-#define WITH_ARRAY(test)                                                                 \
+#define WITH_ARRAY(test) \
     cmocka_unit_test_setup_teardown(test, array_setup, array_teardown)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(create__misaligned_is_refused_with_both_numbers),

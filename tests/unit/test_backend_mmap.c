@@ -9,8 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* -- kinds of pages
- * ---------------------------------------------------------------------- */
+/* -- kinds of pages -- */
 
 static void map__4k_has_no_huge_pages(void **unused)
 {
@@ -154,8 +153,7 @@ static void map__request_overrides_the_backend(void **unused)
     unmap(&mapping);
 }
 
-/* -- alignment
- * ----------------------------------------------------------------------------- */
+/* -- alignment -- */
 
 /* The surplus of the reservation is given back on both sides. */
 static void map__alignment_leaves_no_address_space_behind(void **unused)
@@ -190,8 +188,7 @@ static void map__hugetlb_aligned_beyond_its_page(void **unused)
     }
 }
 
-/* -- prefault
- * ------------------------------------------------------------------------------ */
+/* -- prefault -- */
 
 static void map__prefault_on_and_off(void **unused)
 {
@@ -228,8 +225,7 @@ static void map__hugetlb_is_populated_in_any_case(void **unused)
     unmap(&mapping);
 }
 
-/* -- parameters
- * ---------------------------------------------------------------------------- */
+/* -- parameters -- */
 
 static void create__values_out_of_range(void **unused)
 {

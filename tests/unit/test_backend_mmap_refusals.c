@@ -14,14 +14,13 @@
 
 #define POPULATE_WRITE 23 /* MADV_POPULATE_WRITE */
 
-/* -- a system that fails
- * --------------------------------------------------------------------- */
+/* -- a system that fails -- */
 
-#define FAULT_POPULATE(error)                                                            \
-    {                                                                                    \
-        .call = SYS_madvise, .native = (error), .n_when = 1, .when = {                   \
-            {2, POPULATE_WRITE}                                                          \
-        }                                                                                \
+#define FAULT_POPULATE(error) \
+    { \
+        .call = SYS_madvise, .native = (error), .n_when = 1, .when = { \
+            {2, POPULATE_WRITE} \
+        } \
     }
 
 static void map__populates_on_kernels_before_5_14(void **unused)
@@ -135,8 +134,7 @@ static void map__mbind_refused(void **unused)
     }
 }
 
-/* -- nodes
- * --------------------------------------------------------------------------------- */
+/* -- nodes -- */
 
 static void map__node_0_is_bound(void **unused)
 {
@@ -304,8 +302,7 @@ static void map__node_without_free_memory(void **unused)
     assert_refused(&full, MRP_ERR_MEMORY, "node 0 has ");
 }
 
-/* -- limits
- * -------------------------------------------------------------------------------- */
+/* -- limits -- */
 
 static void map__more_than_the_machine_has(void **unused)
 {

@@ -65,7 +65,7 @@ static void remove__leaves_the_others(void **unused)
     assert_null(mrp_block_table_find(&table, 128));
 }
 
-/* -- against a plain array ----------------------------------------------------------- */
+/* -- against a plain array -- */
 
 #define MODEL 4096
 
@@ -170,7 +170,7 @@ static void remove__closes_gaps_across_the_end(void **unused)
     mrp_block_table_destroy(&table);
 }
 
-/* -- O(1) ---------------------------------------------------------------------------- */
+/* -- O(1) -- */
 
 #define MANY ((size_t)64 << 10)
 

@@ -99,7 +99,7 @@ static struct mrp_chunk *create(struct fixture *f)
     return chunk;
 }
 
-/* -- create -------------------------------------------------------------------------- */
+/* -- create -- */
 
 static void create__registers_the_mapping_with_every_rail(void **state)
 {
@@ -251,7 +251,7 @@ static void create__a_bare_status_of_a_rail_gets_a_sentence(void **state)
     assert_int_equal(n_mappings(f), 0);
 }
 
-/* -- adopted memory ------------------------------------------------------------------ */
+/* -- adopted memory -- */
 
 static void create__adopts_the_callers_memory(void **state)
 {
@@ -275,7 +275,7 @@ static void create__adopts_the_callers_memory(void **state)
     check_nothing_live(f);
 }
 
-/* -- destroy ------------------------------------------------------------------------- */
+/* -- destroy -- */
 
 static void destroy__parks_with_the_rail_that_refused(void **state)
 {
@@ -337,7 +337,7 @@ static void destroy__tells_of_an_unmapping_that_failed(void **state)
     check_nothing_live(f);
 }
 
-/* -- publish ------------------------------------------------------------------------- */
+/* -- publish -- */
 
 static void publish__makes_it_findable_until_withdrawn(void **state)
 {
@@ -361,7 +361,7 @@ static void publish__makes_it_findable_until_withdrawn(void **state)
     assert_accepted(mrp_chunk_destroy(chunk));
 }
 
-/* -- the registry of registrations --------------------------------------------------- */
+/* -- the registry of registrations -- */
 
 static void count_registration(const struct mrp_registration_info *info, void *user)
 {

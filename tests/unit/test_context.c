@@ -29,7 +29,7 @@ static struct mrp_context_stats stats_of(struct mrp_context *context)
     return stats;
 }
 
-/* -- validity ------------------------------------------------------------------------ */
+/* -- validity -- */
 
 /* Every call that takes a context refuses this one. */
 static void check_refused(struct mrp_context *context, const char *word)
@@ -148,7 +148,7 @@ static void create__refuses_what_it_cannot_use(void **unused)
     assert_accepted(mrp_context_destroy(context));
 }
 
-/* -- the default context ------------------------------------------------------------- */
+/* -- the default context -- */
 
 static void default__is_one_until_destroyed(void **unused)
 {
@@ -203,7 +203,7 @@ static void default__is_one_for_racing_threads(void **unused)
     }
 }
 
-/* -- names --------------------------------------------------------------------------- */
+/* -- names -- */
 
 static struct mrp_backend *make_backend(struct mrp_context *context, const char *name)
 {
@@ -384,7 +384,7 @@ static void create__by_several_threads(void **unused)
     assert_accepted(mrp_context_destroy(context));
 }
 
-/* -- the order of destruction -------------------------------------------------------- */
+/* -- the order of destruction -- */
 
 /* A pool holds its backend and its rails; whoever is asked too early refuses. */
 static void destroy__refuses_what_is_in_use(void **unused)
@@ -432,7 +432,7 @@ static void destroy__keeps_the_contexts_own_backend(void **unused)
     assert_accepted(mrp_context_destroy(context));
 }
 
-/* -- 10,000 cycles ------------------------------------------------------------------- */
+/* -- 10,000 cycles -- */
 
 static size_t count_files(void)
 {

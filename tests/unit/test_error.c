@@ -9,7 +9,7 @@
 #include <limits.h>
 #include <pthread.h>
 
-/* -- codes --------------------------------------------------------------------------- */
+/* -- codes -- */
 
 #define LAST_STATUS MRP_ERR_CORRUPT
 
@@ -54,7 +54,7 @@ static void version__is_that_of_the_headers(void **unused)
     assert_string_equal(mrp_version(), wanted);
 }
 
-/* -- the record ---------------------------------------------------------------------- */
+/* -- the record -- */
 
 static enum mrp_status fail_somehow(void)
 {
@@ -136,7 +136,7 @@ static void fail__longest_texts_of_callers_are_cut(void **unused)
     assert_accepted(mrp_context_destroy(context));
 }
 
-/* -- threads ------------------------------------------------------------------------- */
+/* -- threads -- */
 
 struct other {
     pthread_barrier_t barrier;
@@ -179,7 +179,7 @@ static void record__belongs_to_its_thread(void **unused)
     pthread_barrier_destroy(&other.barrier);
 }
 
-/* -- success ------------------------------------------------------------------------- */
+/* -- success -- */
 
 static void ignore_memory(const struct mrp_memory_info *info, void *user)
 {
@@ -258,7 +258,7 @@ static void success__makes_no_record(void **unused)
     assert_string_equal(mrp_error_last()->text, "");
 }
 
-/* -- size-first structs -------------------------------------------------------------- */
+/* -- size-first structs -- */
 
 struct known {
     size_t struct_size;

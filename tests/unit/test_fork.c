@@ -124,7 +124,7 @@ static bool is_forked(enum mrp_status status)
         strstr(mrp_error_last()->text, "parent") != NULL;
 }
 
-/* -- what is refused ----------------------------------------------------------------- */
+/* -- what is refused -- */
 
 static void use_context(struct family *family)
 {
@@ -217,7 +217,7 @@ static void child__touches_nothing_of_its_parents(void **state)
     in_child(check_untouched, *state);
 }
 
-/* -- what it may do ------------------------------------------------------------------ */
+/* -- what it may do -- */
 
 static void make_own(struct family *family)
 {
@@ -295,7 +295,7 @@ static void child__may_leave_by_exit(void **state)
     in_child(leave_by_exit, *state);
 }
 
-/* -- while others are at work -------------------------------------------------------- */
+/* -- while others are at work -- */
 
 #define THREADS 3
 #define FORKS 100

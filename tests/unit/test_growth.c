@@ -79,7 +79,7 @@ static void grow__a_block_larger_than_chunk_max(void **state)
     pool_fixture_check_registrations(f, 1);
 }
 
-/* -- many threads */
+/* -- many threads -- */
 
 #define N_THREADS 8
 
@@ -282,7 +282,7 @@ static void grow__nowait_passes_a_thread_that_registers(void **state)
     pthread_barrier_destroy(&held.leave);
 }
 
-/* -- budgets */
+/* -- budgets -- */
 
 static void cap__max_bytes_is_never_passed(void **state)
 {

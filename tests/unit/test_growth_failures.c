@@ -207,7 +207,7 @@ static void register__failing_under_four_threads(void **state)
     pool_fixture_check_registrations(f, 2);
 }
 
-/* -- deregistration that fails: the memory is parked, not unmapped */
+/* -- deregistration that fails: the memory is parked, not unmapped -- */
 
 static void deregister__failing_parks_the_memory(void **state)
 {
@@ -233,7 +233,7 @@ static void deregister__failing_parks_the_memory(void **state)
     f->networks[0].n_live--; /* the lost one */
 }
 
-/* -- a backend that fails */
+/* -- a backend that fails -- */
 
 struct flaky {
     size_t n_maps, n_live, fail_at, fail_count;

@@ -136,7 +136,7 @@ static void create__refuses_beyond_65536(void **unused)
     free(handles);
 }
 
-/* -- threads ------------------------------------------------------------------------- */
+/* -- threads -- */
 
 #define THREADS 4
 #define ROUNDS 2000

@@ -82,7 +82,7 @@ static void large__rounds_to_a_quarter_of_a_doubling(void **state)
     assert_int_equal(f->networks[0].n_live, 0);
 }
 
-/* -- what is kept */
+/* -- what is kept -- */
 
 static void retention__is_bounded_by_bytes_and_count(void **state)
 {
@@ -166,7 +166,7 @@ static void retention__idle_memory_makes_room_in_the_budget(void **state)
     pool_fixture_check_registrations(f, 1);
 }
 
-/* -- beyond 32 bits */
+/* -- beyond 32 bits -- */
 
 static void large__of_5_gib_has_64_bit_lengths(void **state)
 {

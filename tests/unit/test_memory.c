@@ -22,7 +22,7 @@ static bool is_zero(const void *address, size_t size)
     return true;
 }
 
-/* -- attributes that act ------------------------------------------------------------- */
+/* -- attributes that act -- */
 
 static void query__of_defaults(void **state)
 {
@@ -133,7 +133,7 @@ static void query__older_struct_gets_what_it_has_room_for(void **state)
     assert_accepted(mrp_memory_free(*state, block));
 }
 
-/* -- zeroed or not ------------------------------------------------------------------- */
+/* -- zeroed or not -- */
 
 static void alloc__zeroes_what_was_used_before(void **state)
 {
@@ -209,7 +209,7 @@ static void alloc__zeroes_only_where_it_has_to(void **state)
     assert_int_equal(first_byte(*state, backend, 0), 0x5a);
 }
 
-/* -- size ---------------------------------------------------------------------------- */
+/* -- size -- */
 
 static void alloc__size_0_is_unique_and_freeable(void **state)
 {
@@ -231,7 +231,7 @@ static void alloc__size_0_is_unique_and_freeable(void **state)
     assert_int_equal(stats_of(*state).block_size, 0);
 }
 
-/* -- many ---------------------------------------------------------------------------- */
+/* -- many -- */
 
 #define MANY ((size_t)64 << 10)
 

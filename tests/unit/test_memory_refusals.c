@@ -47,7 +47,7 @@ static void alloc__near_size_max_is_refused(void **state)
     assert_int_equal(stats_of(*state).n_blocks, 0);
 }
 
-/* -- attributes that are refused ----------------------------------------------------- */
+/* -- attributes that are refused -- */
 
 #define assert_no_block(context, info, status, word) \
     assert_refused(status_of(mrp_memory_alloc((context), (info))), (status), (word))
@@ -149,7 +149,7 @@ static void alloc__refuses_backends_that_are_not_the_contexts(void **state)
     assert_no_block(*state, &info, MRP_ERR_STALE, "0x1234");
 }
 
-/* -- wrong addresses ----------------------------------------------------------------- */
+/* -- wrong addresses -- */
 
 #define assert_unknown(context, wrong, status, word) \
     do { \

@@ -115,7 +115,7 @@ static enum mrp_status load(const char *name)
     return mrp_module_load(name, &ops);
 }
 
-/* -- not there, or no module --------------------------------------------------------- */
+/* -- not there, or no module -- */
 
 static void load__of_what_is_not_there(void **unused)
 {
@@ -235,7 +235,7 @@ static void load__of_an_older_module(void **unused)
     assert_accepted(mrp_context_destroy(context));
 }
 
-/* -- where it is looked for ---------------------------------------------------------- */
+/* -- where it is looked for -- */
 
 static void load__from_the_first_folder_that_has_it(void **unused)
 {
@@ -299,7 +299,7 @@ static void load__with_a_path_of_any_length(void **unused)
     assert_refused(load("nosuch"), MRP_ERR_UNAVAILABLE, "no provider module");
 }
 
-/* -- the list ------------------------------------------------------------------------ */
+/* -- the list -- */
 
 struct listed {
     const char *name;
@@ -386,7 +386,7 @@ static void devices__of_one_module(void **unused)
     assert_int_equal(count, 0);
 }
 
-/* -- options, with the null module --------------------------------------------------- */
+/* -- options, with the null module -- */
 
 enum {
     ADDRESSING,

@@ -92,7 +92,7 @@ static void alloc__pins_on_any_backend(void **unused)
     assert_accepted(mrp_context_destroy(context));
 }
 
-/* -- an ordinary user ---------------------------------------------------------------- */
+/* -- an ordinary user -- */
 
 #define EXPECT(condition) \
     do { \

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-/* -- size and address */
+/* -- size and address -- */
 
 static void alloc__every_size_comes_from_its_tier(void **state)
 {
@@ -168,7 +168,7 @@ static void alloc__block_sizes_are_exact(void **state)
     pool_fixture_free(region);
 }
 
-/* -- requests */
+/* -- requests -- */
 
 static void dirty_all(struct pool_fixture *f, size_t size)
 {
@@ -407,7 +407,7 @@ static void alloc_with__nogrow_uses_up_the_chunk(void **state)
     assert_int_equal(mrp_region_free_many(regions, n, NULL), MRP_OK);
 }
 
-/* -- many */
+/* -- many -- */
 
 static void alloc_many__gives_distinct_regions(void **state)
 {
@@ -456,7 +456,7 @@ static void alloc_many__gives_what_there_is(void **state)
     assert_int_equal(mrp_error_last()->status, MRP_ERR_INVALID);
 }
 
-/* -- too much */
+/* -- too much -- */
 
 static void alloc__sizes_near_size_max_are_refused(void **state)
 {

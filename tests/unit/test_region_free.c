@@ -136,7 +136,7 @@ static void free__into_a_destroyed_pool_is_refused(void **state)
     refuse_region(region, "");
 }
 
-/* -- references */
+/* -- references -- */
 
 static void free__of_a_retained_region_is_busy(void **state)
 {
@@ -211,7 +211,7 @@ static void release__without_a_reference_is_refused(void **state)
     pool_fixture_free(region);
 }
 
-/* -- many */
+/* -- many -- */
 
 static void free_many__duplicates_are_refused(void **state)
 {
@@ -299,7 +299,7 @@ static void free_many__nothing_is_no_failure(void **state)
     assert_int_equal(mrp_region_free_many(&region, 1, NULL), MRP_OK);
 }
 
-/* -- by plain pointer */
+/* -- by plain pointer -- */
 
 static void ptr_free__takes_first_bytes_only(void **state)
 {

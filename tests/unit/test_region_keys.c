@@ -190,9 +190,9 @@ static void remote_key__is_not_given_without_remote_access(void **state)
         f, MRP_PROVIDER_REMOTE_KEY | MRP_PROVIDER_VIRTUAL_ADDRESS, MRP_ACCESS_LOCAL);
     region = pool_fixture_alloc(f, 100);
     assert_refused(mrp_region_remote_key(region, 0, &value), MRP_ERR_UNSUPPORTED,
-        "access grants none");
-    assert_refused(
-        mrp_region_remote_addr(region, 0, &value), MRP_ERR_UNSUPPORTED, "grants none");
+        "grants no remote access");
+    assert_refused(mrp_region_remote_addr(region, 0, &value), MRP_ERR_UNSUPPORTED,
+        "no remote access");
     assert_refused(
         mrp_region_key_pack(region, 1, packed, &size), MRP_ERR_UNSUPPORTED, "access 0x3");
     assert_int_equal(value, 5);
@@ -213,7 +213,7 @@ static void remote_key__of_a_network_without_keys(void **state)
     create_over(f, 0, MRP_ACCESS_ALL);
     region = pool_fixture_alloc(f, 100);
     assert_refused(mrp_region_remote_key(region, 0, &value), MRP_ERR_UNSUPPORTED,
-        "rail 0 (network) has no remote key");
+        "rail 0 (network) is of a network without remote keys");
     assert_int_equal(
         mrp_resolve(f->pool, mrp_region_address(region), 1, 0, &wire), MRP_OK);
     assert_false(wire.has_remote_key);

@@ -109,7 +109,7 @@ static size_t n_users(struct fixture *f)
     return status == MRP_ERR_BUSY; /* none means that it is closed now */
 }
 
-/* -- where a token leads ------------------------------------------------------------- */
+/* -- where a token leads -- */
 
 static void resolve__gives_what_the_owner_sees(void **state)
 {
@@ -217,7 +217,7 @@ static void resolve__with_the_null_module(void **state)
     assert_accepted(mrp_context_destroy(context));
 }
 
-/* -- tokens that do not belong ------------------------------------------------------- */
+/* -- tokens that do not belong -- */
 
 static struct mrp_token change(
     const struct fixture *f, void (*edit)(struct mrp_wire_token *fields))
@@ -327,7 +327,7 @@ static void resolve__refuses_damaged_tokens_and_missing_arguments(void **state)
         mrp_remote_resolve(remote, &f->token, &found), MRP_ERR_STALE, "destroyed");
 }
 
-/* -- keys that cannot be opened ------------------------------------------------------ */
+/* -- keys that cannot be opened -- */
 
 static enum mrp_status try_open(
     const struct fixture *f, unsigned rail, const void *keys, size_t size)
@@ -405,7 +405,7 @@ static void open__a_raw_key_needs_a_provider_that_imports(void **state)
     assert_accepted(mrp_provider_close(simple));
 }
 
-/* -- the life of an import ----------------------------------------------------------- */
+/* -- the life of an import -- */
 
 static void close__twice_is_stale(void **state)
 {

@@ -250,7 +250,7 @@ static void evict__oldest_of_an_owner_until_enough_has_gone(void **unused)
     mrp_retention_destroy(&retention);
 }
 
-/* -- several threads ----------------------------------------------------------------- */
+/* -- several threads -- */
 
 struct shared {
     struct mrp_retention retention;

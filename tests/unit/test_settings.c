@@ -54,10 +54,11 @@ static enum mrp_status create_with(const char *variable, const char *value)
 
 static bool is_number(const struct mrp_setting_spec *spec)
 {
-    return spec->kind == MRP_SETTING_COUNT || spec->kind == MRP_SETTING_SIZE;
+    return spec->kind == MRP_SETTING_COUNT || spec->kind == MRP_SETTING_SIZE ||
+        spec->kind == MRP_SETTING_POWER;
 }
 
-/* -- every row ----------------------------------------------------------------------- */
+/* -- every row -- */
 
 static void table__rows_are_complete_and_defaults_valid(void **unused)
 {
@@ -119,7 +120,8 @@ static void create__bounds_of_each_number_are_inclusive(void **unused)
     for (int id = 0; id < MRP_SET_COUNT; id++) {
         const struct mrp_setting_spec *spec = mrp_setting_spec((enum mrp_setting_id)id);
 
-        if (!is_number(spec)) {
+        /* those of the tiers bound each other: create__tiers_ascend */
+        if (!is_number(spec) || (id >= MRP_SET_SMALL_MAX && id <= MRP_SET_HUGE_MAX)) {
             continue;
         }
         snprintf(text, sizeof text, "%llu", (unsigned long long)spec->min);
@@ -134,6 +136,36 @@ static void create__bounds_of_each_number_are_inclusive(void **unused)
                 create_with(spec->variable, text), MRP_ERR_INVALID, spec->variable);
         }
     }
+}
+
+static void create__tiers_ascend(void **unused)
+{
+    (void)unused;
+    assert_refused(create_with("MRPOOL_SMALL_MAX", "16K"), MRP_ERR_INVALID,
+        "MRPOOL_MEDIUM_MAX=16K is not above MRPOOL_SMALL_MAX=16K");
+    assert_refused(create_with("MRPOOL_HUGE_MAX", "64K"), MRP_ERR_INVALID,
+        "MRPOOL_HUGE_MAX=64K is not above MRPOOL_LARGE_MAX=64K");
+    assert_accepted(create_with("MRPOOL_SMALL_MAX", "64"));
+    assert_accepted(create_with("MRPOOL_HUGE_MAX", "1G"));
+    assert_refused(create_with("MRPOOL_HUGE_MAX", "2G"), MRP_ERR_INVALID, "out of range");
+}
+
+static void create__sizes_of_chunks_are_powers_of_two(void **unused)
+{
+    (void)unused;
+    assert_accepted(create_with("MRPOOL_CHUNK_MIN", "512K"));
+    assert_refused(create_with("MRPOOL_CHUNK_MIN", "300K"), MRP_ERR_INVALID,
+        "MRPOOL_CHUNK_MIN=300K: it must be a power of two");
+    assert_refused(
+        create_with("MRPOOL_CHUNK_MAX", "3M"), MRP_ERR_INVALID, "power of two");
+}
+
+static void create__folders_are_absolute(void **unused)
+{
+    (void)unused;
+    assert_accepted(create_with("MRPOOL_PROVIDER_PATH", "/nonexistent:/tmp:"));
+    assert_refused(create_with("MRPOOL_PROVIDER_PATH", "/tmp:modules"), MRP_ERR_INVALID,
+        "MRPOOL_PROVIDER_PATH=/tmp:modules: folders must be absolute");
 }
 
 static void create__takes_each_word_of_a_choice(void **unused)
@@ -186,7 +218,7 @@ static void create__takes_variables_of_modules(void **unused)
     }
 }
 
-/* -- values -------------------------------------------------------------------------- */
+/* -- values -- */
 
 static uint64_t parsed(const struct mrp_setting_spec *spec, const char *text)
 {
@@ -270,7 +302,7 @@ static void parse__row_without_a_kind_is_refused(void **unused)
         mrp_setting_parse(&spec, "where", "1", &value), MRP_ERR_INVALID, "where");
 }
 
-/* -- who wins ------------------------------------------------------------------------ */
+/* -- who wins -- */
 
 static void number__parameter_beats_environment_beats_default(void **unused)
 {
@@ -280,7 +312,7 @@ static void number__parameter_beats_environment_beats_default(void **unused)
     for (int id = 0; id < MRP_SET_COUNT; id++) {
         enum mrp_setting_id setting = (enum mrp_setting_id)id;
         const struct mrp_setting_spec *spec = mrp_setting_spec(setting);
-        uint64_t by_default;
+        uint64_t by_default, less;
         char text[32];
 
         if (!is_number(spec)) {
@@ -289,10 +321,11 @@ static void number__parameter_beats_environment_beats_default(void **unused)
         by_default = parsed(spec, spec->default_text);
         assert_accepted(mrp_setting_number(setting, "given", 0, &value));
         assert_int_equal(value, by_default);
-        snprintf(text, sizeof text, "%llu", (unsigned long long)spec->max - 1);
+        less = spec->kind == MRP_SETTING_POWER ? spec->max / 2 : spec->max - 1;
+        snprintf(text, sizeof text, "%llu", (unsigned long long)less);
         setenv(spec->variable, text, 1);
         assert_accepted(mrp_setting_number(setting, "given", 0, &value));
-        assert_int_equal(value, spec->max - 1);
+        assert_int_equal(value, less);
         assert_accepted(mrp_setting_number(setting, "given", spec->max, &value));
         assert_int_equal(value, spec->max);
         assert_refused(mrp_setting_number(setting, "given", spec->max + 1, &value),
@@ -376,6 +409,9 @@ int main(void)
         cmocka_unit_test(table__rows_are_complete_and_defaults_valid),
         cmocka_unit_test(create__refuses_invalid_values_by_name),
         cmocka_unit_test(create__bounds_of_each_number_are_inclusive),
+        cmocka_unit_test(create__tiers_ascend),
+        cmocka_unit_test(create__sizes_of_chunks_are_powers_of_two),
+        cmocka_unit_test(create__folders_are_absolute),
         cmocka_unit_test(create__takes_each_word_of_a_choice),
         cmocka_unit_test(create__refuses_names_of_no_setting),
         cmocka_unit_test(create__takes_variables_of_modules),

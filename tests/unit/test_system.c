@@ -61,7 +61,7 @@ static void query__null_and_garbage_are_refused(void **unused)
     assert_refused(mrp_system_query(&system), MRP_ERR_INVALID, "_INIT");
 }
 
-/* -- files that say otherwise -------------------------------------------------------- */
+/* -- files that say otherwise -- */
 
 static void ask(void *user)
 {

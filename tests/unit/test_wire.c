@@ -10,7 +10,7 @@
 
 #include <stdlib.h>
 
-/* -- tokens -------------------------------------------------------------------------- */
+/* -- tokens -- */
 
 static const struct mrp_wire_token sample = {
     0x04030201, 0x14131211, 0x24232221, 0x54535251, 0x363534333231, 0x464544434241};
@@ -96,7 +96,7 @@ static void token__of_another_version_or_with_flags_is_refused(void **unused)
     assert_refused(mrp_token_decode(&token, &found), MRP_ERR_INVALID, "version 255");
 }
 
-/* -- keys ---------------------------------------------------------------------------- */
+/* -- keys -- */
 
 #define RAILS_MAX 64
 
