@@ -132,8 +132,8 @@ struct mrp_backend_ops {
     const char *kind; /**< "mmap": lower case, no spaces */
     const char *purpose; /**< one line, for `mrpool info` */
     enum mrp_memory_kind memory_kind;
-    bool
-        chooses_pages; /**< wants mrp_backend_params.pages and prefault resolved for it */
+    /** wants mrp_backend_params.pages and prefault resolved for it */
+    bool chooses_pages;
 
     /* required */
     enum mrp_status (*map)(

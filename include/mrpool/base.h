@@ -87,7 +87,7 @@ MRP_API enum mrp_status mrp_fail_at(const char *function, enum mrp_status status
 /** "0.1.0": the version of the library that is running. */
 MRP_API const char *mrp_version(void);
 
-/* -- settings -- */
+/* -- settings ----------------------------------------------------------------------- */
 
 /** What values a setting takes. */
 enum mrp_setting_kind {
@@ -129,11 +129,11 @@ MRP_API void mrp_setting_query(
 typedef void mrp_setting_visitor(const struct mrp_setting *setting, void *user);
 
 /** Call `visit` for every setting of the library (for those of provider modules see
- *  mrp_module_visit). Parameter structs win over the environment, the environment over the
- *  default. */
+ *  mrp_module_visit). Parameter structs win over the environment, the environment over
+ *  the default. */
 MRP_API void mrp_setting_visit(mrp_setting_visitor *visit, void *user);
 
-/* -- limits of the machine -- */
+/* -- limits of the machine ---------------------------------------------------------- */
 
 #define MRP_UNLIMITED SIZE_MAX
 

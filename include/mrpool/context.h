@@ -22,10 +22,7 @@ struct mrp_pool;
 enum mrp_object_kind {
     MRP_OBJECT_BLOCK, /**< of mrp_memory_alloc */
     MRP_OBJECT_REGION,
-    MRP_OBJECT_POOL,
-    MRP_OBJECT_REGISTRATION, /**< one the network refused to take back */
-    MRP_OBJECT_PROVIDER,
-    MRP_OBJECT_BACKEND
+    MRP_OBJECT_REGISTRATION /**< one the network refused to take back: parked memory */
 };
 
 /** One thing that was still live when its owner went. */
@@ -33,7 +30,7 @@ struct mrp_leak {
     enum mrp_object_kind kind;
     const void *address; /**< of the memory; NULL for pools, providers and backends */
     size_t size; /**< bytes */
-    const char *owner; /**< name of the pool, provider or backend */
+    const char *owner; /**< name of the pool or backend */
     const char
         *origin; /**< who allocated it: the caller's tag, else "symbol+0x12 (file)" */
 };

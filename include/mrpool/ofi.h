@@ -20,14 +20,14 @@ extern "C" {
  *
  *  What libfabric's mr_mode asks for is served: local descriptors, virtual addresses or
  *  offsets, keys of the provider or our own, raw keys, endpoint-bound registrations,
- * device memory. Not served: FI_MR_MMU_NOTIFY (MRP_ERR_UNSUPPORTED), and a domain bound
- * to an event queue with FI_REG_MR, which makes registering asynchronous.
+ *  device memory. Not served: FI_MR_MMU_NOTIFY (MRP_ERR_UNSUPPORTED), and a domain
+ *  bound to an event queue with FI_REG_MR, which makes registering asynchronous.
  *
- *  Threads: with info->domain_attr->threading FI_THREAD_SAFE no lock is needed. At every
- * lower level without a lock pair the provider serialises its own calls with a mutex of
- * its own; that is enough only while nobody else uses the domain at the same time, so
- * pass the lock that guards the domain, the same pair in every wrap of it. It is not held
- * while next_key runs, and not recursively. */
+ *  Threads: with info->domain_attr->threading FI_THREAD_SAFE no lock is needed. At
+ *  every lower level without a lock pair the provider serialises its own calls with a
+ *  mutex of its own; that is enough only while nobody else uses the domain at the same
+ *  time, so pass the lock that guards the domain, the same pair in every wrap of it. It
+ *  is not held while next_key runs, and not recursively. */
 struct mrp_ofi_wrap_params {
     size_t struct_size;
     struct fid_domain *domain; /**< stays the caller's; outlives the provider */
@@ -65,8 +65,8 @@ struct mrp_ofi_native {
 };
 
 /** A provider on the caller's domain. The only calls made on it: fi_mr_regattr,
- * fi_mr_bind, fi_mr_enable, fi_mr_raw_attr, fi_mr_map_raw and fi_mr_unmap_key, and
- * fi_close of the registrations. The settings of the module do not matter here.
+ *  fi_mr_bind, fi_mr_enable, fi_mr_raw_attr, fi_mr_map_raw and fi_mr_unmap_key, and
+ *  fi_close of the registrations. The settings of the module do not matter here.
  *  @return as mrp_provider_open; MRP_ERR_INVALID for params that do not fit the domain
  *  (FI_MR_ENDPOINT without an endpoint, a lock without unlock). */
 static inline enum mrp_status mrp_ofi_provider_wrap(struct mrp_context *context,

@@ -112,7 +112,7 @@ MRP_API enum mrp_status mrp_provider_query(
 MRP_API enum mrp_status mrp_provider_native(
     struct mrp_provider *provider, const void **native);
 
-/* -- modules, for `mrpool info` -- */
+/* -- modules, for `mrpool info` ----------------------------------------------------- */
 
 /** One device that a module could open. */
 struct mrp_device {
@@ -146,7 +146,7 @@ MRP_API void mrp_module_visit(mrp_module_visitor *visit, void *user);
 MRP_API enum mrp_status mrp_module_devices(
     const char *module, mrp_device_visitor *visit, void *user);
 
-/* -- the contract -- */
+/* -- the contract ------------------------------------------------------------------- */
 
 /** One registration wanted. */
 struct mrp_register_request {
@@ -219,8 +219,9 @@ struct mrp_provider_ops {
 
     /* optional */
     void (*close)(void *state);
-    /** Called once, after open. Fill device, traits, access, memory_kinds, limits, key_size, node. Without it:
-     *  local and remote access to host memory, no known limit, no traits. */
+    /** Called once, after open. Fill device, traits, access, memory_kinds, limits,
+     *  key_size, node. Without it: local and remote access to host memory, no known
+     *  limit, no traits. */
     void (*query)(void *state, struct mrp_provider_info *info);
     /** List usable devices; fails with the reason when there are none. */
     enum mrp_status (*devices)(mrp_device_visitor *visit, void *user);

@@ -27,9 +27,10 @@ struct mrp_region;
 /** Take a region of at least `size` usable bytes; 0 gives the smallest. Its contents
  *  are undefined. The address is aligned to the pool's alignment, at least 64.
  *
- *  Lock-free while the pool has a free region of that size class; otherwise it grows,
- *  which maps and registers memory and may block. Larger than the huge tier: a chunk of
- *  its own, reused from the idle ones where one fits.
+ *  One compare-and-swap while the size class has single regions free; a mutex once per
+ *  126 regions (fewer of larger blocks), when a magazine of them is opened; otherwise it
+ *  grows, which maps and registers memory and may block. Larger than the huge tier: a
+ *  chunk of its own, reused from the idle ones where one fits, under two short locks.
  *  @return NULL on failure; mrp_error_last()->status tells MRP_ERR_LIMIT,
  *  MRP_ERR_MEMORY, MRP_ERR_REGISTER, MRP_ERR_INVALID (near SIZE_MAX), MRP_ERR_STALE,
  *  MRP_ERR_FORKED. */
@@ -38,8 +39,9 @@ MRP_API struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, size_t size);
 enum mrp_region_request_flag {
     MRP_REQUEST_ZERO = 1 << 0, /**< the first `size` bytes read as zero */
     MRP_REQUEST_NOGROW = 1 << 1, /**< neither map nor register: MRP_ERR_AGAIN instead */
-    MRP_REQUEST_NOWAIT =
-        1 << 2 /**< NOGROW, and never wait for a lock: for progress threads */
+    /** NOGROW, and no waiting for the pool's mutex: MRP_ERR_AGAIN while another thread
+     *  has it, even if a magazine is full. Larger than huge still takes two short locks. */
+    MRP_REQUEST_NOWAIT = 1 << 2
 };
 
 struct mrp_region_request {
@@ -66,7 +68,9 @@ MRP_API size_t mrp_region_alloc_many(
 
 /** Give a region back. Only for the only reference: MRP_ERR_BUSY while others hold it.
  *  Never blocks, cannot fail for a valid region, except that larger-than-huge and
- *  registered ones may be deregistered here. A slice gives up its hold on its root. */
+ *  registered ones may be deregistered here. A slice gives up its hold on its root, which
+ *  may be the last. With MRP_ERR_REGISTER the region is gone all the same; the network
+ *  kept the registration, and the memory must stay until its provider is closed. */
 MRP_API enum mrp_status mrp_region_free(struct mrp_region *region);
 
 /** Free `count` regions, of any pools and sizes.
@@ -84,11 +88,12 @@ MRP_API enum mrp_status mrp_region_release(struct mrp_region *region);
 /** A region for `size` bytes at `offset` of another, with its keys. It holds a
  *  reference on the root (the region that owns the memory; slices of slices hold the
  *  same root) and is given back like any region. offset + size at most the parent's
- *  size. */
+ *  size. Lock-free, except once per 64 slices that are live at a time; MRP_ERR_INVALID,
+ *  MRP_ERR_STALE, MRP_ERR_LIMIT, MRP_ERR_MEMORY. */
 MRP_API enum mrp_status mrp_region_slice(
     struct mrp_region *parent, size_t offset, size_t size, struct mrp_region **slice);
 
-/* -- what a region is; of one that is not live: NULL, 0 or MRP_ERR_STALE -- */
+/* -- what a region is; of one that is not live: NULL, 0 or MRP_ERR_STALE ------------ */
 
 /** First byte of the payload; NULL for a region that is not live. */
 MRP_API void *mrp_region_address(const struct mrp_region *region);
@@ -140,7 +145,7 @@ struct mrp_region_info {
 MRP_API enum mrp_status mrp_region_query(
     const struct mrp_region *region, struct mrp_region_info *info);
 
-/* -- for the network: rail is the index in mrp_pool_params.rails -- */
+/* -- for the network: rail is the index in mrp_pool_params.rails -------------------- */
 
 /** What local access needs (fid_mr descriptor, lkey, ...). NULL, with MRP_OK, when this
  *  network needs none. MRP_ERR_UNSUPPORTED: no such rail, or not registered with it. */
@@ -186,11 +191,12 @@ struct mrp_wire {
     }
 
 /** One step from [address, address + size) of this pool to what the rail needs.
- *  MRP_ERR_NOT_FOUND: not the pool's; MRP_ERR_INVALID: runs past the chunk. Lock-free. */
+ *  MRP_ERR_NOT_FOUND: not the pool's; MRP_ERR_INVALID: runs past the chunk;
+ *  MRP_ERR_UNSUPPORTED: no such rail. Lock-free. */
 MRP_API enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *address,
     size_t size, unsigned rail, struct mrp_wire *wire);
 
-/* -- the caller's own memory -- */
+/* -- the caller's own memory -------------------------------------------------------- */
 
 struct mrp_region_register_params {
     size_t struct_size;
@@ -205,12 +211,13 @@ struct mrp_region_register_params {
 /** Register [address, address + size) on every rail of the pool, or on none, and give a
  *  region for it. Freeing that region deregisters; the memory stays the caller's,
  *  untouched, and must outlive the region. Any alignment; may overlap other registered
- *  memory. Blocks. */
+ *  memory. Blocks. O(n) among n registered buffers of the context: microseconds for
+ *  hundreds; up to 65,536 in a pool. Errors as mrp_region_alloc. */
 MRP_API enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address,
     size_t size, const struct mrp_region_register_params *params,
     struct mrp_region **region);
 
-/* -- by plain pointer -- */
+/* -- by plain pointer --------------------------------------------------------------- */
 
 /** mrp_region_alloc for callers that keep pointers; NULL on failure. */
 MRP_API void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size);
@@ -218,7 +225,7 @@ MRP_API void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size);
 /** Free by the first byte of a region; MRP_ERR_STALE for any other address. */
 MRP_API enum mrp_status mrp_ptr_free(struct mrp_pool *pool, void *address);
 
-/* -- for peers -- */
+/* -- for peers ---------------------------------------------------------------------- */
 
 /** Bytes of a region on the wire: {u8 version, u8 flags, u16 check, u32 pool, u32
  *  chunk, u32 chunk generation, u48 offset, u48 length, u32 region generation}, little-
@@ -234,9 +241,9 @@ struct mrp_token {
 MRP_API enum mrp_status mrp_region_token(
     const struct mrp_region *region, struct mrp_token *token);
 
-/** The owner's way back from a token, to the region whose memory it names: of a slice, the
- *  root. MRP_ERR_INVALID when corrupted or of another pool, MRP_ERR_STALE when the region
- *  has been freed or given out again since. */
+/** The owner's way back from a token, to the region whose memory it names: of a slice,
+ *  the root. MRP_ERR_INVALID when corrupted or of another pool, MRP_ERR_STALE when the
+ *  region has been freed or given out again since. */
 MRP_API enum mrp_status mrp_token_resolve(
     struct mrp_pool *pool, const struct mrp_token *token, struct mrp_region **region);
 

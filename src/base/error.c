@@ -111,8 +111,8 @@ enum mrp_status mrp_error_settle(const struct mrp_error *before, enum mrp_status
                                              name, what, mrp_status_text(status));
 }
 
-/* Shorter than ours is an older header's, longer a newer one's. A size off the alignment of
- * size_t is no struct's, and would split a pointer. */
+/* Shorter than ours is an older header's, longer a newer one's. A size off the
+ * alignment of size_t is no struct's, and would split a pointer. */
 static bool is_struct_size(size_t size)
 {
     return size >= sizeof size && size % sizeof size == 0 && size <= (size_t)1 << 16;

@@ -9,7 +9,7 @@
 
 /** Copy a size-first parameter struct of the caller into *params (params_size bytes, this
  *  library's idea of it). NULL gives all defaults. Members beyond params_size must be
- * zero. */
+ *  zero. */
 enum mrp_status mrp_params_read(
     void *params, size_t params_size, const void *given, const char *what);
 

@@ -42,7 +42,7 @@ enum mrp_status mrp_setting_number(
 
 /** Validate every variable of the environment that starts with `prefix` against a table:
  *  wrong values and names that are in no row are refused by name, unless `is_foreign`
- * says the name belongs to somebody else. */
+ *  says the name belongs to somebody else. */
 enum mrp_status mrp_settings_validate(const char *prefix,
     const struct mrp_setting_spec *specs, size_t n_specs,
     bool (*is_foreign)(const char *variable, size_t length));

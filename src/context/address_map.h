@@ -72,8 +72,9 @@ enum mrp_status mrp_address_map_insert(struct mrp_address_map *map,
 void mrp_address_map_remove(struct mrp_address_map *map, struct mrp_chunk *chunk,
     uintptr_t base, size_t size, bool aligned);
 
-/** A chunk of the pool that adopted `size` bytes at `address`, or NULL. Several pools, and
- * one pool several times, may have registered the same memory. O(log n), and what overlaps. */
+/** A chunk of the pool that adopted `size` bytes at `address`, or NULL. Several pools,
+ *  and one pool several times, may have registered the same memory. O(log n), and what
+ *  overlaps. */
 struct mrp_chunk *mrp_address_map_find_range(struct mrp_address_map *map,
     const struct mrp_pool *pool, uintptr_t address, size_t size);
 

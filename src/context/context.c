@@ -213,8 +213,7 @@ undo_allocate:
 
 void mrp_leak_add(struct mrp_leak_report *report, const struct mrp_leak *leak)
 {
-    static const char *const kinds[] = {
-        "block", "region", "pool", "registration", "provider", "backend"};
+    static const char *const kinds[] = {"block", "region", "registration"};
 
     if (report->count++ == 0) {
         snprintf(report->first, sizeof report->first,

@@ -19,8 +19,8 @@
 enum mrp_status mrp_module_load(const char *name, const struct mrp_provider_ops **ops);
 
 /** Resolve the settings of a module: options text first, then the environment, then
- *  defaults. values and numbers have ops->n_settings entries; the texts point into *storage,
- *  which the caller frees. */
+ *  defaults. values and numbers have ops->n_settings entries; the texts point into
+ *  *storage, which the caller frees. */
 enum mrp_status mrp_module_settings(const struct mrp_provider_ops *ops,
     const char *options, const char **values, uint64_t *numbers, char **storage);
 

@@ -35,7 +35,7 @@ void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *ite
 
 /** Take the most recent item of `owner` that holds at least `size` bytes and no more than
  *  `max_size`, and satisfies `accepts` (NULL: any), off the list; NULL when there is
- * none. */
+ *  none. */
 struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
     const void *owner, size_t size, size_t max_size,
     bool (*accepts)(const struct mrp_retained *, const void *), const void *accepts_user);

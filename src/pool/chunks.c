@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "pool/pool.h"
 
-/* -- budgets and numbers -- */
+/* -- budgets and numbers ------------------------------------------------------------ */
 
 static enum mrp_status over_budget(const struct mrp_pool *pool, size_t size)
 {
@@ -78,8 +78,8 @@ static bool idle_could_help(const struct mrp_pool *pool, size_t size)
         (pool->n_rails == 0 || pool->n_charged - pool->n_idle < pool->max_registrations);
 }
 
-/* Evict idle chunks until the charge fits. What another thread is evicting, or just putting
- * aside, counts too: it is waited for. Under the mutex, released meanwhile. */
+/* Evict idle chunks until the charge fits. What another thread is evicting, or just
+ * putting aside, counts too: it is waited for. Under the mutex, released meanwhile. */
 static void make_room(struct mrp_pool *pool, size_t size)
 {
     while (!fits_budget(pool, size) && idle_could_help(pool, size)) {
@@ -125,7 +125,7 @@ void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* -- chunks -- */
+/* -- chunks ------------------------------------------------------------------------- */
 
 /* Without remote access no remote key is given out, even where the network made one. */
 static uint32_t key_flags(uint32_t access, const struct mrp_registration *registration)
@@ -148,7 +148,8 @@ void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
         const struct mrp_registration *registration = &chunk->registrations[rail];
         struct mrp_key_line *line = mrp_key_line(pool, rail, chunk->id);
 
-        /* releases, for mrp_resolve: the generation of the number's last chunk moved before */
+        /* releases, for mrp_resolve: the generation of the number's last chunk moved
+         * before */
         mrp_store_release(&line->local_desc, registration->local_desc);
         mrp_store_release(&line->remote_key, registration->remote_key);
         mrp_store_release(&line->remote_delta, registration->remote_base - base);
@@ -190,7 +191,8 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
     return mrp_max(size, least);
 }
 
-/* Charge the budget, map and register. *asked: the system was asked, not just the budget. */
+/* Charge the budget, map and register. *asked: the system was asked, not just the
+ * budget. */
 static enum mrp_status try_chunk(struct mrp_pool *pool,
     const struct mrp_chunk_request *request, struct mrp_chunk **made, uint32_t *chunk_id,
     bool *asked)

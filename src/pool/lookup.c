@@ -133,7 +133,7 @@ static __attribute__((noinline)) struct mrp_region *find_elsewhere(
     return NULL;
 }
 
-/* The pool is read only once a live chunk says it is its own: no other check is needed. */
+/* The pool is read only once a live chunk says it is its own: no other check needed. */
 struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *pointer)
 {
     uintptr_t address = (uintptr_t)pointer;

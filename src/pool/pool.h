@@ -157,7 +157,7 @@ struct mrp_pool {
 };
 _Static_assert(sizeof(struct mrp_pool) <= MRP_CHUNK_TABLE_OFFSET, "the header has 1 MiB");
 
-/* -- arithmetic -- */
+/* -- arithmetic --------------------------------------------------------------------- */
 
 static inline struct mrp_pool *mrp_pool_of(const struct mrp_region *region)
 {
@@ -265,7 +265,7 @@ static inline uint32_t mrp_remote_flags(
         (MRP_KEY_REMOTE | MRP_KEY_BLOB);
 }
 
-/* -- checks at the door -- */
+/* -- checks at the door ------------------------------------------------------------- */
 
 /** MRP_OK for a live pool of this process; safe for any pointer. */
 enum mrp_status mrp_pool_check_handle(const struct mrp_pool *pool);
@@ -292,7 +292,7 @@ static inline bool mrp_region_is_live(const struct mrp_region *region)
         mrp_pool_of(region)->epoch == mrp_process_epoch;
 }
 
-/* -- depot.c -- */
+/* -- depot.c ------------------------------------------------------------------------ */
 
 /** One free region of the class without any lock, or NULL. */
 struct mrp_region *mrp_depot_take(struct mrp_pool *pool, unsigned class);
@@ -316,10 +316,10 @@ void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
 enum mrp_status mrp_depot_provision(
     struct mrp_pool *pool, unsigned class, size_t n_regions);
 
-/* -- chunks.c -- */
+/* -- chunks.c ----------------------------------------------------------------------- */
 
-/** Charge a chunk of `size` bytes (0 for adopted memory) against the budgets, and give it a
- *  number; evicts idle memory of this pool to make room, once. */
+/** Charge a chunk of `size` bytes (0 for adopted memory) against the budgets, and give
+ *  it a number; evicts idle memory of this pool to make room, once. */
 enum mrp_status mrp_pool_charge(struct mrp_pool *pool, size_t size, uint32_t *chunk_id);
 void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id);
 
@@ -327,9 +327,9 @@ void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id);
 void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment,
     struct mrp_chunk_request *request);
 
-/** Charge, map and register. When the system refuses, idle memory of the context is evicted
- *  and `less` bytes are tried, once; when the budget refuses, `less` bytes without evicting
- *  others'. No lock. */
+/** Charge, map and register. When the system refuses, idle memory of the context is
+ *  evicted and `less` bytes are tried, once; when the budget refuses, `less` bytes
+ *  without evicting others'. No lock. */
 enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     struct mrp_chunk_request *request, size_t less, struct mrp_chunk **made,
     uint32_t *chunk_id);
@@ -364,16 +364,16 @@ static inline uint32_t mrp_granule_shift(size_t chunk_size)
     return shift > MRP_GRANULE_SHIFT_MAX ? MRP_GRANULE_SHIFT_MAX : shift;
 }
 
-/* -- grow.c -- */
+/* -- grow.c ------------------------------------------------------------------------- */
 
-/** A free region of the class, cutting a slab or building a chunk if it must; NULL with an
- *  error record. flags: enum mrp_region_request_flag. */
+/** A free region of the class, cutting a slab or building a chunk if it must; NULL with
+ *  an error record. flags: enum mrp_region_request_flag. */
 struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags);
 
 /** Cut regions until the class has at least `count`. */
 enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
 
-/* -- large.c -- */
+/* -- large.c ------------------------------------------------------------------------ */
 
 /** A region with a chunk of its own, from the idle ones or new. */
 struct mrp_region *mrp_large_alloc(
@@ -383,8 +383,8 @@ struct mrp_region *mrp_large_alloc(
  * deregistered. */
 enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region);
 
-/** A descriptor without memory, for a slice or a region that is a chunk; NULL with an error
- *  record. */
+/** A descriptor without memory, for a slice or a region that is a chunk; NULL with an
+ *  error record. */
 struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
 
 /** Make a region live for its new owner. */

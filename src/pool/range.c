@@ -19,8 +19,9 @@ struct resting {
 };
 static struct resting *oldest, **newest = &oldest;
 
-/* Addresses that read as zero and cost nothing, at `where` or anywhere. Reserved without any
- * right first, so that a program under mlockall neither populates nor locks them. */
+/* Addresses that read as zero and cost nothing, at `where` or anywhere. Reserved
+ * without any right first, so that a program under mlockall neither populates nor locks
+ * them. */
 static void *reserve_readable(void *where, size_t size)
 {
     int fixed = where != NULL ? MAP_FIXED : 0;

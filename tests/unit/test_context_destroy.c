@@ -140,7 +140,7 @@ static void destroy__frees_and_reports_everything(void **state)
 {
     struct scene *scene = *state;
     struct mrp_region *user;
-    size_t count[MRP_OBJECT_BACKEND + 1] = {0};
+    size_t count[MRP_OBJECT_REGISTRATION + 1] = {0};
 
     leak_region(scene, 100);
     leak_region(scene, 5000);
