@@ -87,7 +87,7 @@ MRP_API enum mrp_status mrp_fail_at(const char *function, enum mrp_status status
 /** "0.1.0": the version of the library that is running. */
 MRP_API const char *mrp_version(void);
 
-/* -- settings ----------------------------------------------------------------------- */
+/* -- settings -- */
 
 /** What values a setting takes. */
 enum mrp_setting_kind {
@@ -133,7 +133,7 @@ typedef void mrp_setting_visitor(const struct mrp_setting *setting, void *user);
  *  the default. */
 MRP_API void mrp_setting_visit(mrp_setting_visitor *visit, void *user);
 
-/* -- limits of the machine ---------------------------------------------------------- */
+/* -- limits of the machine -- */
 
 #define MRP_UNLIMITED SIZE_MAX
 

@@ -112,7 +112,7 @@ MRP_API enum mrp_status mrp_provider_query(
 MRP_API enum mrp_status mrp_provider_native(
     struct mrp_provider *provider, const void **native);
 
-/* -- modules, for `mrpool info` ----------------------------------------------------- */
+/* -- modules, for `mrpool info` -- */
 
 /** One device that a module could open. */
 struct mrp_device {
@@ -146,7 +146,7 @@ MRP_API void mrp_module_visit(mrp_module_visitor *visit, void *user);
 MRP_API enum mrp_status mrp_module_devices(
     const char *module, mrp_device_visitor *visit, void *user);
 
-/* -- the contract ------------------------------------------------------------------- */
+/* -- the contract -- */
 
 /** One registration wanted. */
 struct mrp_register_request {

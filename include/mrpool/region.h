@@ -93,7 +93,7 @@ MRP_API enum mrp_status mrp_region_release(struct mrp_region *region);
 MRP_API enum mrp_status mrp_region_slice(
     struct mrp_region *parent, size_t offset, size_t size, struct mrp_region **slice);
 
-/* -- what a region is; of one that is not live: NULL, 0 or MRP_ERR_STALE ------------ */
+/* -- what a region is; of one that is not live: NULL, 0 or MRP_ERR_STALE -- */
 
 /** First byte of the payload; NULL for a region that is not live. */
 MRP_API void *mrp_region_address(const struct mrp_region *region);
@@ -145,7 +145,7 @@ struct mrp_region_info {
 MRP_API enum mrp_status mrp_region_query(
     const struct mrp_region *region, struct mrp_region_info *info);
 
-/* -- for the network: rail is the index in mrp_pool_params.rails -------------------- */
+/* -- for the network: rail is the index in mrp_pool_params.rails -- */
 
 /** What local access needs (fid_mr descriptor, lkey, ...). NULL, with MRP_OK, when this
  *  network needs none. MRP_ERR_UNSUPPORTED: no such rail, or not registered with it. */
@@ -196,7 +196,7 @@ struct mrp_wire {
 MRP_API enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *address,
     size_t size, unsigned rail, struct mrp_wire *wire);
 
-/* -- the caller's own memory -------------------------------------------------------- */
+/* -- the caller's own memory -- */
 
 struct mrp_region_register_params {
     size_t struct_size;
@@ -217,7 +217,7 @@ MRP_API enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address
     size_t size, const struct mrp_region_register_params *params,
     struct mrp_region **region);
 
-/* -- by plain pointer --------------------------------------------------------------- */
+/* -- by plain pointer -- */
 
 /** mrp_region_alloc for callers that keep pointers; NULL on failure. */
 MRP_API void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size);
@@ -225,7 +225,7 @@ MRP_API void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size);
 /** Free by the first byte of a region; MRP_ERR_STALE for any other address. */
 MRP_API enum mrp_status mrp_ptr_free(struct mrp_pool *pool, void *address);
 
-/* -- for peers ---------------------------------------------------------------------- */
+/* -- for peers -- */
 
 /** Bytes of a region on the wire: {u8 version, u8 flags, u16 check, u32 pool, u32
  *  chunk, u32 chunk generation, u48 offset, u48 length, u32 region generation}, little-

@@ -114,7 +114,7 @@ void mrp_context_unlink(
 struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
     struct mrp_named *const *list, const char *name, const char *what);
 
-/* -- backend.c: the only callers of backend ops ------------------------------------- */
+/* -- backend.c: the only callers of backend ops -- */
 
 enum mrp_status mrp_backend_state_create(struct mrp_context_state *context,
     const char *kind, const struct mrp_backend_params *params,
@@ -125,7 +125,7 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
 enum mrp_status mrp_backend_unmap(
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
 
-/* -- provider.c: the only callers of provider ops ----------------------------------- */
+/* -- provider.c: the only callers of provider ops -- */
 
 enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,
     const char *module, const struct mrp_provider_params *params,
@@ -146,12 +146,12 @@ enum mrp_status mrp_provider_grants(const struct mrp_provider_state *provider,
 void mrp_provider_park(struct mrp_provider_state *const *providers, uint64_t which,
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
 
-/* -- remote.c ----------------------------------------------------------------------- */
+/* -- remote.c -- */
 
 /** Release every import that a provider still has, before it closes. */
 void mrp_remote_close_all(struct mrp_provider_state *provider);
 
-/* -- memory.c ----------------------------------------------------------------------- */
+/* -- memory.c -- */
 
 /** Free every block still live and report it. */
 void mrp_memory_free_all(

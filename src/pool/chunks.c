@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "pool/pool.h"
 
-/* -- budgets and numbers ------------------------------------------------------------ */
+/* -- budgets and numbers -- */
 
 static enum mrp_status over_budget(const struct mrp_pool *pool, size_t size)
 {
@@ -125,7 +125,7 @@ void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* -- chunks ------------------------------------------------------------------------- */
+/* -- chunks -- */
 
 /* Without remote access no remote key is given out, even where the network made one. */
 static uint32_t key_flags(uint32_t access, const struct mrp_registration *registration)

@@ -157,7 +157,7 @@ struct mrp_pool {
 };
 _Static_assert(sizeof(struct mrp_pool) <= MRP_CHUNK_TABLE_OFFSET, "the header has 1 MiB");
 
-/* -- arithmetic --------------------------------------------------------------------- */
+/* -- arithmetic -- */
 
 static inline struct mrp_pool *mrp_pool_of(const struct mrp_region *region)
 {
@@ -265,7 +265,7 @@ static inline uint32_t mrp_remote_flags(
         (MRP_KEY_REMOTE | MRP_KEY_BLOB);
 }
 
-/* -- checks at the door ------------------------------------------------------------- */
+/* -- checks at the door -- */
 
 /** MRP_OK for a live pool of this process; safe for any pointer. */
 enum mrp_status mrp_pool_check_handle(const struct mrp_pool *pool);
@@ -292,7 +292,7 @@ static inline bool mrp_region_is_live(const struct mrp_region *region)
         mrp_pool_of(region)->epoch == mrp_process_epoch;
 }
 
-/* -- depot.c ------------------------------------------------------------------------ */
+/* -- depot.c -- */
 
 /** One free region of the class without any lock, or NULL. */
 struct mrp_region *mrp_depot_take(struct mrp_pool *pool, unsigned class);
@@ -316,7 +316,7 @@ void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
 enum mrp_status mrp_depot_provision(
     struct mrp_pool *pool, unsigned class, size_t n_regions);
 
-/* -- chunks.c ----------------------------------------------------------------------- */
+/* -- chunks.c -- */
 
 /** Charge a chunk of `size` bytes (0 for adopted memory) against the budgets, and give
  *  it a number; evicts idle memory of this pool to make room, once. */
@@ -364,7 +364,7 @@ static inline uint32_t mrp_granule_shift(size_t chunk_size)
     return shift > MRP_GRANULE_SHIFT_MAX ? MRP_GRANULE_SHIFT_MAX : shift;
 }
 
-/* -- grow.c ------------------------------------------------------------------------- */
+/* -- grow.c -- */
 
 /** A free region of the class, cutting a slab or building a chunk if it must; NULL with
  *  an error record. flags: enum mrp_region_request_flag. */
@@ -373,7 +373,7 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t
 /** Cut regions until the class has at least `count`. */
 enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
 
-/* -- large.c ------------------------------------------------------------------------ */
+/* -- large.c -- */
 
 /** A region with a chunk of its own, from the idle ones or new. */
 struct mrp_region *mrp_large_alloc(
