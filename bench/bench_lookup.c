@@ -353,8 +353,8 @@ static void print(const struct bench *bench)
         return;
     }
     subject.size = bench->results[0]->size;
-    printf("%zu regions of %s, asked for at random addresses inside them; CPU time per "
-           "lookup\n\n",
+    printf("%zu regions of %s, asked for at random addresses inside them;\n"
+           "CPU time per lookup\n\n",
         subject.size / REGION_SIZE, bench_size_text(REGION_SIZE).text);
     for (size_t i = 0; i < bench->n_results; i++) {
         const struct bench_result *result = bench->results[i];
@@ -368,7 +368,9 @@ static void print(const struct bench *bench)
     }
     bench_table_print(table);
     bench_table_destroy(table);
-    print_words(bench, &subject);
+    if (!bench->options->quick) {
+        print_words(bench, &subject);
+    }
 }
 
 static int run_lookup(const struct bench_options *options)

@@ -187,7 +187,7 @@ static double growth_factor(const struct bench_result *result)
 static void print(const struct bench *bench)
 {
     static const char *const titles[] = {
-        "<operation", "median", "min", "max", "many / few"};
+        "<operation", "median", "min", "max", "few / many"};
     struct bench_table *table = bench_table_create(titles, 5);
     double worst = 0, any = 0;
     char text[256];
@@ -203,7 +203,7 @@ static void print(const struct bench *bench)
         double factor = growth_factor(result);
         const struct bench_text cells[] = {bench_time_text(result->median),
             bench_time_text(result->min), bench_time_text(result->max),
-            bench_ratio_text(factor)};
+            bench_ratio_text(bench_ratio(result))};
         const char *row[] = {
             result->name, cells[0].text, cells[1].text, cells[2].text, cells[3].text};
 
@@ -216,6 +216,9 @@ static void print(const struct bench *bench)
     }
     bench_table_print(table);
     bench_table_destroy(table);
+    if (bench->options->quick) {
+        return;
+    }
     snprintf(text, sizeof text,
         "With 64 times as many blocks live, an operation costs at most %.2f times as "
         "much; a query of any block of them all, where the processor's caches miss, %.2f "
@@ -268,8 +271,9 @@ static int run(int argc, char **argv)
 {
     static const char doc[] =
         "Measure mrp_memory_alloc, query and free with 1,024 and with 65,536 blocks live."
-        "\vThe ratio in --json and --csv is the cost with few divided by the cost with "
-        "many: 0.5 means that it has doubled. The table shows its inverse.";
+        "\vThe ratio, in the table, --json and --csv, is the cost with few divided by "
+        "the "
+        "cost with many: 0.5 means that it has doubled.";
     const struct argp argp = {NULL, parse, NULL, doc, bench_options_child, NULL, NULL};
     struct bench_options options = BENCH_OPTIONS_INIT;
 

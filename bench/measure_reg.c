@@ -2,6 +2,7 @@
 #include "measure_reg.h"
 
 #include <string.h>
+#include <sys/resource.h>
 
 /* -- the station -----------------------------------------------------------------------
  */
@@ -170,10 +171,19 @@ static enum mrp_status run_steps(struct steps *steps, bool keep_samples)
     return MRP_OK;
 }
 
-static size_t choose_batch(size_t size)
+/* Under a small memlock limit fewer buffers at a time, down to one: whether that one fits
+ * is the system's to say. Three quarters, for what the process has locked already. */
+static size_t choose_batch(const struct reg_station *station, size_t size)
 {
-    size_t n = BATCH_SIZE / size;
+    struct rlimit limit;
+    size_t batch_size = BATCH_SIZE;
+    size_t n;
 
+    if (station->pins && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+        limit.rlim_cur / 4 * 3 < batch_size) {
+        batch_size = limit.rlim_cur / 4 * 3;
+    }
+    n = batch_size / size;
     return n < 1 ? 1 : n > BUFFERS_MAX ? BUFFERS_MAX : n;
 }
 
@@ -186,7 +196,7 @@ enum mrp_status reg_measure_steps(
     enum mrp_status status = MRP_OK;
 
     steps = (struct steps){station->bare, station->bare_state, pages, size,
-        choose_batch(size), {{0}}, {NULL}, {{0}}};
+        choose_batch(station, size), {{0}}, {NULL}, {{0}}};
     if (station->bare == NULL) {
         status = open_pool(station, pages, &pool);
         steps.registrar = &bench_registrar_mrpool;

@@ -23,13 +23,14 @@ static void host_close(void *state)
     (void)state;
 }
 
-static enum mrp_status fail_mlock(int native)
+static enum mrp_status fail_mlock(size_t size, int native)
 {
     struct rlimit limit = {0, 0};
 
     getrlimit(RLIMIT_MEMLOCK, &limit);
     return mrp_fail(MRP_ERR_REGISTER, native,
-        "mlock: %s; the memlock limit is %s (ulimit -l)", strerror(native),
+        "mlock of %s: %s; the memlock limit is %s in all (ulimit -l)",
+        bench_size_text(size).text, strerror(native),
         bench_size_text(limit.rlim_cur).text);
 }
 
@@ -38,7 +39,7 @@ static enum mrp_status host_register(
 {
     (void)state;
     *handle = address;
-    return mlock(address, size) == 0 ? MRP_OK : fail_mlock(errno);
+    return mlock(address, size) == 0 ? MRP_OK : fail_mlock(size, errno);
 }
 
 static enum mrp_status host_deregister(

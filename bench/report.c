@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS 98
-
 /* "register/2m": the page kind is part of the case. */
 static void name_case(const struct bench_result *result, char *name, size_t size)
 {
@@ -103,12 +101,13 @@ static void print_csv(const struct bench *bench)
 
 void bench_print_prose(const char *text, int indent)
 {
+    int columns = bench_columns();
     int column = 0;
 
     while (*text != '\0') {
         int length = (int)strcspn(text, " ");
 
-        if (column != 0 && column + 1 + length > COLUMNS) {
+        if (column != 0 && column + 1 + length > columns) {
             printf("\n%*s", indent, "");
             column = indent;
         } else if (column != 0) {
@@ -130,7 +129,12 @@ static void print_table(
     char line[160];
 
     bench_machine_line(&bench->machine, line, sizeof line);
-    printf("%s%s%s\n", colourful ? "\033[2m" : "", line, colourful ? "\033[0m" : "");
+    fputs(colourful ? "\033[2m" : "", stdout);
+    bench_print_prose(line, 4);
+    fputs(colourful ? "\033[0m" : "", stdout);
+    if (bench->options->quick) {
+        puts("--quick: a smoke run, not a measurement");
+    }
     print(bench);
     for (size_t i = 0; i < bench->n_notes; i++) {
         char *text;

@@ -12,7 +12,7 @@
  *  @return false when stdout could not be written. */
 bool bench_report(const struct bench *bench, void (*print)(const struct bench *bench));
 
-/** Print prose under a table, broken at 98 columns, later lines indented by `indent`. */
+/** Print prose under a table, broken between words to fit bench_columns, later lines indented by `indent`. */
 void bench_print_prose(const char *text, int indent);
 
 #endif

@@ -4,9 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define CELL_SIZE 48
+#define COLUMNS_MIN 60
+#define COLUMNS_MAX 120
+#define COLUMNS_USUAL 80 /* where there is no terminal to ask */
 
 struct row {
     char group[96]; /* title of the group that begins here, or "" */
@@ -29,6 +33,19 @@ bool bench_is_colourful(void)
 
     return isatty(STDOUT_FILENO) && (no_color == NULL || no_color[0] == '\0') &&
         terminal != NULL && strcmp(terminal, "dumb") != 0;
+}
+
+int bench_columns(void)
+{
+    struct winsize size;
+
+    if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 ||
+        size.ws_col == 0) {
+        return COLUMNS_USUAL;
+    }
+    return size.ws_col < COLUMNS_MIN ? COLUMNS_MIN
+        : size.ws_col > COLUMNS_MAX  ? COLUMNS_MAX
+                                     : size.ws_col;
 }
 
 struct bench_table *bench_table_create(const char *const *titles, size_t n_columns)

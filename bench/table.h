@@ -27,6 +27,9 @@ void bench_table_print(const struct bench_table *table);
 
 void bench_table_destroy(struct bench_table *table);
 
+/** Columns of the terminal, 60 to 120; 80 where there is none. */
+int bench_columns(void);
+
 /** Whether stdout is a terminal whose user has not set NO_COLOR. */
 bool bench_is_colourful(void);
 

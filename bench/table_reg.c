@@ -37,6 +37,12 @@ static struct bench_text spread_of(const struct bench_result *result)
     return spread;
 }
 
+/* The spread is the first that a narrow screen does without: JSON and CSV have it. */
+static bool shows_spread(void)
+{
+    return bench_columns() >= 100;
+}
+
 static const char *page_words(const char *pages)
 {
     if (strcmp(pages, "thp") == 0) {
@@ -62,9 +68,9 @@ static void start_group(struct bench_table *table, const struct bench_result *re
 
 static void print_steps(const struct bench *bench)
 {
-    static const char *const titles[] = {
-        "size", "mmap", "touch", "register", "min - max", "deregister", "munmap"};
-    struct bench_table *table = bench_table_create(titles, 7);
+    static const char *const titles[] = {"size", "mmap", "touch", "register",
+        "deregister", "munmap", "register min - max"};
+    struct bench_table *table = bench_table_create(titles, shows_spread() ? 7 : 6);
     const struct bench_result *last = NULL;
 
     if (table == NULL) {
@@ -77,9 +83,9 @@ static void print_steps(const struct bench *bench)
         if (is_case(result, CASE_REGISTER)) {
             const struct bench_text cells[] = {bench_size_text(result->size),
                 median_of(bench, result, CASE_MMAP), median_of(bench, result, CASE_TOUCH),
-                bench_time_text(result->median), spread_of(result),
+                bench_time_text(result->median),
                 median_of(bench, result, CASE_DEREGISTER),
-                median_of(bench, result, CASE_MUNMAP)};
+                median_of(bench, result, CASE_MUNMAP), spread_of(result)};
             const char *row[] = {cells[0].text, cells[1].text, cells[2].text,
                 cells[3].text, cells[4].text, cells[5].text, cells[6].text};
 
@@ -93,25 +99,29 @@ static void print_steps(const struct bench *bench)
 
 static void print_messages(const struct bench *bench)
 {
-    static const char *const titles[] = {"size", "per message", "min - max",
-        "through mrpool", "pool", "min - max", "ratio"};
-    struct bench_table *table = bench_table_create(titles, 7);
+    static const char *const titles[] = {"size", "per message", "through mrpool", "pool",
+        "ratio", "per message min - max", "pool min - max"};
+    struct bench_table *table = bench_table_create(titles, shows_spread() ? 7 : 5);
     const struct bench_result *last = NULL;
 
     if (table == NULL) {
         return;
     }
-    puts("\nRegistering and deregistering a buffer per message, against a region of the "
-         "pool, taken and\nfreed: CPU time per message; ratio = per message / pool");
+    putchar('\n');
+    bench_print_prose(
+        "Registering and deregistering a buffer per message, against a region "
+        "of the pool, taken and freed: CPU time per message; ratio = per "
+        "message / pool",
+        0);
     for (size_t i = 0; i < bench->n_results; i++) {
         const struct bench_result *result = bench->results[i];
 
         if (is_case(result, CASE_POOL) && result->baseline != NULL) {
             const struct bench_text cells[] = {bench_size_text(result->size),
-                bench_time_text(result->baseline->median), spread_of(result->baseline),
+                bench_time_text(result->baseline->median),
                 median_of(bench, result, CASE_MESSAGE_MRPOOL),
-                bench_time_text(result->median), spread_of(result),
-                bench_ratio_text(bench_ratio(result))};
+                bench_time_text(result->median), bench_ratio_text(bench_ratio(result)),
+                spread_of(result->baseline), spread_of(result)};
             const char *row[] = {cells[0].text, cells[1].text, cells[2].text,
                 cells[3].text, cells[4].text, cells[5].text, cells[6].text};
 
@@ -146,7 +156,7 @@ static void print_words(const struct bench *bench)
     char words[2000], label[64];
     size_t used;
 
-    if (size == 0) {
+    if (size == 0 || bench->options->quick) {
         return;
     }
     used = (size_t)snprintf(words, sizeof words,
