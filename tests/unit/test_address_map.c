@@ -191,14 +191,15 @@ struct range_model {
     size_t start[RANGES], size[RANGES]; /* size 0: not in the map */
 };
 
-/* Some range of the pool is right wherever several overlap, none where none is. */
-static bool is_right(const struct range_model *model, size_t pool, size_t at,
+/* Some range of the pool that covers all of it is right, none where none does. */
+static bool is_right(const struct range_model *model, size_t pool, size_t at, size_t size,
     const struct mrp_chunk *found)
 {
     bool is_covered = false;
 
     for (size_t i = pool; i < RANGES; i += 3) {
-        bool covers = at - model->start[i] < model->size[i];
+        bool covers = at >= model->start[i] && at - model->start[i] < model->size[i] &&
+            model->size[i] - (at - model->start[i]) >= size;
 
         if (covers && found == chunk_of(i)) {
             return true;
@@ -212,8 +213,10 @@ static void check_space(struct range_model *model)
 {
     for (size_t at = 0; at < SPACE + 100; at++) {
         for (size_t pool = 0; pool < 3; pool++) {
-            assert_true(is_right(model, pool, at,
-                mrp_address_map_find_range(&model->map, pool_of(pool), BASE + at, 1)));
+            size_t size = 1 + at * 7 % 20;
+
+            assert_true(is_right(model, pool, at, size,
+                mrp_address_map_find_range(&model->map, pool_of(pool), BASE + at, size)));
         }
     }
 }
@@ -273,7 +276,9 @@ static void ranges__two_alike_are_two(void **unused)
     mrp_address_map_remove(&map, chunk_of(1), BASE, 100, false);
     assert_ptr_equal(
         mrp_address_map_find_range(&map, pool_of(1), BASE + 99, 1), chunk_of(4));
+    assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE + 99, 2));
     assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE + 100, 1));
+    assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE, SIZE_MAX));
     mrp_address_map_remove(&map, chunk_of(4), BASE, 100, false);
     assert_null(mrp_address_map_find_range(&map, pool_of(1), BASE, 1));
     mrp_address_map_destroy(&map);
@@ -324,12 +329,12 @@ static void *read_standing(void *user)
         const struct mrp_chunk *coming;
 
         meeting->n_wrong += mrp_address_map_find_range(&meeting->map, pool_of(i),
-                                standing_range(i) + 3, 1) != chunk_of(i);
+                                standing_range(i) + 3, 7) != chunk_of(i);
         meeting->n_wrong +=
             mrp_address_map_find_aligned(standing_chunk(i)) != chunk_of(100 + i);
         /* what comes and goes is there or not, never something else */
         coming = mrp_address_map_find_range(
-            &meeting->map, pool_of(50 + i), standing_range(i) + 200, 1);
+            &meeting->map, pool_of(50 + i), standing_range(i) + 200, 100);
         meeting->n_wrong += coming != NULL && coming != chunk_of(50 + i);
         coming = mrp_address_map_find_aligned(standing_chunk(i) + MRP_MAP_GRANULE);
         meeting->n_wrong += coming != NULL && coming != chunk_of(150 + i);
