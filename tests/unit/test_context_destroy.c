@@ -227,6 +227,8 @@ static void destroy__unmaps_after_close_what_was_not_deregistered(void **state)
     assert_accepted(mrp_region_free(leak_region(scene, 100)));
     scene->network.deregister_fail_at = 1;
     assert_refused(mrp_pool_destroy(scene->pool), MRP_ERR_LEAKED, "registration of");
+    assert_int_equal(scene->leaks.count, 1);
+    assert_int_equal(scene->leaks.kinds[0], MRP_OBJECT_REGISTRATION);
     assert_accepted(mrp_context_stats(scene->context, &stats));
     assert_int_equal(stats.n_parked, 1);
     assert_int_equal(stats.n_chunks, 0);
@@ -243,6 +245,21 @@ static void destroy__unmaps_after_close_what_was_not_deregistered(void **state)
     assert_int_equal(scene->recorder.n_destroyed, 1);
 }
 
+/* The same when the context itself goes. */
+static void destroy__tells_of_registrations_the_network_kept(void **state)
+{
+    struct scene *scene = *state;
+
+    assert_accepted(mrp_region_free(leak_region(scene, 100)));
+    scene->network.deregister_fail_at = 1;
+    assert_refused(mrp_context_destroy(scene->context), MRP_ERR_LEAKED, "as told");
+    assert_int_equal(scene->leaks.count, 1);
+    assert_int_equal(scene->leaks.kinds[0], MRP_OBJECT_REGISTRATION);
+    assert_string_equal(scene->leaks.owners[0], "pool");
+    assert_int_equal(scene->recorder.n_unmapped, 1);
+    assert_int_equal(scene->recorder.n_closed_at_unmap, 1);
+}
+
 static void close__unmaps_what_it_parked(void **state)
 {
     struct scene *scene = *state;
@@ -251,6 +268,8 @@ static void close__unmaps_what_it_parked(void **state)
     assert_accepted(mrp_region_free(leak_region(scene, 100)));
     scene->network.deregister_fail_at = 1;
     assert_refused(mrp_pool_destroy(scene->pool), MRP_ERR_LEAKED, "registration of");
+    assert_int_equal(scene->leaks.count, 1);
+    assert_int_equal(scene->leaks.kinds[0], MRP_OBJECT_REGISTRATION);
     assert_accepted(mrp_provider_close(scene->provider));
     assert_accepted(mrp_context_stats(scene->context, &stats));
     assert_int_equal(stats.n_parked, 0);
@@ -292,6 +311,7 @@ int main(void)
         TEST(destroy__tells_whose_and_what_for),
         TEST(destroy__names_the_call_site_of_a_block_without_a_tag),
         TEST(destroy__unmaps_after_close_what_was_not_deregistered),
+        TEST(destroy__tells_of_registrations_the_network_kept),
         TEST(close__unmaps_what_it_parked),
         TEST(alloc__a_bare_status_of_a_backend_gets_a_sentence),
     };

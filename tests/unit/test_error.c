@@ -315,7 +315,7 @@ static void params__newer_struct_must_be_zero_beyond_what_is_known(void **unused
 
 static void params__struct_size_that_cannot_be_is_refused(void **unused)
 {
-    static const size_t sizes[] = {0, 1, 7, 65537, SIZE_MAX};
+    static const size_t sizes[] = {0, 1, 7, 9, 20, 65537, 65544, SIZE_MAX};
     struct known given = {0, 5, 6}, params;
     (void)unused;
 

@@ -44,11 +44,18 @@ static enum mrp_status create_and_destroy(void)
 
 static enum mrp_status create_with(const char *variable, const char *value)
 {
+    const char *present = getenv(variable);
+    char *before = present == NULL ? NULL : strdup(present);
     enum mrp_status status;
 
     setenv(variable, value, 1);
     status = create_and_destroy();
-    unsetenv(variable);
+    if (before == NULL) {
+        unsetenv(variable);
+    } else {
+        setenv(variable, before, 1);
+    }
+    free(before);
     return status;
 }
 
@@ -98,12 +105,12 @@ static void create__refuses_invalid_values_by_name(void **unused)
     for (int id = 0; id < MRP_SET_COUNT; id++) {
         const struct mrp_setting_spec *spec = mrp_setting_spec((enum mrp_setting_id)id);
 
-        for (size_t i = 0; spec->kind != MRP_SETTING_TEXT && i < N_OF(values); i++) {
+        for (size_t i = 0; id != MRP_SET_PROVIDER_PATH && i < N_OF(values); i++) {
             assert_refused(
                 create_with(spec->variable, values[i]), MRP_ERR_INVALID, spec->variable);
             assert_non_null(strstr(mrp_error_last()->text, values[i]));
         }
-        if (spec->kind != MRP_SETTING_TEXT && spec->default_text[0] != '\0') {
+        if (spec->default_text[0] != '\0') {
             assert_refused(
                 create_with(spec->variable, ""), MRP_ERR_INVALID, spec->variable);
         } else {
@@ -112,29 +119,58 @@ static void create__refuses_invalid_values_by_name(void **unused)
     }
 }
 
-static void create__bounds_of_each_number_are_inclusive(void **unused)
+static enum mrp_status parse_number(const struct mrp_setting_spec *spec, uint64_t number)
 {
     char text[32];
+    uint64_t value = 0;
+    enum mrp_status status;
+
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    status = mrp_setting_parse(spec, spec->variable, text, &value);
+    assert_true(status != MRP_OK || value == number);
+    return status;
+}
+
+static void parse__bounds_of_each_number_are_inclusive(void **unused)
+{
     (void)unused;
 
     for (int id = 0; id < MRP_SET_COUNT; id++) {
         const struct mrp_setting_spec *spec = mrp_setting_spec((enum mrp_setting_id)id);
 
-        /* those of the tiers bound each other: create__tiers_ascend */
-        if (!is_number(spec) || (id >= MRP_SET_SMALL_MAX && id <= MRP_SET_HUGE_MAX)) {
+        if (!is_number(spec)) {
             continue;
         }
-        snprintf(text, sizeof text, "%llu", (unsigned long long)spec->min);
-        assert_accepted(create_with(spec->variable, text));
-        snprintf(text, sizeof text, "%llu", (unsigned long long)spec->max);
-        assert_accepted(create_with(spec->variable, text));
-        snprintf(text, sizeof text, "%llu", (unsigned long long)spec->max + 1);
-        assert_refused(create_with(spec->variable, text), MRP_ERR_INVALID, text);
+        assert_accepted(parse_number(spec, spec->min));
+        assert_accepted(parse_number(spec, spec->max));
+        assert_refused(
+            parse_number(spec, spec->max + 1), MRP_ERR_INVALID, "out of range");
         if (spec->min > 0) {
-            snprintf(text, sizeof text, "%llu", (unsigned long long)spec->min - 1);
             assert_refused(
-                create_with(spec->variable, text), MRP_ERR_INVALID, spec->variable);
+                parse_number(spec, spec->min - 1), MRP_ERR_INVALID, "out of range");
         }
+        if (spec->kind == MRP_SETTING_POWER) {
+            assert_accepted(parse_number(spec, spec->min * 2));
+            assert_refused(
+                parse_number(spec, spec->min * 3), MRP_ERR_INVALID, "power of two");
+        }
+    }
+}
+
+static void create__takes_absolute_folders_alone(void **unused)
+{
+    static const char *const right[] = {"", "/", "/a", "/a:/b", ":/a::/b:", ":"};
+    static const char *const wrong[] = {
+        "a", ".", "./a", "/a:b", "/a:.", ":~/a", " /a", "/a: /b"};
+    (void)unused;
+
+    for (size_t i = 0; i < N_OF(right); i++) {
+        assert_accepted(create_with("MRPOOL_PROVIDER_PATH", right[i]));
+    }
+    for (size_t i = 0; i < N_OF(wrong); i++) {
+        assert_refused(create_with("MRPOOL_PROVIDER_PATH", wrong[i]), MRP_ERR_INVALID,
+            "MRPOOL_PROVIDER_PATH=");
+        assert_non_null(strstr(mrp_error_last()->text, "absolute"));
     }
 }
 
@@ -158,14 +194,6 @@ static void create__sizes_of_chunks_are_powers_of_two(void **unused)
         "MRPOOL_CHUNK_MIN=300K: it must be a power of two");
     assert_refused(
         create_with("MRPOOL_CHUNK_MAX", "3M"), MRP_ERR_INVALID, "power of two");
-}
-
-static void create__folders_are_absolute(void **unused)
-{
-    (void)unused;
-    assert_accepted(create_with("MRPOOL_PROVIDER_PATH", "/nonexistent:/tmp:"));
-    assert_refused(create_with("MRPOOL_PROVIDER_PATH", "/tmp:modules"), MRP_ERR_INVALID,
-        "MRPOOL_PROVIDER_PATH=/tmp:modules: folders must be absolute");
 }
 
 static void create__takes_each_word_of_a_choice(void **unused)
@@ -408,10 +436,10 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(table__rows_are_complete_and_defaults_valid),
         cmocka_unit_test(create__refuses_invalid_values_by_name),
-        cmocka_unit_test(create__bounds_of_each_number_are_inclusive),
+        cmocka_unit_test(parse__bounds_of_each_number_are_inclusive),
         cmocka_unit_test(create__tiers_ascend),
         cmocka_unit_test(create__sizes_of_chunks_are_powers_of_two),
-        cmocka_unit_test(create__folders_are_absolute),
+        cmocka_unit_test(create__takes_absolute_folders_alone),
         cmocka_unit_test(create__takes_each_word_of_a_choice),
         cmocka_unit_test(create__refuses_names_of_no_setting),
         cmocka_unit_test(create__takes_variables_of_modules),
