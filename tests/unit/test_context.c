@@ -305,14 +305,14 @@ static void create__refuses_a_name_that_is_taken(void **unused)
 static void create__names_nobody_gave_are_unique(void **unused)
 {
     struct mrp_context *context = create();
-    struct mrp_backend *backends[40], *found;
+    struct mrp_backend *backends[40], *found, *taken = NULL;
     (void)unused;
 
     for (int number = 10; number < 30; number++) { /* in the way of the automatic ones */
         char name[32];
 
         snprintf(name, sizeof name, "malloc-%d", number);
-        make_backend(context, name);
+        taken = make_backend(context, name);
     }
     for (size_t i = 0; i < 40; i++) {
         struct mrp_backend_info info = MRP_BACKEND_INFO_INIT;
@@ -323,6 +323,8 @@ static void create__names_nobody_gave_are_unique(void **unused)
         assert_accepted(mrp_backend_find(context, info.name, &found));
         assert_ptr_equal(found, backends[i]);
     }
+    assert_accepted(mrp_backend_find(context, "malloc-29", &found));
+    assert_ptr_equal(found, taken);
     assert_int_equal(stats_of(context).n_backends, 61); /* and the one for blocks */
     assert_accepted(mrp_context_destroy(context));
 }

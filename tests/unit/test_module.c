@@ -95,6 +95,7 @@ static bool build(const char *folder, const char *name, const char *source)
             "#ifndef SIZE\n#define SIZE sizeof(struct mrp_provider_ops)\n#endif\n" \
             "#ifndef OPEN\n#define OPEN open_it\n#endif\n" \
             "#ifndef SETTINGS\n#define SETTINGS 0, 0\n#endif\n" \
+            "#ifndef TAIL\n#define TAIL\n#endif\n" \
             "#ifndef PURPOSE\n#define PURPOSE \"odd\"\n#endif\n" \
             "#include \"mrpool/provider.h\"\n" \
             "static enum mrp_status register_it(void *s, const struct " \
@@ -106,7 +107,7 @@ static bool build(const char *folder, const char *name, const char *source)
             "void **s) { (void)q; *s = 0; return MRP_ERR_UNAVAILABLE; }\n" \
             "#define JOIN(a, b) a##b\n#define SYMBOL(n) JOIN(mrp_provider_, n)\n" \
             "const struct mrp_provider_ops SYMBOL(NAME) = { SIZE, ABI, SAYS, PURPOSE, " \
-            "SETTINGS, register_it, deregister_it, OPEN };\n"
+            "SETTINGS, register_it, deregister_it, OPEN TAIL };\n"
 
 static enum mrp_status load(const char *name)
 {
@@ -223,7 +224,10 @@ static void load__of_an_older_module(void **unused)
     if (!build(first, "older",
             MODULE_SOURCE(
                 "#include <stddef.h>\n#define NAME older\n#define SAYS \"older\"\n"
-                "#define SIZE offsetof(struct mrp_provider_ops, close)"))) {
+                "#define SIZE offsetof(struct mrp_provider_ops, close)\n"
+                "#include <stdlib.h>\n"
+                "#define TAIL , 0, 0, (enum mrp_status (*)"
+                "(mrp_device_visitor *, void *))abort"))) {
         return;
     }
     assert_accepted(load("older"));

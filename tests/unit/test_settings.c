@@ -229,7 +229,10 @@ static void create__refuses_names_of_no_setting(void **unused)
     (void)unused;
 
     for (size_t i = 0; i < N_OF(names); i++) {
-        assert_refused(create_with(names[i], "1"), MRP_ERR_INVALID, names[i]);
+        char text[128];
+
+        snprintf(text, sizeof text, "%s: no such setting", names[i]);
+        assert_refused(create_with(names[i], "1"), MRP_ERR_INVALID, text);
     }
     assert_accepted(create_with("MRPOOLX", "1"));
     assert_accepted(create_with("XMRPOOL_NAME", "1"));
@@ -280,6 +283,8 @@ static void parse__units_are_powers_of_1024(void **unused)
         mrp_setting_parse(&size, "where", "16777216T", &value), MRP_ERR_INVALID, "where");
     assert_refused(
         mrp_setting_parse(&size, "where", "0 ", &value), MRP_ERR_INVALID, "where");
+    assert_refused(mrp_setting_parse(&count, "where", "18446744073709551616", &value),
+        MRP_ERR_INVALID, "where=18446744073709551616");
     assert_refused(
         mrp_setting_parse(&count, "where", "1K", &value), MRP_ERR_INVALID, "where=1K");
     assert_int_equal(value, 7);
