@@ -117,6 +117,13 @@ static bool peer_spawn(struct peer *peer, char *const arguments[])
     return true;
 }
 
+static bool complain_of_end(const char *what, int status)
+{
+    return WIFSIGNALED(status)
+        ? complain("the peer process %s (signal %d)", what, WTERMSIG(status))
+        : complain("the peer process %s (exit status %d)", what, WEXITSTATUS(status));
+}
+
 /* True while the child, if there is one, has not ended. */
 static bool peer_child_runs(struct peer *peer)
 {
@@ -126,7 +133,7 @@ static bool peer_child_runs(struct peer *peer)
         return true;
     }
     peer->child = 0;
-    return complain("the peer process has ended (wait status 0x%x)", (unsigned)status);
+    return complain_of_end("has ended", status);
 }
 
 /* Wait for the child to end by itself, and end it when the time is over.
@@ -152,7 +159,7 @@ static bool peer_reap(struct peer *peer)
         return complain("the peer process did not end: killed");
     }
     if (ended != child || status != 0) {
-        return complain("the peer process failed (wait status 0x%x)", (unsigned)status);
+        return complain_of_end("failed", status);
     }
     return true;
 }

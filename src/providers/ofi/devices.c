@@ -49,7 +49,7 @@ static void write_detail(char *text, size_t size, const struct fi_info *info)
     int mode = info->domain_attr->mr_mode;
 
     snprintf(text, size, "%s endpoints; remote %s; keys %s%s%s",
-        info->ep_attr->type == FI_EP_MSG ? "connected" : "datagram",
+        info->ep_attr->type == FI_EP_MSG ? "connected" : "connectionless",
         (mode & FI_MR_VIRT_ADDR) != 0 ? "virtual addresses" : "offsets",
         (mode & FI_MR_RAW) != 0            ? "are blobs"
             : (mode & FI_MR_PROV_KEY) != 0 ? "by the provider"

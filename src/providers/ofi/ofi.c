@@ -31,7 +31,8 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
         "fabric to open, where a domain has several addresses (127.0.0.1/32)"},
     [SETTING_ENDPOINT] = {"MRPOOL_OFI_ENDPOINT", MRP_SETTING_CHOICE, 0, 0, "auto|rdm|msg",
         "auto",
-        "endpoints the domain is for: datagram (rdm), connected (msg), or whichever "
+        "endpoints the domain is for: connectionless (rdm), connected (msg), or "
+        "whichever "
         "there is"},
     [SETTING_HMEM] = {"MRPOOL_OFI_HMEM", MRP_SETTING_SWITCH, 0, 0, NULL, "off",
         "open a domain that registers device memory too (FI_HMEM)"},
