@@ -32,3 +32,12 @@ for part in MAJOR MINOR PATCH; do
     numbers=${numbers:-}$(sed -n "s/^#define MRP_VERSION_$part //p" "$header").
 done
 [[ $version == "${numbers%.}" ]] || fail "mrpool.pc says $version, base.h ${numbers%.}"
+
+# The moved library finds its own modules, and says in which file.
+if [[ -x $prefix/bin/mrpool ]]; then
+    modules=$(env -u MRPOOL_PROVIDER_PATH "$prefix/bin/mrpool" info providers)
+    for module in "$build_dir"/mrpool/*.so; do
+        [[ ! -e $module || $modules == *"$work/moved/"*"/mrpool/$(basename "$module")"* ]] ||
+            fail "the moved tool does not find $(basename "$module"): $modules"
+    done
+fi
