@@ -121,9 +121,8 @@ static enum mrp_status reserve_user_data(struct mrp_pool *pool)
         return MRP_OK;
     }
     pool->user_reserved = MRP_REGIONS_MAX * pool->user_stride;
-    address = mmap(NULL, pool->user_reserved, PROT_READ,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (address == MAP_FAILED) {
+    address = mrp_reserve_addresses(NULL, pool->user_reserved);
+    if (address == NULL) {
         return mrp_fail(MRP_ERR_MEMORY, errno,
             "cannot reserve %zu MiB of addresses for user data: lower user_size, or "
             "raise "

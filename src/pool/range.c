@@ -19,25 +19,24 @@ struct resting {
 };
 static struct resting *oldest, **newest = &oldest;
 
-/* Addresses that read as zero and cost nothing, at `where` or anywhere. Reserved
- * without any right first, so that a program under mlockall neither populates nor locks
- * them. */
-static void *reserve_readable(void *where, size_t size)
+void *mrp_reserve_addresses(void *where, size_t size)
 {
     int fixed = where != NULL ? MAP_FIXED : 0;
-    void *address = mmap(where, size, PROT_NONE,
+    void *address = mmap(where, size, PROT_READ,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
 
     if (address == MAP_FAILED) {
         return NULL;
     }
+    /* what mlockall has locked of it would count against memlock; munlock of a sanitizer's
+     * does nothing */
     syscall(SYS_munlock, address, size);
-    return mprotect(address, size, PROT_READ) == 0 ? address : NULL;
+    return address;
 }
 
 static void *reserve(void)
 {
-    char *address = reserve_readable(NULL, 2 * MRP_RANGE_SIZE);
+    char *address = mrp_reserve_addresses(NULL, 2 * MRP_RANGE_SIZE);
     char *aligned;
     size_t before;
 
@@ -107,7 +106,7 @@ void mrp_range_release(void *range, bool is_leaked)
     struct resting *resting = is_leaked ? NULL : malloc(sizeof *resting);
 
     /* Replaces every page; a reader meanwhile sees either the old or a zero page. */
-    if (reserve_readable(range, MRP_RANGE_SIZE) == NULL || resting == NULL) {
+    if (mrp_reserve_addresses(range, MRP_RANGE_SIZE) == NULL || resting == NULL) {
         free(resting); /* never used again, which is safe */
         return;
     }

@@ -57,6 +57,10 @@ struct mrp_area {
     size_t step; /* bytes committed at a time */
 };
 
+/** Addresses that read as zero and cost nothing until committed, at `where`, replacing what
+ *  is there, or anywhere (NULL). NULL with errno. */
+void *mrp_reserve_addresses(void *where, size_t size);
+
 /** A wiped range with its first MiB writable; NULL with MRP_ERR_MEMORY. */
 void *mrp_range_acquire(void);
 
