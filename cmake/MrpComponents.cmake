@@ -102,6 +102,8 @@ function(mrp_add_provider name)
     set_property(GLOBAL PROPERTY MRP_MISSING_${name} "${missing}")
   endif()
   if(missing)
+    # one of an earlier configuration would still be found
+    file(REMOVE "${MRP_MODULE_DIR}/libmrpool-${name}.so")
     mrp_summary(provider ${name} "not built: ${missing}")
     return()
   endif()

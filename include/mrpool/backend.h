@@ -70,7 +70,8 @@ MRP_API enum mrp_status mrp_backend_create_custom(struct mrp_context *context,
     const char *name, const struct mrp_backend_ops *ops, void *state,
     struct mrp_backend **backend);
 
-/** MRP_ERR_BUSY while a pool or a block still uses it; NULL is MRP_ERR_STALE. */
+/** No other thread may be using or destroying it. MRP_ERR_BUSY while a pool or a block
+ *  still uses it; NULL is MRP_ERR_STALE. */
 MRP_API enum mrp_status mrp_backend_destroy(struct mrp_backend *backend);
 
 /** The context's backend of that name; MRP_ERR_NOT_FOUND. */

@@ -53,9 +53,9 @@ struct mrp_context_params {
         sizeof(struct mrp_context_params), NULL, NULL, NULL, 0, 0 \
     }
 
-/** Create a context. Validates the MRPOOL_* environment: a value out of range or an
- *  unknown name is MRP_ERR_INVALID, and the text names it. params may be NULL. Thread-
- *  safe. */
+/** Create a context. Validates the library's MRPOOL_* environment: a value out of range or
+ *  an unknown name is MRP_ERR_INVALID, and the text names it; variables of modules are
+ *  judged when those are opened. params may be NULL. Thread-safe. */
 MRP_API enum mrp_status mrp_context_create(
     const struct mrp_context_params *params, struct mrp_context **context);
 
@@ -78,7 +78,8 @@ struct mrp_context_stats {
     size_t n_backends, n_providers, n_pools;
     size_t n_blocks, block_size; /**< of mrp_memory_alloc, and bytes asked for */
     size_t n_chunks, chunk_size; /**< mapped or adopted for pools, bytes */
-    size_t n_registrations, registered_size; /**< one per chunk and rail, bytes */
+    /** one per chunk and rail, and per pinned block; bytes */
+    size_t n_registrations, registered_size;
     size_t n_retained, retained_size; /**< idle chunks kept for reuse, bytes */
     size_t n_parked, parked_size; /**< kept mapped because a deregistration failed */
 };
@@ -174,7 +175,8 @@ MRP_API enum mrp_status mrp_registration_query(struct mrp_context *context,
 typedef void mrp_registration_visitor(
     const struct mrp_registration_info *info, void *user);
 
-/** Call `visit` for each live registration, from a snapshot, under no lock. */
+/** Call `visit` for each live registration of pool and registered user memory (pinned blocks
+ *  are listed as blocks), from a snapshot, under no lock. */
 MRP_API enum mrp_status mrp_registration_visit(
     struct mrp_context *context, mrp_registration_visitor *visit, void *user);
 

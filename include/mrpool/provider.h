@@ -66,7 +66,7 @@ struct mrp_provider_ops;
 MRP_API enum mrp_status mrp_provider_create(struct mrp_context *context, const char *name,
     const struct mrp_provider_ops *ops, void *state, struct mrp_provider **provider);
 
-/** MRP_ERR_BUSY while a pool has it as a rail or a registration of it is live. */
+/** No other thread may be using or closing it. MRP_ERR_BUSY while a pool has it as a rail or a registration of it is live. */
 MRP_API enum mrp_status mrp_provider_close(struct mrp_provider *provider);
 
 /** The context's provider of that name; MRP_ERR_NOT_FOUND. */
@@ -141,8 +141,8 @@ typedef void mrp_module_visitor(const struct mrp_module *module, void *user);
  *  library and absent. Loads network libraries: tens of milliseconds. */
 MRP_API void mrp_module_visit(mrp_module_visitor *visit, void *user);
 
-/** List the devices of one module; MRP_ERR_UNAVAILABLE when it has none, with the
- *  reason. */
+/** List the devices of one module; MRP_ERR_UNAVAILABLE when it finds none, with the reason.
+ *  MRP_OK without a visit: the module needs no device. */
 MRP_API enum mrp_status mrp_module_devices(
     const char *module, mrp_device_visitor *visit, void *user);
 
@@ -168,8 +168,8 @@ struct mrp_registration {
     void *native; /**< fid_mr*, ibv_mr*, ucp_mem_h, ...; what deregister needs */
     void *local_desc; /**< what local access needs; NULL when it needs none */
     uint64_t remote_key; /**< keys of up to 64 bits; 0 otherwise */
-    const void
-        *key_blob; /**< larger (raw) keys, valid until deregistered; NULL otherwise */
+    /** raw keys, of any size, valid until deregistered; NULL otherwise */
+    const void *key_blob;
     size_t key_size; /**< bytes of the key; 0: no remote key, remote access is refused */
     /** what a peer uses to address the first byte: the virtual address, or 0 where
      *  remote addresses are offsets */
@@ -225,7 +225,7 @@ struct mrp_provider_ops {
     void (*query)(void *state, struct mrp_provider_info *info);
     /** List usable devices; fails with the reason when there are none. */
     enum mrp_status (*devices)(mrp_device_visitor *visit, void *user);
-    /** Make a peer's raw key usable; keys of up to 8 bytes are used as they are. */
+    /** Make a peer's raw key usable; other keys are used as they are. */
     enum mrp_status (*import_key)(void *state, const struct mrp_import_request *request,
         uint64_t *key, void **handle);
     /** Called once for each import_key that succeeded. */

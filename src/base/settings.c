@@ -240,7 +240,7 @@ void mrp_setting_visit(mrp_setting_visitor *visit, void *user)
 {
     struct mrp_setting setting;
 
-    for (size_t i = 0; i < MRP_SET_COUNT; i++) {
+    for (size_t i = 0; visit != NULL && i < MRP_SET_COUNT; i++) {
         mrp_setting_query(&specs[i], &setting);
         visit(&setting, user);
     }

@@ -24,7 +24,7 @@ static const struct mrp_backend_ops *const builtin[] = {
 
 void mrp_backend_kinds(mrp_backend_visitor *visit, void *user)
 {
-    for (size_t i = 0; i < N_BUILTIN; i++) {
+    for (size_t i = 0; visit != NULL && i < N_BUILTIN; i++) {
         visit(builtin[i]->kind, builtin[i]->purpose, user);
     }
 }
@@ -90,6 +90,7 @@ static enum mrp_status make_state(struct mrp_context_state *context,
         status = mrp_error_last()->status;
         goto undo_allocate;
     }
+    backend->named.handle = backend->handle;
     status =
         mrp_context_link(context, &context->backends, &backend->named, name, ops->kind);
     if (status != MRP_OK) {
@@ -200,7 +201,7 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
         if (got.address != NULL) {
             backend->ops.unmap(backend->state, &got);
         }
-        return mrp_fail(MRP_ERR_MEMORY, 0,
+        return mrp_fail(MRP_ERR_CORRUPT, 0,
             "backend %s gave %zu bytes at %p for %zu bytes aligned to %zu: it breaks the "
             "contract of backend.h",
             backend->named.name, got.size, got.address, request->size,
@@ -303,7 +304,7 @@ enum mrp_status mrp_backend_find(
     struct mrp_context *handle, const char *name, struct mrp_backend **found)
 {
     struct mrp_context_state *context;
-    struct mrp_named *named;
+    void *named;
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status != MRP_OK) {
@@ -316,7 +317,7 @@ enum mrp_status mrp_backend_find(
     if (named == NULL) {
         return mrp_error_last()->status;
     }
-    *found = ((struct mrp_backend_state *)named)->handle;
+    *found = named;
     return MRP_OK;
 }
 

@@ -74,10 +74,11 @@ void mrp_context_unlink(
     pthread_mutex_unlock(&context->mutex);
 }
 
-struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
-    struct mrp_named *const *list, const char *name, const char *what)
+void *mrp_context_lookup(struct mrp_context_state *context, struct mrp_named *const *list,
+    const char *name, const char *what)
 {
     struct mrp_named *found;
+    void *handle = NULL;
 
     if (name == NULL) {
         mrp_fail(MRP_ERR_INVALID, 0, "the name is NULL");
@@ -85,12 +86,15 @@ struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
     }
     pthread_mutex_lock(&context->mutex);
     found = find_name(*list, name);
+    if (found != NULL) { /* the object itself may go as soon as the mutex does */
+        handle = found->handle;
+    }
     pthread_mutex_unlock(&context->mutex);
-    if (found == NULL) {
+    if (handle == NULL) {
         mrp_fail(MRP_ERR_NOT_FOUND, 0, "context %s has no %s \"%.64s\"", context->name,
             what, name);
     }
-    return found;
+    return handle;
 }
 
 /* -- create -- */
@@ -150,9 +154,10 @@ static enum mrp_status name_context(
     if (params->name == NULL) {
         snprintf(context->name, sizeof context->name, "context-%u",
             mrp_add_relaxed(&last_context, 1) + 1);
-    } else if (snprintf(context->name, sizeof context->name, "%s", params->name) >=
-        (int)sizeof context->name) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "name \"%.64s\": names have at most %d bytes",
+    } else if (params->name[0] == '\0' ||
+        snprintf(context->name, sizeof context->name, "%s", params->name) >=
+            (int)sizeof context->name) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "name \"%.64s\": names have 1 to %d bytes",
             params->name, MRP_NAME_SIZE - 1);
     }
     return MRP_OK;

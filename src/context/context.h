@@ -34,6 +34,7 @@ void mrp_leak_add(struct mrp_leak_report *report, const struct mrp_leak *leak);
 /** Anything with a unique name in a context: links of the three lists below. */
 struct mrp_named {
     char name[MRP_NAME_SIZE];
+    void *handle; /* what finding it gives */
     struct mrp_named *next;
 };
 
@@ -111,8 +112,8 @@ void mrp_context_unlink(
     struct mrp_context_state *context, struct mrp_named **list, struct mrp_named *object);
 
 /** The object of that name, or NULL with MRP_ERR_NOT_FOUND recorded. */
-struct mrp_named *mrp_context_lookup(struct mrp_context_state *context,
-    struct mrp_named *const *list, const char *name, const char *what);
+void *mrp_context_lookup(struct mrp_context_state *context, struct mrp_named *const *list,
+    const char *name, const char *what);
 
 /* -- backend.c: the only callers of backend ops -- */
 

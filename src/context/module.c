@@ -7,9 +7,11 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <dlfcn.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #define MRP_BUILTIN_BACKEND(name)
@@ -75,16 +77,20 @@ static bool is_module_name(const char *name, size_t length)
     return length > 0 && length < MODULE_NAME_MAX;
 }
 
-/* The folder beside libmrpool.so, wherever the tree was moved; a program with the static
- * library finds one beside itself. */
+/* The folder beside libmrpool.so, wherever the tree was moved. Not for a program with the
+ * static library: its "file" is argv[0], which whoever starts it chooses; nor with raised
+ * privileges. */
 static bool visit_own_folder(
     bool (*visit)(const char *folder, size_t length, void *user), void *user)
 {
     char folder[PATH_SIZE];
+    struct link_map *library = NULL;
     const char *slash;
     Dl_info self;
 
-    if (dladdr((const void *)&known, &self) == 0 || self.dli_fname == NULL ||
+    if (getauxval(AT_SECURE) != 0 ||
+        dladdr1(&known, &self, (void **)&library, RTLD_DL_LINKMAP) == 0 ||
+        library == NULL || library->l_name[0] == '\0' || self.dli_fname == NULL ||
         self.dli_fname[0] != '/' || (slash = strrchr(self.dli_fname, '/')) == NULL ||
         slash - self.dli_fname > PATH_SIZE / 2) {
         return false;
@@ -148,6 +154,9 @@ bool mrp_module_owns_variable(const char *variable, size_t length)
         return false;
     }
     for (size_t i = 0; i < word_length; i++) {
+        if (islower((unsigned char)word[i])) { /* nobody would read it */
+            return false;
+        }
         name[i] = (char)tolower((unsigned char)word[i]);
     }
     name[word_length] = '\0';
@@ -424,6 +433,9 @@ void mrp_module_visit(mrp_module_visitor *visit, void *user)
 {
     struct listing listing = {.visit = visit, .user = user};
 
+    if (visit == NULL) {
+        return;
+    }
     for (size_t i = 0; i < N_BUILTIN; i++) {
         describe(&listing, builtin[i]->module);
     }
@@ -445,7 +457,11 @@ enum mrp_status mrp_module_devices(
     }
     status = mrp_module_load(name, &ops);
     if (status == MRP_OK && MRP_PROVIDER_HAS(ops, devices)) {
-        status = ops->devices(visit, user);
+        struct mrp_error before = *mrp_error_last();
+
+        mrp_error_clear();
+        status = mrp_error_settle(
+            &before, ops->devices(visit, user), "provider module", name, "devices");
     }
     return status;
 }

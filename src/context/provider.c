@@ -65,6 +65,7 @@ static enum mrp_status make_state(struct mrp_context_state *context,
         status = mrp_error_last()->status;
         goto undo_allocate;
     }
+    provider->named.handle = provider->handle;
     status =
         mrp_context_link(context, &context->providers, &provider->named, name, prefix);
     if (status != MRP_OK) {
@@ -353,7 +354,7 @@ enum mrp_status mrp_provider_find(
     struct mrp_context *handle, const char *name, struct mrp_provider **found)
 {
     struct mrp_context_state *context;
-    struct mrp_named *named;
+    void *named;
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status != MRP_OK) {
@@ -366,7 +367,7 @@ enum mrp_status mrp_provider_find(
     if (named == NULL) {
         return mrp_error_last()->status;
     }
-    *found = ((struct mrp_provider_state *)named)->handle;
+    *found = named;
     return MRP_OK;
 }
 

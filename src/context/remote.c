@@ -34,20 +34,23 @@ static enum mrp_status import_key(
         .remote_base = entry->remote_base,
         .size = (size_t)remote->keys.chunk_size,
     };
+    bool is_raw = entry->key_size > sizeof remote->key ||
+        (remote->provider->info.traits & MRP_PROVIDER_RAW_KEY) != 0;
+    struct mrp_error before = *mrp_error_last();
     enum mrp_status status;
 
-    if (entry->key_size > sizeof remote->key && ops->import_key == NULL) {
+    if (is_raw && ops->import_key == NULL) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
             "provider %s cannot import a key of %zu bytes: the peer uses another network",
             remote->provider->named.name, entry->key_size);
     }
-    if (entry->key_size > sizeof remote->key || endpoint != NULL) {
-        if (ops->import_key != NULL) {
-            status = ops->import_key(
-                remote->provider->state, &request, &remote->key, &remote->import);
-            remote->is_imported = status == MRP_OK;
-            return status;
-        }
+    if (ops->import_key != NULL && (is_raw || endpoint != NULL)) {
+        mrp_error_clear();
+        status = ops->import_key(
+            remote->provider->state, &request, &remote->key, &remote->import);
+        remote->is_imported = status == MRP_OK;
+        return mrp_error_settle(
+            &before, status, "provider", remote->provider->named.name, "import of a key");
     }
     for (size_t i = 0; i < entry->key_size; i++) {
         remote->key |= (uint64_t)((const unsigned char *)entry->key)[i] << (8 * i);

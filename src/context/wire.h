@@ -3,12 +3,15 @@
  * What peers send each other: tokens of regions and packed keys of chunks. All integers
  * are little-endian; everything read is validated before it is used.
  *
- *   token, 32 bytes      u8 version, u8 flags, u16 check, u32 pool, u32 chunk, u32 chunk
- * generation, u48 offset in the chunk, u48 length, u32 region generation keys, header u8
- * version, u8 n_rails, u16 check, u32 bytes in all, u32 pool, u32 chunk, u32 chunk
- * generation, u32 zero, u64 bytes of the chunk keys, per rail       u8 rail, u8 zero, u16
- * key bytes, u32 zero, u64 remote address of the chunk's first byte, key padded with
- * zeros to a multiple of 8
+ *   token, 32 bytes
+ *       u8 version, u8 flags, u16 check, u32 pool, u32 chunk, u32 chunk generation,
+ *       u48 offset in the chunk, u48 length, u32 region generation
+ *   packed keys, header of 32 bytes
+ *       u8 version, u8 n_rails, u16 check, u32 bytes in all, u32 pool, u32 chunk,
+ *       u32 chunk generation, u32 zero, u64 bytes of the chunk
+ *   packed keys, for each rail
+ *       u8 rail, u8 zero, u16 key bytes, u32 zero, u64 remote address of the chunk's first
+ *       byte, the key padded with zeros to a multiple of 8
  */
 #ifndef MRP_CONTEXT_WIRE_H
 #define MRP_CONTEXT_WIRE_H

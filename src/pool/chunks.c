@@ -136,7 +136,7 @@ static uint32_t key_flags(uint32_t access, const struct mrp_registration *regist
         return MRP_KEY_REGISTERED;
     }
     return MRP_KEY_REGISTERED |
-        (registration->key_size > sizeof(uint64_t) ? MRP_KEY_BLOB : MRP_KEY_REMOTE);
+        (registration->key_blob != NULL ? MRP_KEY_BLOB : MRP_KEY_REMOTE);
 }
 
 void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)

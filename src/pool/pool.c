@@ -214,6 +214,7 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
         goto undo_range;
     }
     pool->member.handle = pool;
+    pool->member.named.handle = pool;
     pool->member.destroy = destroy_pool;
     snprintf(pool->member.named.name, sizeof pool->member.named.name, "%s",
         params->name != NULL ? params->name : "(new)");
@@ -383,7 +384,7 @@ enum mrp_status mrp_pool_find(
     struct mrp_context *handle, const char *name, struct mrp_pool **found)
 {
     struct mrp_context_state *context;
-    struct mrp_named *named;
+    void *named;
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status == MRP_OK && found == NULL) {
@@ -397,6 +398,6 @@ enum mrp_status mrp_pool_find(
     if (named == NULL) {
         return mrp_error_last()->status;
     }
-    *found = ((struct mrp_pool_member *)named)->handle;
+    *found = named;
     return MRP_OK;
 }

@@ -125,7 +125,7 @@ static enum mrp_status add_rail(struct packing *packing, const struct mrp_pool *
     }
     *entry = (struct mrp_wire_key){
         rail, registration->remote_base, registration->key_blob, registration->key_size};
-    if (registration->key_size <= sizeof registration->remote_key) {
+    if (registration->key_blob == NULL) {
         for (size_t i = 0; i < sizeof(uint64_t); i++) {
             small[i] = (unsigned char)(registration->remote_key >> (8 * i));
         }

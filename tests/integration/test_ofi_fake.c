@@ -114,7 +114,7 @@ static void register__no_memory_explains(void **test)
         ofi_register(state, memory, 5000, MRP_ACCESS_ALL, &made), MRP_ERR_REGISTER);
     assert_text("5000 bytes");
     assert_text("4321 registrations");
-    assert_text("ulimit -l");
+    assert_text("register less");
     finish(&fake, state);
 }
 
@@ -232,7 +232,7 @@ static void register__device_memory(void **test)
     finish(&fake, state);
 }
 
-/* A refused close is reported and can be tried again. */
+/* A refused close is reported; closing the domain tries again, before the memory goes. */
 static void deregister__busy(void **test)
 {
     struct mrp_registration made;
@@ -247,9 +247,7 @@ static void deregister__busy(void **test)
     assert_int_equal(ofi_deregister(state, &made), MRP_ERR_REGISTER);
     assert_int_equal(mrp_error_last()->native, -FI_EBUSY);
     assert_text("-FI_EBUSY");
-    assert_int_equal(((const uint8_t *)made.key_blob)[0], 1);
     fake.close_failure = 0;
-    assert_int_equal(ofi_deregister(state, &made), MRP_OK);
     finish(&fake, state);
 }
 

@@ -82,8 +82,23 @@ struct mrp_ofi_domain *mrp_ofi_domain_create(const struct fi_info *info)
     return domain;
 }
 
+/* The core unmaps what was parked for them after this. */
+static void close_refused(struct mrp_ofi_domain *domain)
+{
+    while (domain->refused != NULL) {
+        struct mrp_ofi_refused *refused = domain->refused;
+
+        domain->refused = refused->next;
+        mrp_ofi_lock(domain);
+        fi_close(&refused->mr->fid);
+        mrp_ofi_unlock(domain);
+        free(refused);
+    }
+}
+
 void mrp_ofi_domain_destroy(struct mrp_ofi_domain *domain)
 {
+    close_refused(domain);
     if (domain->fabric != NULL) {
         if (domain->domain != NULL) {
             fi_close(&domain->domain->fid);

@@ -33,8 +33,17 @@ struct mrp_ofi_domain {
     void *next_key_arg;
     _Atomic uint64_t key_counter; /* see keys.c */
 
+    struct mrp_ofi_refused
+        *refused; /* registrations that fi_close refused; under `mutex` */
+
     char device[192]; /* "tcp;ofi_rxm on lo" */
     struct mrp_ofi_native native; /* what the user is shown */
+};
+
+/* A registration that stayed open: closing the domain tries once more. */
+struct mrp_ofi_refused {
+    struct fid_mr *mr;
+    struct mrp_ofi_refused *next;
 };
 
 static inline void mrp_ofi_lock(struct mrp_ofi_domain *domain)

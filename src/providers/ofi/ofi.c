@@ -59,6 +59,8 @@ static enum mrp_status open_domain(
         status = mrp_ofi_domain_open(&choice, &domain);
     }
     if (status == MRP_OK) {
+        domain->native = (struct mrp_ofi_native){
+            sizeof domain->native, domain->fabric, domain->domain, domain->info};
         *state = domain;
     }
     return status;
@@ -131,11 +133,7 @@ static void query_domain(void *state, struct mrp_provider_info *info)
 
 static const void *show_native(void *state)
 {
-    struct mrp_ofi_domain *domain = state;
-
-    domain->native = (struct mrp_ofi_native){
-        sizeof domain->native, domain->fabric, domain->domain, domain->info};
-    return &domain->native;
+    return &((struct mrp_ofi_domain *)state)->native;
 }
 
 MRP_API const struct mrp_provider_ops mrp_provider_ofi = {

@@ -283,9 +283,11 @@ static void explain(char *text, size_t size, const struct mrp_ofi_domain *domain
     } else if ((code == -FI_ENOMEM || code == -FI_EAGAIN) &&
         mrp_system_query(&system) == MRP_OK) {
         snprintf(text, size,
-            ": %zu of %zu bytes locked, the device takes %zu registrations (0: unknown); "
-            "raise memlock (ulimit -l) or register less",
-            system.locked_size, system.memlock_limit, domain->info->domain_attr->mr_cnt);
+            ": %zu bytes locked, the device takes %zu registrations (0: "
+            "unknown); register less%s",
+            system.locked_size, domain->info->domain_attr->mr_cnt,
+            system.memlock_limit == MRP_UNLIMITED ? ""
+                                                  : ", or raise memlock (ulimit -l)");
     }
 }
 
@@ -352,13 +354,30 @@ undo_make:
     return fail_call(domain, request, call, code);
 }
 
+/* Without memory for the note it stays open until the domain closes. */
+static void keep_refused(struct mrp_ofi_domain *domain, struct fid_mr *mr)
+{
+    struct mrp_ofi_refused *refused = malloc(sizeof(*refused));
+
+    if (refused == NULL) {
+        return;
+    }
+    refused->mr = mr;
+    pthread_mutex_lock(&domain->mutex);
+    refused->next = domain->refused;
+    domain->refused = refused;
+    pthread_mutex_unlock(&domain->mutex);
+}
+
 enum mrp_status mrp_ofi_deregister_memory(
     void *state, const struct mrp_registration *registration)
 {
     struct mrp_ofi_domain *domain = state;
     int code = close_mr(domain, registration->native);
 
+    free((void *)(uintptr_t)registration->key_blob);
     if (code != 0) {
+        keep_refused(domain, registration->native);
         return mrp_fail(MRP_ERR_REGISTER, code, "fi_close of a registration on %s: %s%s",
             domain->device, fi_strerror(-code),
             code == -FI_EBUSY
@@ -367,6 +386,5 @@ enum mrp_status mrp_ofi_deregister_memory(
                   "the endpoints it is bound to first"
                 : "");
     }
-    free((void *)(uintptr_t)registration->key_blob);
     return MRP_OK;
 }

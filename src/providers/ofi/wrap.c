@@ -15,7 +15,8 @@ static enum mrp_status copy_params(
 {
     const unsigned char *bytes = (const unsigned char *)given;
 
-    if (given->struct_size < PARAMS_SIZE_MIN) {
+    if (given->struct_size < PARAMS_SIZE_MIN ||
+        given->struct_size % sizeof(size_t) != 0 || given->struct_size > 1u << 16) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "mrp_ofi_wrap_params.struct_size is %zu: use MRP_OFI_WRAP_PARAMS_INIT",
             given->struct_size);
