@@ -37,6 +37,7 @@ static void become_ordinary(size_t memlock)
 {
     struct rlimit limit = {memlock, memlock};
 
+    setenv("MRPOOL_PAGES", "4k", 1); /* VmLck does not count hugetlb pages */
     if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0) {
         _exit(SKIPPED);
     }
