@@ -112,16 +112,20 @@ static void detach_backend(struct mrp_pool *pool)
     }
 }
 
-/* For every descriptor there can be: slices and large regions take some too. */
+/* For every descriptor there can be, since slices and large regions take some too; for fewer
+ * where the system has not as many addresses. */
 static enum mrp_status reserve_user_data(struct mrp_pool *pool)
 {
-    void *address;
+    size_t n_regions = MRP_REGIONS_MAX;
+    void *address = NULL;
 
     if (pool->user_size == 0) {
         return MRP_OK;
     }
-    pool->user_reserved = MRP_REGIONS_MAX * pool->user_stride;
-    address = mrp_reserve_addresses(NULL, pool->user_reserved);
+    for (; address == NULL && n_regions >= MRP_CHUNKS_MAX; n_regions /= 2) {
+        pool->user_reserved = n_regions * pool->user_stride;
+        address = mrp_reserve_addresses(NULL, pool->user_reserved);
+    }
     if (address == NULL) {
         return mrp_fail(MRP_ERR_MEMORY, errno,
             "cannot reserve %zu MiB of addresses for user data: lower user_size, or "

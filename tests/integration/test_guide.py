@@ -87,7 +87,7 @@ class Checker:
         if said:
             return said
         environment = dict(os.environ)
-        environment.setdefault("MRPOOL_PROVIDER_PATH", os.path.join(self.build_dir, "modules"))
+        environment.setdefault("MRPOOL_PROVIDER_PATH", os.path.join(self.build_dir, "mrpool"))
         done = subprocess.run(
             [program], capture_output=True, text=True, check=False, timeout=60, env=environment
         )
@@ -107,7 +107,7 @@ class Checker:
         return "" if same else f"is not {block.what} to the letter"
 
     def check(self, block):
-        module = os.path.join(self.build_dir, "modules", "libmrpool-ofi.so")
+        module = os.path.join(self.build_dir, "mrpool", "libmrpool-ofi.so")
         is_file = block.what.endswith(".c")
         flags = []
         if block.what == "libfabric" or not block.is_program:
