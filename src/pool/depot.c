@@ -90,8 +90,7 @@ void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
     struct mrp_region *const *regions, size_t count)
 {
     struct mrp_depot *depot = &pool->depots[class];
-    size_t capacity =
-        class == MRP_CLASS_BARE ? 1 : pool->classes.classes[class].magazine_capacity;
+    size_t capacity = pool->classes.classes[class].magazine_capacity;
     uint32_t index, indices[64];
 
     while (capacity > 1 && count >= capacity) {
@@ -123,8 +122,7 @@ enum mrp_status mrp_depot_provision(
     struct mrp_pool *pool, unsigned class, size_t n_regions)
 {
     struct mrp_depot *depot = &pool->depots[class];
-    size_t capacity =
-        class == MRP_CLASS_BARE ? 1 : pool->classes.classes[class].magazine_capacity;
+    size_t capacity = pool->classes.classes[class].magazine_capacity;
     size_t bytes =
         mrp_align_up(sizeof(struct mrp_magazine) + capacity * sizeof(uint32_t), 8);
     size_t wanted = (depot->n_regions + n_regions) / capacity + 1;

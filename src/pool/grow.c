@@ -177,16 +177,6 @@ static enum mrp_status find_slab(
 
 /* -- regions -- */
 
-static enum mrp_status init_user(struct mrp_pool *pool, struct mrp_region *region)
-{
-    if (pool->region_init == NULL) {
-        return MRP_OK;
-    }
-    return pool->region_init(region,
-        pool->user_base + (size_t)mrp_region_index(region) * pool->user_stride,
-        pool->region_init_user);
-}
-
 /* Write one descriptor, run region_init on it as on a live region. */
 static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
     const struct mrp_slab *slab, uint32_t block, struct mrp_region **cut)
@@ -203,12 +193,8 @@ static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
     mrp_store_relaxed(&region->class, (uint8_t) class);
     mrp_store_relaxed(&region->kind, MRP_REGION_POOLED);
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
-    status = init_user(pool, region);
+    status = mrp_region_init_user(pool, region);
     mrp_store_relaxed(&region->state, MRP_STATE_FREE);
-    if (status != MRP_OK && mrp_error_last()->status != status) {
-        mrp_fail(status, 0, "pool %s: region_init failed: %s", pool->member.named.name,
-            mrp_status_text(status));
-    }
     *cut = region;
     return status;
 }

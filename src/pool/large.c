@@ -80,25 +80,6 @@ static void evict(struct mrp_retained *item)
 
 /* -- one new chunk with one region -- */
 
-/* A descriptor that has served before gets user data like a new one's. */
-static enum mrp_status init_user(struct mrp_pool *pool, struct mrp_region *region)
-{
-    enum mrp_status status = MRP_OK;
-    void *data = mrp_region_user(region);
-
-    if (data != NULL) {
-        memset(data, 0, pool->user_size);
-    }
-    if (pool->region_init != NULL) {
-        status = pool->region_init(region, data, pool->region_init_user);
-    }
-    if (status != MRP_OK && mrp_error_last()->status != status) {
-        mrp_fail(status, 0, "pool %s: region_init failed: %s", pool->member.named.name,
-            mrp_status_text(status));
-    }
-    return status;
-}
-
 static void tie_region(struct mrp_pool *pool, struct mrp_chunk *chunk,
     struct mrp_region *region, enum mrp_region_kind kind)
 {
@@ -136,7 +117,10 @@ static struct mrp_region *make_region(
     mrp_store_relaxed(&region->size, 0);
     mrp_store_relaxed(&region->length, 0);
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
-    status = init_user(pool, region);
+    if (pool->user_size > 0) { /* a descriptor that has served before begins anew */
+        memset(mrp_region_user(region), 0, pool->user_size);
+    }
+    status = mrp_region_init_user(pool, region);
     mrp_store_relaxed(&region->state, MRP_STATE_FREE);
     if (status == MRP_OK) {
         status = mrp_chunk_publish(chunk);

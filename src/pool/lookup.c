@@ -12,7 +12,6 @@
 struct sighting {
     struct mrp_chunk *chunk;
     uint32_t generation;
-    uint32_t id;
     uintptr_t base;
     size_t size;
 };

@@ -387,6 +387,9 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
  *  error record. */
 struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
 
+/** Run region_init, if there is one, on a region whose state is live; a failure has a record. */
+enum mrp_status mrp_region_init_user(struct mrp_pool *pool, struct mrp_region *region);
+
 /** Make a region live for its new owner. */
 void mrp_region_begin(struct mrp_region *region, size_t size);
 

@@ -82,6 +82,21 @@ void mrp_region_begin(struct mrp_region *region, size_t size)
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
 }
 
+enum mrp_status mrp_region_init_user(struct mrp_pool *pool, struct mrp_region *region)
+{
+    enum mrp_status status = MRP_OK;
+
+    if (pool->region_init != NULL) {
+        status =
+            pool->region_init(region, mrp_region_user(region), pool->region_init_user);
+    }
+    if (status != MRP_OK && mrp_error_last()->status != status) {
+        mrp_fail(status, 0, "pool %s: region_init failed: %s", pool->member.named.name,
+            mrp_status_text(status));
+    }
+    return status;
+}
+
 static struct mrp_region *alloc_class(
     struct mrp_pool *pool, unsigned class, size_t size, uint32_t flags)
 {
