@@ -19,5 +19,6 @@
 #include "mrpool/pool.h"
 #include "mrpool/provider.h"
 #include "mrpool/region.h"
+#include "mrpool/thread.h"
 
 #endif

@@ -2,6 +2,8 @@
  *
  * Growth by several threads at once: exact numbers of registrations, a provider that
  * refuses, a region_init that refuses.
+ *
+ * thread model: counting
  */
 #include "stress.h"
 

@@ -2,6 +2,8 @@
  *
  * A pool used as transports use it: sizes of all kinds, regions freed by another thread
  * than the one that took them, threads that live for a moment, one size for ever.
+ *
+ * thread model: counting
  */
 #include "stress.h"
 
