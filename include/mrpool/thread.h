@@ -35,7 +35,8 @@ extern "C" {
 
 /** A kind of threads. Functions, and the text of the name, stay valid until the process
  *  ends. They are called from any thread, several at once, also from one that the model
- *  did not make (yield may then do nothing); none of them may call this library. */
+ *  did not make (yield may then do nothing). None of them may call this library, and
+ *  none but yield and sleep may let another user-level thread run. */
 struct mrp_thread_model {
     size_t struct_size;
     const char *name; /**< for messages: "argobots" */

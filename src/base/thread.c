@@ -283,15 +283,16 @@ static enum mrp_status create_key(
         model->name, "tls_create");
     mrp_process_lock();
     exit_key = key;
-    /* pairs with the acquire in provide_key: the key is there to be read */
+    /* pairs with the acquires below: the key is there to be read */
     mrp_store_release(&key_state, status == MRP_OK ? KEY_READY : KEY_NONE);
     mrp_process_unlock();
     return status;
 }
 
-static enum mrp_status provide_key(
-    const struct mrp_thread_model *model, void (*at_exit)(void *value))
+enum mrp_status mrp_thread_exit_prepare(void (*at_exit)(void *value))
 {
+    const struct mrp_thread_model *model = mrp_thread_model_use();
+
     while (mrp_load_acquire(&key_state) != KEY_READY) {
         if (claim_key()) {
             return create_key(model, at_exit);
@@ -301,14 +302,17 @@ static enum mrp_status provide_key(
     return MRP_OK;
 }
 
-enum mrp_status mrp_thread_set_exit(void (*at_exit)(void *value), void *value)
+enum mrp_status mrp_thread_exit_set(void *value)
 {
     const struct mrp_thread_model *model = mrp_thread_model_use();
-    enum mrp_status status = provide_key(model, at_exit);
     struct mrp_error before;
 
-    if (status != MRP_OK || model->tls_get(exit_key) == value) {
-        return status;
+    if (mrp_load_acquire(&key_state) != KEY_READY) {
+        return mrp_fail(MRP_ERR_UNAVAILABLE, 0,
+            "thread model %.64s: there is no key for the ends of threads", model->name);
+    }
+    if (model->tls_get(exit_key) == value) {
+        return MRP_OK;
     }
     before = *mrp_error_last();
     mrp_error_clear();

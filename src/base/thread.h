@@ -40,9 +40,13 @@ void mrp_wait(struct mrp_waitpoint *point, pthread_mutex_t *mutex);
  *  still held or not. */
 void mrp_wake_all(struct mrp_waitpoint *point);
 
-/** at_exit(value) runs when the calling OS thread ends, once; NULL: does not. The last
- *  value counts. The same at_exit in every call: the library has one key. It does not run
- *  for the thread that ends the process. */
-enum mrp_status mrp_thread_set_exit(void (*at_exit)(void *value), void *value);
+/** Have at_exit(value) run at the end of each OS thread that has set a value. To be called
+ *  before the first mrp_thread_exit_set, as often as one likes, always with the same
+ *  function: the library has one key. May yield. */
+enum mrp_status mrp_thread_exit_prepare(void (*at_exit)(void *value));
+
+/** The calling OS thread's value; NULL: its end is nobody's concern. The last one counts.
+ *  Nothing runs for the thread that ends the process. Never yields. */
+enum mrp_status mrp_thread_exit_set(void *value);
 
 #endif

@@ -33,6 +33,13 @@ static void note_exit(void *value)
     atomic_fetch_add((atomic_size_t *)value, 1);
 }
 
+static enum mrp_status set_exit_value(void *value)
+{
+    enum mrp_status status = mrp_thread_exit_prepare(note_exit);
+
+    return status == MRP_OK ? mrp_thread_exit_set(value) : status;
+}
+
 static void *leave(void *argument)
 {
     struct leaver *leaver = argument;
@@ -42,14 +49,14 @@ static void *leave(void *argument)
         return NULL;
     }
     if (leaver->habit == SET_ANOTHER) {
-        EXPECT(mrp_thread_set_exit(note_exit, &leaver->n_false_exits) == MRP_OK);
+        EXPECT(set_exit_value(&leaver->n_false_exits) == MRP_OK);
     }
-    EXPECT(mrp_thread_set_exit(note_exit, &leaver->n_exits) == MRP_OK);
+    EXPECT(set_exit_value(&leaver->n_exits) == MRP_OK);
     if (leaver->habit == SET_TWICE) {
-        EXPECT(mrp_thread_set_exit(note_exit, &leaver->n_exits) == MRP_OK);
+        EXPECT(set_exit_value(&leaver->n_exits) == MRP_OK);
     }
     if (leaver->habit == SET_BACK) {
-        EXPECT(mrp_thread_set_exit(note_exit, NULL) == MRP_OK);
+        EXPECT(set_exit_value(NULL) == MRP_OK);
     }
     EXPECT(atomic_load(&leaver->n_exits) == 0);
     return NULL;
@@ -118,19 +125,19 @@ static void fail_and_recover(const struct mrp_thread_model *unused)
     static atomic_size_t value;
 
     (void)unused;
+    EXPECT(is_refused(mrp_thread_exit_set(&value), MRP_ERR_UNAVAILABLE, "no key"));
     for (int round = 0; round < 2; round++) { /* tls_create, then tls_set */
         const char *slot = round == 0 ? "failing: tls_create" : "failing: tls_set";
 
         n_failures_left = 2;
         fails_silently = false;
-        EXPECT(is_refused(
-            mrp_thread_set_exit(note_exit, &value), MRP_ERR_LIMIT, "no more keys"));
+        EXPECT(is_refused(set_exit_value(&value), MRP_ERR_LIMIT, "no more keys"));
         EXPECT(mrp_error_last()->native == 7);
         fails_silently = true; /* the last record is no sentence for this one */
-        EXPECT(is_refused(mrp_thread_set_exit(note_exit, &value), MRP_ERR_LIMIT, slot));
+        EXPECT(is_refused(set_exit_value(&value), MRP_ERR_LIMIT, slot));
         n_failures_left = 0;
         mrp_fail(MRP_ERR_STALE, 3, "before");
-        EXPECT(mrp_thread_set_exit(note_exit, round == 0 ? NULL : &value) == MRP_OK);
+        EXPECT(set_exit_value(round == 0 ? NULL : &value) == MRP_OK);
         EXPECT(is_refused(MRP_ERR_STALE, MRP_ERR_STALE, "before"));
     }
 }
@@ -156,11 +163,10 @@ static void use_up_keys(const struct mrp_thread_model *unused)
     while (n_keys < PTHREAD_KEYS_MAX && pthread_key_create(&keys[n_keys], NULL) == 0) {
         n_keys++;
     }
-    EXPECT(is_refused(
-        mrp_thread_set_exit(note_exit, &value), MRP_ERR_LIMIT, "pthread_key_create"));
+    EXPECT(is_refused(set_exit_value(&value), MRP_ERR_LIMIT, "pthread_key_create"));
     EXPECT(mrp_error_last()->native == EAGAIN);
     pthread_key_delete(keys[--n_keys]);
-    EXPECT(mrp_thread_set_exit(note_exit, &value) == MRP_OK);
+    EXPECT(set_exit_value(&value) == MRP_OK);
 }
 
 static void exit__keys_of_the_process_are_used_up(void **state)
@@ -187,7 +193,7 @@ static enum mrp_status slow_tls_create(void (*at_exit)(void *value), void **key)
 
 static void *set_exit(void *value)
 {
-    EXPECT(mrp_thread_set_exit(note_exit, value) == MRP_OK);
+    EXPECT(set_exit_value(value) == MRP_OK);
     return NULL;
 }
 
