@@ -33,6 +33,9 @@
 extern "C" {
 #endif
 
+struct mrp_pool;
+struct mrp_thread_slot;
+
 /** A kind of threads. Functions, and the text of the name, stay valid until the process
  *  ends. They are called from any thread, several at once, also from one that the model
  *  did not make (yield may then do nothing). None of them may call this library, and
@@ -70,7 +73,25 @@ MRP_API enum mrp_status mrp_thread_model_set(const struct mrp_thread_model *mode
 /** Fill `model` with the one in force, all its slots: "pthreads" by default. */
 MRP_API enum mrp_status mrp_thread_model_query(struct mrp_thread_model *model);
 
-/* -- the caches of a thread -- */
+/* -- the caches of a thread --
+ *
+ * Each thread keeps a few free regions of each size class it uses, up to two magazines of 126
+ * regions or 2 MiB (less in pools under 1 GiB), and exchanges them with the pool a magazine at
+ * a time. What a thread keeps, others do not get, until it frees a region of that class after
+ * they have run dry: then it gives back all it has of the class. A thread's caches are given
+ * back when it ends. 64 pools at a time have them; later pools work without. */
+
+/** Give back what the calling thread keeps of the pool, or of all pools (NULL): before it
+ *  blocks for long. Lock-free, but for waking who waits. */
+MRP_API enum mrp_status mrp_thread_flush(struct mrp_pool *pool);
+
+/** A thread's caches as an object, for schedulers whose tasks are no threads: whoever names it
+ *  in mrp_region_request.slot uses it instead of the calling thread's. One thread at a time.
+ *  MRP_ERR_MEMORY, MRP_ERR_LIMIT (65,536 objects). */
+MRP_API enum mrp_status mrp_thread_slot_create(struct mrp_thread_slot **slot);
+
+/** Give back all that it keeps. */
+MRP_API enum mrp_status mrp_thread_slot_destroy(struct mrp_thread_slot *slot);
 
 #ifdef __cplusplus
 }
