@@ -39,6 +39,25 @@ struct mrp_tier_params {
 typedef enum mrp_status mrp_region_init(
     struct mrp_region *region, void *user_data, void *init_user);
 
+/** How much alloc and free verify. */
+enum mrp_checks {
+    MRP_CHECKS_DEFAULT, /**< MRPOOL_CHECKS, else MRP_CHECKS_STATE */
+    /** The descriptor is not touched, which halves the cost of a region that is freed on
+     *  another processor. A region freed twice is not found (mrp_pool_check finds it),
+     *  nor one with other references; mrp_region_size gives the capacity, the length is
+     *  not reset, tokens do not tell owners apart. Pointers that are no region are
+     *  refused. */
+    MRP_CHECKS_NONE,
+    /** A word in the descriptor says live, with how many references, or free: a second
+     *  free is refused while the region is free. Two threads that free one region at
+     *  once, and pointers kept past the region's reuse, are not found. */
+    MRP_CHECKS_STATE,
+    /** No thread caches. Of two threads that free one region at once, one is refused; the
+     *  descriptor is compared with the chunk's tables at each alloc and free:
+     *  MRP_ERR_CORRUPT, and the region is not used again. */
+    MRP_CHECKS_FULL
+};
+
 struct mrp_pool_params {
     size_t struct_size;
     const char *name; /**< unique in the context; NULL: "pool-<number>" */
@@ -68,11 +87,16 @@ struct mrp_pool_params {
     size_t user_size; /**< user data per region, bytes; up to 64 KiB */
     mrp_region_init *region_init; /**< needs user_size; NULL: user data begins as zero */
     void *region_init_user;
+    uint32_t checks; /**< enum mrp_checks */
+    /** bytes of free regions that one thread may keep for itself; 0:
+     *  MRPOOL_THREAD_CACHE_SIZE, else a sixteenth of max_bytes, shared by the threads
+     *  that use the pool; 1: none */
+    size_t thread_cache_size;
 };
 #define MRP_POOL_PARAMS_INIT \
     { \
         sizeof(struct mrp_pool_params), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, \
-            {{0, 0}, {0, 0}, {0, 0}, {0, 0}}, NULL, 0, 0, 0, 0, 0, NULL, NULL \
+            {{0, 0}, {0, 0}, {0, 0}, {0, 0}}, NULL, 0, 0, 0, 0, 0, NULL, NULL, 0, 0 \
     }
 
 /** Create a pool. No provider is called before the first growth, unless preallocation
@@ -99,6 +123,7 @@ struct mrp_tier_stats {
     size_t n_regions; /**< cut so far */
     size_t n_live; /**< held by users now */
     size_t n_free; /**< ready to be taken */
+    size_t n_cached; /**< of them, in the caches of threads */
     size_t live_size; /**< bytes asked for by the live ones */
     size_t slab_size; /**< bytes of chunks cut into this tier's blocks */
     uint64_t n_allocs; /**< since the pool was made, modulo 2^32 per region */
@@ -122,17 +147,19 @@ struct mrp_pool_stats {
     size_t n_slices;
     uint64_t n_growths; /**< chunks for size classes ever made */
     uint64_t n_evictions; /**< idle chunks given up for room */
+    size_t n_threads; /**< threads and thread slots with caches of this pool */
+    size_t cached_size; /**< bytes of blocks in them */
     struct mrp_tier_stats tiers[MRP_TIERS];
 };
 #define MRP_POOL_STATS_INIT \
     { \
         sizeof(struct mrp_pool_stats), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, \
+            0, 0, 0, 0, \
         { \
-            {0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}, \
-                {0, 0, 0, 0, 0, 0, 0, 0}, \
+            {0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0, 0}, \
+                {0, 0, 0, 0, 0, 0, 0, 0, 0}, \
             { \
-                0, 0, 0, 0, 0, 0, 0, 0 \
+                0, 0, 0, 0, 0, 0, 0, 0, 0 \
             } \
         } \
     }

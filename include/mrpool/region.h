@@ -23,24 +23,34 @@ extern "C" {
 
 struct mrp_pool;
 struct mrp_region;
+struct mrp_thread_slot;
+
+/* Call the two functions of the fast path through the table of addresses, not through a
+ * trampoline to it. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define MRP_NOPLT __attribute__((noplt))
+#else
+#define MRP_NOPLT
+#endif
 
 /** Take a region of at least `size` usable bytes; 0 gives the smallest. Its contents
  *  are undefined. The address is aligned to the pool's alignment, at least 64.
  *
- *  One compare-and-swap while the size class has single regions free; a mutex once per
- *  126 regions (fewer of larger blocks), when a magazine of them is opened; otherwise it
- *  grows, which maps and registers memory and may block. Larger than the huge tier: a
+ *  From the calling thread's cache without any lock or atomic read-modify-write; once per
+ *  magazine (up to 126 regions, fewer of larger blocks) two compare-and-swaps; otherwise
+ *  it grows, which maps and registers memory and may block. Larger than the huge tier: a
  *  chunk of its own, reused from the idle ones where one fits, under two short locks.
  *  @return NULL on failure; mrp_error_last()->status tells MRP_ERR_LIMIT,
  *  MRP_ERR_MEMORY, MRP_ERR_REGISTER, MRP_ERR_INVALID (near SIZE_MAX), MRP_ERR_STALE,
  *  MRP_ERR_FORKED. */
-MRP_API struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, size_t size);
+MRP_API MRP_NOPLT struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, size_t size);
 
 enum mrp_region_request_flag {
     MRP_REQUEST_ZERO = 1 << 0, /**< the first `size` bytes read as zero */
     MRP_REQUEST_NOGROW = 1 << 1, /**< neither map nor register: MRP_ERR_AGAIN instead */
     /** NOGROW, and no waiting for the pool's mutex: MRP_ERR_AGAIN while another thread
-     *  has it, even if a magazine is full. Larger than huge still takes two short locks. */
+     *  has it, for a thread without caches even if a magazine is full. Larger than huge
+     *  still takes two short locks. */
     MRP_REQUEST_NOWAIT = 1 << 2
 };
 
@@ -50,10 +60,12 @@ struct mrp_region_request {
     /** of the payload: power of two up to 1 GiB; 0: the pool's. Beyond the pool's own
      *  it needs a headroom that is a multiple of it. */
     size_t alignment;
+    /** whose caches to take it from; NULL: the calling thread's */
+    struct mrp_thread_slot *slot;
 };
 #define MRP_REGION_REQUEST_INIT \
     { \
-        sizeof(struct mrp_region_request), 0, 0 \
+        sizeof(struct mrp_region_request), 0, 0, NULL \
     }
 
 /** mrp_region_alloc with wishes. request may be NULL. */
@@ -67,11 +79,12 @@ MRP_API size_t mrp_region_alloc_many(
     struct mrp_pool *pool, size_t size, size_t count, struct mrp_region **regions);
 
 /** Give a region back. Only for the only reference: MRP_ERR_BUSY while others hold it.
- *  Never blocks, cannot fail for a valid region, except that larger-than-huge and
- *  registered ones may be deregistered here. A slice gives up its hold on its root, which
- *  may be the last. With MRP_ERR_REGISTER the region is gone all the same; the network
- *  kept the registration, and the memory must stay until its provider is closed. */
-MRP_API enum mrp_status mrp_region_free(struct mrp_region *region);
+ *  Never waits for growth, cannot fail for a valid region, except that larger-than-huge
+ *  and registered ones may be deregistered here. A slice gives up its hold on its root,
+ *  which may be the last. With MRP_ERR_REGISTER the region is gone all the same; the
+ *  network kept the registration, and the memory must stay until its provider is closed.
+ */
+MRP_API MRP_NOPLT enum mrp_status mrp_region_free(struct mrp_region *region);
 
 /** Free `count` regions, of any pools and sizes.
  *  @return the first failure; all others are freed all the same, *n_freed counts them
@@ -79,7 +92,7 @@ MRP_API enum mrp_status mrp_region_free(struct mrp_region *region);
 MRP_API enum mrp_status mrp_region_free_many(
     struct mrp_region *const *regions, size_t count, size_t *n_freed);
 
-/** Add a reference; MRP_ERR_LIMIT at 2^32 - 1 of them. */
+/** Add a reference; MRP_ERR_LIMIT at 2^31 - 1 of them. */
 MRP_API enum mrp_status mrp_region_retain(struct mrp_region *region);
 
 /** Drop a reference; the last one gives the region back as mrp_region_free does. */

@@ -26,7 +26,7 @@ static uint32_t n_slots, first_free; /* under the process lock */
 static const char *kind_name(enum mrp_handle_kind kind)
 {
     static const char *const names[] = {
-        "object", "context", "backend", "provider", "import"};
+        "object", "context", "backend", "provider", "import", "thread slot"};
 
     return names[kind];
 }
@@ -53,7 +53,8 @@ static bool take_slot(uint32_t *index)
     }
     if (n_slots == SLOTS_PER_BLOCK * BLOCKS_MAX) {
         mrp_fail(MRP_ERR_LIMIT, 0,
-            "%u contexts, backends, providers and imports are live: destroy some",
+            "%u contexts, backends, providers, imports and thread slots are live: "
+            "destroy some",
             n_slots);
         return false;
     }

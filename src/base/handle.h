@@ -17,7 +17,8 @@ enum mrp_handle_kind {
     MRP_HANDLE_CONTEXT = 1,
     MRP_HANDLE_BACKEND,
     MRP_HANDLE_PROVIDER,
-    MRP_HANDLE_REMOTE
+    MRP_HANDLE_REMOTE,
+    MRP_HANDLE_THREAD
 };
 
 /** A handle for `object`, or NULL with an error record when 65,536 are live. */

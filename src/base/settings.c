@@ -48,6 +48,12 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
         "idle larger-than-huge memory a context keeps registered for reuse"},
     [MRP_SET_RETAINED_COUNT] = {"MRPOOL_RETAINED_COUNT", MRP_SETTING_COUNT, 0, 100000,
         NULL, "64", "chunks of idle memory a context keeps for reuse"},
+    [MRP_SET_CHECKS] = {"MRPOOL_CHECKS", MRP_SETTING_CHOICE, 0, 0, "none|state|full",
+        "state", "what alloc and free verify"},
+    [MRP_SET_THREAD_CACHE_SIZE] = {"MRPOOL_THREAD_CACHE_SIZE", MRP_SETTING_SIZE, 1,
+        (uint64_t)128 << 40, NULL, "",
+        "free regions one thread keeps of a pool; 1: none; default: a sixteenth of what "
+        "the pool may map, shared by its threads"},
 };
 
 const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id)

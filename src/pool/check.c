@@ -2,7 +2,7 @@
  *
  * mrp_pool_check: every invariant of pool.h, verified by walking all of it.
  */
-#include "pool/pool.h"
+#include "pool/cache.h"
 
 #include <stdlib.h>
 
@@ -27,7 +27,8 @@ static enum mrp_status meet(struct check *check, unsigned class, uint32_t index)
         return CORRUPT("region %u is free twice", index);
     }
     if (mrp_depot_of(region) != class ||
-        mrp_load_relaxed(&region->state) != MRP_STATE_FREE) {
+        mrp_load_relaxed(&region->state) !=
+            (mrp_is_unchecked(check->pool, region) ? MRP_STATE_LIVE : MRP_STATE_FREE)) {
         return CORRUPT("region %u of class %u, state %#x, is on a free stack of class %u",
             index, mrp_depot_of(region), mrp_load_relaxed(&region->state), class);
     }
@@ -53,23 +54,69 @@ static enum mrp_status check_loose(struct check *check, unsigned class, size_t *
     return status;
 }
 
+static enum mrp_status meet_all(struct check *check, unsigned class,
+    struct mrp_region *const *regions, size_t count, size_t *n_free)
+{
+    enum mrp_status status = MRP_OK;
+
+    for (size_t i = 0; i < count && status == MRP_OK; i++) {
+        if (mrp_pool_of(regions[i]) != check->pool) {
+            return CORRUPT("class %u: a magazine holds %p, of no region of this pool",
+                class, (void *)regions[i]);
+        }
+        status = meet(check, class, mrp_region_index(regions[i]));
+        (*n_free)++;
+    }
+    return status;
+}
+
 static enum mrp_status check_magazine(
     struct check *check, unsigned class, uint32_t index, size_t *n_free)
 {
     const struct mrp_magazine *magazine = mrp_magazine_at(check->pool, index);
     uint32_t capacity = check->pool->classes.classes[class].magazine_capacity;
-    enum mrp_status status = MRP_OK;
 
     if ((size_t)index * 8 >= check->pool->magazines_used) {
         return CORRUPT("class %u: magazine %u lies beyond the last", class, index);
     }
-    if (magazine->count != capacity) {
+    if (mrp_load_relaxed(&magazine->count) != capacity) {
         return CORRUPT("class %u: a full magazine holds %u of %u regions", class,
-            magazine->count, capacity);
+            mrp_load_relaxed(&magazine->count), capacity);
     }
-    for (uint32_t i = 0; i < capacity && status == MRP_OK; i++) {
-        status = meet(check, class, magazine->regions[i]);
-        (*n_free)++;
+    return meet_all(check, class, magazine->regions, capacity, n_free);
+}
+
+/* The bins of all threads: two magazines each. */
+static enum mrp_status check_caches(
+    struct check *check, unsigned class, size_t *n_free, size_t *n_magazines)
+{
+    size_t capacity = check->pool->classes.classes[class].magazine_capacity;
+    unsigned bin = check->pool->classes.classes[class].bin;
+    enum mrp_status status = MRP_OK;
+    struct mrp_thread *cursor = NULL;
+    struct mrp_cache_slot *slot;
+
+    while (status == MRP_OK && (slot = mrp_thread_next(check->pool, &cursor)) != NULL) {
+        const struct mrp_magazine *previous = mrp_load_relaxed(&slot->previous[bin]);
+        struct mrp_region **bottom = mrp_load_relaxed(&slot->bottom[bin]);
+        size_t n_loaded = (size_t)(mrp_load_relaxed(&slot->top[bin]) - bottom);
+
+        if (bottom == NULL) {
+            continue;
+        }
+        if (n_loaded > capacity ||
+            (mrp_load_relaxed(&previous->count) != 0 &&
+                mrp_load_relaxed(&previous->count) != capacity)) {
+            return CORRUPT(
+                "class %u: a thread's magazines hold %zu and %u of %zu regions", class,
+                n_loaded, mrp_load_relaxed(&previous->count), capacity);
+        }
+        *n_magazines += 2;
+        status = meet_all(check, class, bottom, n_loaded, n_free);
+        if (status == MRP_OK) {
+            status = meet_all(check, class, previous->regions,
+                mrp_load_relaxed(&previous->count), n_free);
+        }
     }
     return status;
 }
@@ -92,9 +139,12 @@ static enum mrp_status check_magazines(
          next = mrp_load_relaxed(mrp_link(links, next - 1))) {
         n_magazines++;
     }
+    if (status == MRP_OK) {
+        status = check_caches(check, class, n_free, &n_magazines);
+    }
     if (status == MRP_OK && n_magazines != depot->n_magazines) {
-        return CORRUPT("class %u: %zu of %zu magazines are on its stacks", class,
-            n_magazines, depot->n_magazines);
+        return CORRUPT("class %u: %zu of %zu magazines are on its stacks or loaded",
+            class, n_magazines, depot->n_magazines);
     }
     return status;
 }
@@ -105,15 +155,24 @@ static size_t count_live(const struct mrp_pool *pool, unsigned class)
 
     for (uint32_t i = 0; i < pool->n_descriptors; i++) {
         const struct mrp_region *region = mrp_region_at(pool, i);
-        bool is_held = mrp_load_relaxed(&region->state) == MRP_STATE_LIVE ||
+        bool is_held = mrp_state_is_live(mrp_load_relaxed(&region->state)) ||
             (class == MRP_CLASS_BARE && mrp_kind_of(region) == MRP_REGION_LARGE &&
                 mrp_chunk_entry(pool, region->chunk)->chunk != NULL &&
                 mrp_chunk_entry(pool, region->chunk)->chunk->region == region);
 
         n_live += mrp_depot_of(region) == class && is_held &&
-            mrp_load_relaxed(&region->state) != MRP_STATE_NONE;
+            mrp_load_relaxed(&region->state) != 0;
     }
     return n_live;
+}
+
+static enum mrp_status check_free(struct check *check, unsigned class, size_t *n_free)
+{
+    enum mrp_status status = check_loose(check, class, n_free);
+
+    return status == MRP_OK && class != MRP_CLASS_BARE
+        ? check_magazines(check, class, n_free)
+        : status;
 }
 
 /* Every region cut is live, idle, loose or in a magazine. */
@@ -121,13 +180,16 @@ static enum mrp_status check_class(struct check *check, unsigned class)
 {
     const struct mrp_depot *depot = &check->pool->depots[class];
     size_t n_free = 0, n_live;
-    enum mrp_status status = check_loose(check, class, &n_free);
+    enum mrp_status status = check_free(check, class, &n_free);
 
-    if (status == MRP_OK && class != MRP_CLASS_BARE) {
-        status = check_magazines(check, class, &n_free);
-    }
     if (status != MRP_OK || depot->n_regions == 0) {
         return status;
+    }
+    if (check->pool->checks == MRP_CHECKS_NONE && class != MRP_CLASS_BARE) {
+        return n_free <= depot->n_regions
+            ? MRP_OK
+            : CORRUPT("class %u: %zu regions are free, but %zu were cut", class, n_free,
+                  depot->n_regions);
     }
     n_live = count_live(check->pool, class);
     if (n_live + n_free != depot->n_regions) {
@@ -143,20 +205,11 @@ static enum mrp_status check_region(const struct check *check, uint32_t index)
     struct mrp_region *region = mrp_region_at(check->pool, index);
     uint32_t state = mrp_load_relaxed(&region->state);
 
-    if (state == MRP_STATE_NONE) {
+    if (state == 0 || state == MRP_STATE_FREE) {
         return MRP_OK;
     }
-    if (state != MRP_STATE_FREE && state != MRP_STATE_LIVE) {
+    if (!mrp_state_is_live(state)) {
         return CORRUPT("region %u: its state %#x is none", index, state);
-    }
-    if (state == MRP_STATE_FREE) {
-        return mrp_load_relaxed(&region->references) == 0
-            ? MRP_OK
-            : CORRUPT("region %u is free, but has %u references", index,
-                  mrp_load_relaxed(&region->references));
-    }
-    if (mrp_load_relaxed(&region->references) == 0) {
-        return CORRUPT("region %u is live without a reference", index);
     }
     if (mrp_kind_of(region) == MRP_REGION_POOLED ||
         mrp_kind_of(region) == MRP_REGION_LARGE) {
@@ -203,6 +256,20 @@ static size_t sum_mapped(const struct mrp_pool *pool)
         mapped += chunk == NULL || chunk->backend == NULL ? 0 : chunk->mapping.size;
     }
     return mapped;
+}
+
+enum mrp_status mrp_pool_mark_free(struct mrp_pool *pool, uint8_t *is_free)
+{
+    struct check check = {pool, is_free};
+    enum mrp_status status = MRP_OK;
+    size_t n_free = 0;
+
+    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+        enum mrp_status found = check_free(&check, class, &n_free);
+
+        status = status == MRP_OK ? found : status;
+    }
+    return status;
 }
 
 static enum mrp_status check_all(struct check *check)

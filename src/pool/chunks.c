@@ -91,7 +91,7 @@ static void make_room(struct mrp_pool *pool, size_t size)
         n_evicted = mrp_retention_evict(&pool->context->retention, pool, wanted);
         pthread_mutex_lock(&pool->mutex);
         while (n_evicted == 0 && pool->idle_changes == changes && pool->n_idle > 0) {
-            pthread_cond_wait(&pool->grown, &pool->mutex);
+            mrp_wait(&pool->grown, &pool->mutex);
         }
     }
 }

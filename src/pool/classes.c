@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "pool/classes.h"
 
-#define MAGAZINE_BYTES (256 * MRP_KIB) /* of blocks in one magazine, at most */
-#define MAGAZINE_REGIONS 126 /* so that a magazine takes 1 KiB, at most */
+#include "mrpool/inline.h"
+
+#define MAGAZINE_REGIONS 126
 
 static uint8_t tier_of(const struct mrp_size_classes *classes, size_t smallest_request)
 {
@@ -18,12 +19,10 @@ static void add_class(
     struct mrp_size_classes *classes, size_t block_size, size_t capacity)
 {
     struct mrp_size_class *class = &classes->classes[classes->n_classes++];
-    size_t regions = mrp_min(MAGAZINE_BYTES / block_size, MAGAZINE_REGIONS);
 
     class->block_size = block_size;
     class->capacity = capacity;
     class->reciprocal = UINT64_MAX / block_size + 1;
-    class->magazine_capacity = (uint32_t)mrp_max(regions, 1);
     class->tier = tier_of(classes, classes->max_payload + 1);
     classes->max_payload = capacity;
 }
@@ -76,4 +75,35 @@ void mrp_size_classes_build(struct mrp_size_classes *classes, const size_t *tier
         add_standard(classes);
     }
     index_bins(classes);
+}
+
+/* Every request whose block is of this bin is the class's. A sum of size and overhead
+ * that overflows falls into the bin of the overhead or below: those are nobody's. */
+static bool is_exact(const struct mrp_size_classes *classes, size_t index, unsigned bin)
+{
+    const struct mrp_size_class *class = &classes->classes[index];
+    size_t overhead = classes->lead + classes->tailroom;
+    size_t before = index == 0 ? 0 : class[-1].block_size;
+
+    return class->block_size == mrp_bin_upper(bin) && mrp_bin_lower(bin) >= before &&
+        class->block_size == class->capacity + overhead && mrp_bin_lower(bin) >= overhead;
+}
+
+void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_size)
+{
+    unsigned next = MRP_BINS;
+
+    for (size_t i = 0; i < classes->n_classes; i++) {
+        struct mrp_size_class *class = &classes->classes[i];
+        unsigned bin = mrp_bin_of(class->block_size);
+
+        class->magazine_capacity = (uint32_t)mrp_max(
+            mrp_min(magazine_size / class->block_size, MAGAZINE_REGIONS), 1);
+        class->bin = 0;
+        if (class->magazine_capacity > 1 && is_exact(classes, i, bin)) {
+            class->bin = (uint16_t)bin;
+        } else if (class->magazine_capacity > 1 && next < MRP_V1_BINS) {
+            class->bin = (uint16_t)next++;
+        }
+    }
 }

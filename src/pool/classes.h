@@ -12,7 +12,7 @@
 #include "mrpool/pool.h"
 
 #define MRP_CLASSES_MAX 128
-#define MRP_BINS 240 /* up to 2^64 - 1 */
+#define MRP_BINS 241 /* up to 2^64 - 1; bin 0 is of no size */
 #define MRP_BLOCK_SIZES_MAX 64
 
 struct mrp_size_class {
@@ -21,6 +21,7 @@ struct mrp_size_class {
     uint64_t
         reciprocal; /* ceil(2^64 / block_size): offset / block_size is its high product */
     uint32_t magazine_capacity; /* regions in a full magazine; 1: the class has none */
+    uint16_t bin; /* of the thread caches; 0: they do not take it */
     uint8_t tier;
 };
 
@@ -41,23 +42,23 @@ static inline unsigned mrp_bin_of(size_t size)
     size_t x = (size - 1) | 63;
     unsigned m = 63u - (unsigned)__builtin_clzl(x);
 
-    return (unsigned)(4 * m + (x >> (m - 2)) - 27);
+    return (unsigned)(4 * m + (x >> (m - 2)) - 26); /* as mrp_v1_bin() of inline.h */
 }
 
-/** Sizes of a bin are in (lower bound, upper bound]: the inverse of mrp_bin_of. Bins 1 to
- * 3, 5 and 7 stay empty. */
+/** Sizes of a bin are in (lower bound, upper bound]: the inverse of mrp_bin_of. Bins 2 to
+ * 4, 6 and 8 stay empty. */
 static inline size_t mrp_bin_lower(unsigned bin)
 {
-    unsigned m = (bin + 23) >> 2;
+    unsigned m = (bin + 22) >> 2;
 
-    return (size_t)(bin + 27 - 4 * m) << (m - 2);
+    return (size_t)(bin + 26 - 4 * m) << (m - 2);
 }
 
 static inline size_t mrp_bin_upper(unsigned bin)
 {
-    unsigned m = (bin + 23) >> 2;
+    unsigned m = (bin + 22) >> 2;
 
-    return (size_t)(bin + 28 - 4 * m) << (m - 2);
+    return (size_t)(bin + 27 - 4 * m) << (m - 2);
 }
 
 /** Build the table: either the standard classes up to the last tier's limit, or exactly
@@ -65,6 +66,10 @@ static inline size_t mrp_bin_upper(unsigned bin)
 void mrp_size_classes_build(struct mrp_size_classes *classes, const size_t *tier_max,
     const size_t *block_sizes, size_t n_block_sizes, size_t lead, size_t tailroom,
     size_t alignment);
+
+/** Settle how many regions a magazine of each class holds: `magazine_size` bytes, at most
+ * 126, so that it takes 1 KiB; and the thread caches' bins. */
+void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_size);
 
 /** Class for a payload of `size` bytes, at most max_payload. */
 static inline unsigned mrp_class_of(const struct mrp_size_classes *classes, size_t size)

@@ -3,11 +3,13 @@
  * The glue between size classes and lock-free stacks.
  *
  * Singles move by one compare-and-swap on `loose`, so a region is at every moment with a
- * user or on a stack, and an empty `loose` plus an empty `full` mean that there is none:
- * nobody carries free regions about. Only the holder of the pool's mutex turns a magazine
- * into loose regions.
+ * user, in a thread's cache or on a stack, and an empty `loose` plus an empty `full` mean
+ * that there is none: nobody carries free regions about. Only the holder of the pool's
+ * mutex turns a magazine into loose regions.
  */
 #include "pool/pool.h"
+
+/* -- single regions -- */
 
 struct mrp_region *mrp_depot_take(struct mrp_pool *pool, unsigned class)
 {
@@ -22,63 +24,95 @@ void mrp_depot_put(struct mrp_pool *pool, struct mrp_region *region)
         mrp_region_index(region));
 }
 
-static struct mrp_magazine *take_magazine(
-    struct mrp_pool *pool, struct mrp_stack *stack, uint32_t *index)
-{
-    *index = mrp_stack_pop(stack, mrp_magazine_links(pool));
-    return *index == MRP_STACK_EMPTY ? NULL : mrp_magazine_at(pool, *index);
-}
-
-/* Link regions[0..count) and push them by one compare-and-swap. */
-static void push_loose(
-    struct mrp_pool *pool, unsigned class, const uint32_t *regions, uint32_t count)
+/* Link regions[0..count), count > 0, and push them by one compare-and-swap. */
+static void push_loose(struct mrp_pool *pool, unsigned class,
+    struct mrp_region *const *regions, size_t count)
 {
     struct mrp_links links = mrp_region_links(pool);
 
-    for (uint32_t i = 0; i + 1 < count; i++) {
-        mrp_store_relaxed(mrp_link(links, regions[i]), regions[i + 1] + 1);
+    for (size_t i = 0; i + 1 < count; i++) {
+        mrp_store_relaxed(mrp_link(links, mrp_region_index(regions[i])),
+            mrp_region_index(regions[i + 1]) + 1);
     }
-    mrp_stack_push_chain(
-        &pool->depots[class].loose, links, regions[0], regions[count - 1]);
+    mrp_stack_push_chain(&pool->depots[class].loose, links, mrp_region_index(regions[0]),
+        mrp_region_index(regions[count - 1]));
+}
+
+/* -- magazines -- */
+
+static struct mrp_magazine *take_magazine(struct mrp_pool *pool, struct mrp_stack *stack)
+{
+    uint32_t index = mrp_stack_pop(stack, mrp_magazine_links(pool));
+
+    return index == MRP_STACK_EMPTY ? NULL : mrp_magazine_at(pool, index);
+}
+
+static void put_magazine(struct mrp_pool *pool, struct mrp_stack *stack,
+    struct mrp_magazine *magazine, size_t count)
+{
+    mrp_store_relaxed(&magazine->count, (uint32_t)count);
+    mrp_stack_push(stack, mrp_magazine_links(pool), mrp_magazine_index(pool, magazine));
+}
+
+struct mrp_magazine *mrp_depot_take_full(struct mrp_pool *pool, unsigned class)
+{
+    return take_magazine(pool, &pool->depots[class].full);
+}
+
+struct mrp_magazine *mrp_depot_take_empty(struct mrp_pool *pool, unsigned class)
+{
+    return take_magazine(pool, &pool->depots[class].empty);
+}
+
+void mrp_depot_put_full(
+    struct mrp_pool *pool, unsigned class, struct mrp_magazine *magazine)
+{
+    put_magazine(pool, &pool->depots[class].full, magazine,
+        pool->classes.classes[class].magazine_capacity);
+}
+
+void mrp_depot_put_empty(
+    struct mrp_pool *pool, unsigned class, struct mrp_magazine *magazine)
+{
+    put_magazine(pool, &pool->depots[class].empty, magazine, 0);
 }
 
 struct mrp_region *mrp_depot_take_locked(struct mrp_pool *pool, unsigned class)
 {
-    struct mrp_depot *depot = &pool->depots[class];
     struct mrp_region *region = mrp_depot_take(pool, class);
     struct mrp_magazine *magazine;
-    uint32_t index;
 
-    if (region != NULL) {
+    if (region != NULL || class == MRP_CLASS_BARE) {
         return region;
     }
-    magazine = take_magazine(pool, &depot->full, &index);
+    magazine = mrp_depot_take_full(pool, class);
     if (magazine == NULL) {
         return NULL;
     }
-    region = mrp_region_at(pool, magazine->regions[0]);
-    push_loose(pool, class, magazine->regions + 1, magazine->count - 1);
-    mrp_stack_push(&depot->empty, mrp_magazine_links(pool), index);
+    region = magazine->regions[0];
+    push_loose(pool, class, magazine->regions + 1,
+        pool->classes.classes[class].magazine_capacity - 1);
+    mrp_depot_put_empty(pool, class, magazine);
     return region;
 }
+
+/* -- many -- */
 
 size_t mrp_depot_take_many(
     struct mrp_pool *pool, unsigned class, size_t count, struct mrp_region **regions)
 {
-    struct mrp_depot *depot = &pool->depots[class];
     size_t capacity = pool->classes.classes[class].magazine_capacity, taken = 0;
     struct mrp_magazine *magazine;
     struct mrp_region *region;
-    uint32_t index;
 
     /* Only magazines that are wanted whole: a rest put back would be invisible meanwhile.
      */
     while (capacity > 1 && count - taken >= capacity &&
-        (magazine = take_magazine(pool, &depot->full, &index)) != NULL) {
-        for (uint32_t i = 0; i < magazine->count; i++) {
-            regions[taken++] = mrp_region_at(pool, magazine->regions[i]);
+        (magazine = mrp_depot_take_full(pool, class)) != NULL) {
+        for (size_t i = 0; i < capacity; i++) {
+            regions[taken++] = magazine->regions[i];
         }
-        mrp_stack_push(&depot->empty, mrp_magazine_links(pool), index);
+        mrp_depot_put_empty(pool, class, magazine);
     }
     while (taken < count && (region = mrp_depot_take(pool, class)) != NULL) {
         regions[taken++] = region;
@@ -89,32 +123,22 @@ size_t mrp_depot_take_many(
 void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
     struct mrp_region *const *regions, size_t count)
 {
-    struct mrp_depot *depot = &pool->depots[class];
     size_t capacity = pool->classes.classes[class].magazine_capacity;
-    uint32_t index, indices[64];
 
     while (capacity > 1 && count >= capacity) {
-        struct mrp_magazine *magazine = take_magazine(pool, &depot->empty, &index);
+        struct mrp_magazine *magazine = mrp_depot_take_empty(pool, class);
 
-        if (magazine ==
-            NULL) { /* all in other threads' hands for a moment: loose will do */
+        if (magazine == NULL) { /* all in other hands for a moment: loose will do */
             break;
         }
-        for (uint32_t i = 0; i < capacity; i++) {
-            magazine->regions[i] = mrp_region_index(*regions++);
+        for (size_t i = 0; i < capacity; i++) {
+            magazine->regions[i] = *regions++;
         }
-        magazine->count = (uint32_t)capacity;
         count -= capacity;
-        mrp_stack_push(&depot->full, mrp_magazine_links(pool), index);
+        mrp_depot_put_full(pool, class, magazine);
     }
-    while (count > 0) {
-        uint32_t n = (uint32_t)mrp_min(count, sizeof indices / sizeof indices[0]);
-
-        for (uint32_t i = 0; i < n; i++) {
-            indices[i] = mrp_region_index(*regions++);
-        }
-        count -= n;
-        push_loose(pool, class, indices, n);
+    if (count > 0) {
+        push_loose(pool, class, regions, count);
     }
 }
 
@@ -123,9 +147,11 @@ enum mrp_status mrp_depot_provision(
 {
     struct mrp_depot *depot = &pool->depots[class];
     size_t capacity = pool->classes.classes[class].magazine_capacity;
-    size_t bytes =
-        mrp_align_up(sizeof(struct mrp_magazine) + capacity * sizeof(uint32_t), 8);
-    size_t wanted = (depot->n_regions + n_regions) / capacity + 1;
+    /* whole lines: threads that have neighbours loaded do not share one */
+    size_t bytes = mrp_align_up(
+        sizeof(struct mrp_magazine) + capacity * sizeof(struct mrp_region *), MRP_LINE);
+    size_t wanted = (depot->n_regions + n_regions) / capacity + 1 +
+        3 * mrp_load_relaxed(&depot->n_caches);
 
     if (capacity == 1) {
         return MRP_OK;
@@ -138,9 +164,18 @@ enum mrp_status mrp_depot_provision(
         if (status != MRP_OK) {
             return status;
         }
-        mrp_stack_push(&depot->empty, mrp_magazine_links(pool),
-            (uint32_t)(pool->magazines_used / 8));
+        mrp_depot_put_empty(
+            pool, class, mrp_magazine_at(pool, (uint32_t)(pool->magazines_used / 8)));
         pool->magazines_used += bytes;
     }
     return MRP_OK;
+}
+
+void mrp_depot_notify(struct mrp_pool *pool, unsigned class)
+{
+    if ((mrp_depot_asks(pool, class) & ~MRP_ASKS_REFUSED) != 0) {
+        pthread_mutex_lock(&pool->mutex);
+        mrp_wake_all(&pool->grown);
+        pthread_mutex_unlock(&pool->mutex);
+    }
 }

@@ -6,7 +6,7 @@
  * mapping, registering, region_init and the writing of descriptors happen outside it,
  * announced by `growing` (of the class) and `chunk_growing` (of the pool).
  */
-#include "pool/pool.h"
+#include "pool/cache.h"
 
 #define SLAB_SIZE_MAX (2 * MRP_MIB)
 #define SLAB_BLOCKS_MAX \
@@ -95,6 +95,36 @@ static enum mrp_status take_descriptors(
     return status;
 }
 
+/* Bytes from a thread's arena to its bin of the class; 0: it has none. */
+static uint32_t bin_offset(const struct mrp_pool *pool, unsigned class)
+{
+    size_t bin = pool->classes.classes[class].bin;
+
+    return bin == 0 || pool->cache_slot == MRP_NO_SLOT
+        ? 0
+        : (uint32_t)((size_t)pool->cache_slot * sizeof(struct mrp_cache_slot) +
+              bin * sizeof(void *));
+}
+
+/* Let frees that do not read descriptors know the class. Under the mutex. */
+static enum mrp_status name_groups(
+    struct mrp_pool *pool, unsigned class, uint32_t first, size_t n_blocks)
+{
+    uint32_t *begin = mrp_group_bin(pool, first);
+    uint32_t *end = mrp_group_bin(pool, first + (uint32_t)n_blocks - 1) + 1;
+    enum mrp_status status;
+
+    if (pool->checks != MRP_CHECKS_NONE) {
+        return MRP_OK;
+    }
+    status = mrp_range_commit(
+        pool, &pool->group_area, (uintptr_t)end - (uintptr_t)pool, "groups");
+    for (uint32_t *group = begin; status == MRP_OK && group < end; group++) {
+        mrp_store_relaxed(group, bin_offset(pool, class));
+    }
+    return status;
+}
+
 /* A slab from a chunk that has room; *slab is untouched and MRP_ERR_AGAIN returned,
  * without a record, when none has. Under the mutex. */
 static enum mrp_status take_slab(
@@ -122,6 +152,9 @@ static enum mrp_status take_slab(
     status = mrp_depot_provision(pool, class, n_blocks);
     if (status == MRP_OK) {
         status = take_descriptors(pool, n_blocks, &first);
+    }
+    if (status == MRP_OK) {
+        status = name_groups(pool, class, first, n_blocks);
     }
     if (status != MRP_OK) {
         return status;
@@ -162,13 +195,13 @@ static enum mrp_status find_slab(
                 pool->member.named.name, pool->classes.classes[class].capacity);
         }
         if (pool->chunk_growing) {
-            pthread_cond_wait(&pool->grown, &pool->mutex);
+            mrp_wait(&pool->grown, &pool->mutex);
             continue;
         }
         pool->chunk_growing = true;
         status = mrp_pool_build_chunk(pool, least);
         pool->chunk_growing = false;
-        pthread_cond_broadcast(&pool->grown);
+        mrp_wake_all(&pool->grown);
         if (status != MRP_OK) {
             return status;
         }
@@ -189,12 +222,16 @@ static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
 
     region->offset = (int64_t)(address + pool->classes.lead - (uintptr_t)region);
     region->capacity = size_class->capacity;
+    region->size = size_class->capacity; /* where nobody keeps it */
+    region->cache = bin_offset(pool, class);
     region->chunk = slab->chunk->id;
-    mrp_store_relaxed(&region->class, (uint8_t) class);
+    mrp_store_relaxed(&region->size_class, (uint8_t) class);
     mrp_store_relaxed(&region->kind, MRP_REGION_POOLED);
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
     status = mrp_region_init_user(pool, region);
-    mrp_store_relaxed(&region->state, MRP_STATE_FREE);
+    if (pool->checks != MRP_CHECKS_NONE) {
+        mrp_store_relaxed(&region->state, MRP_STATE_FREE);
+    }
     *cut = region;
     return status;
 }
@@ -246,7 +283,7 @@ static void cut_bare(
     for (; slab->next < slab->n_blocks; slab->next++) {
         struct mrp_region *region = mrp_region_at(pool, slab->descriptor + slab->next);
 
-        mrp_store_relaxed(&region->class, MRP_CLASS_BARE);
+        mrp_store_relaxed(&region->size_class, MRP_CLASS_BARE);
         mrp_store_relaxed(&region->state, MRP_STATE_FREE);
         if (slab->next == 0) {
             *served = region;
@@ -284,13 +321,73 @@ static enum mrp_status grow_class(
         depot->pending = slab; /* finished, unless region_init failed */
     }
     depot->growing = false;
-    pthread_cond_broadcast(&pool->grown);
+    mrp_wake_all(&pool->grown);
     return status;
+}
+
+/* -- asking -- */
+
+/* Ask all threads to give back what they free of the class from now on. Under the mutex.
+ */
+static void ask(struct mrp_pool *pool, unsigned class, uint32_t asks)
+{
+    struct mrp_thread *cursor = NULL;
+    struct mrp_cache_slot *slot;
+    unsigned bin;
+
+    mrp_store_relaxed(&pool->depots[class].asks, asks);
+    /* Pairs with the fence in load_magazine(): who stores a limit after this one sees the
+     * number; and with mrp_stack_push_chain(): what was pushed before is found below. */
+    mrp_fence_seq_cst();
+    if (class == MRP_CLASS_BARE) {
+        return;
+    }
+    bin = pool->classes.classes[class].bin;
+    while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
+        if (mrp_load_relaxed(&slot->limit[bin]) != NULL) {
+            mrp_store_relaxed(&slot->limit[bin], NULL);
+        }
+    }
+}
+
+/* Take what is there; it answers those that were refused. Under the mutex. */
+static struct mrp_region *take_answer(struct mrp_pool *pool, unsigned class)
+{
+    _Atomic uint32_t *asks = &pool->depots[class].asks;
+    struct mrp_region *region = mrp_depot_take_locked(pool, class);
+
+    if (region != NULL && (mrp_load_relaxed(asks) & MRP_ASKS_REFUSED) != 0) {
+        mrp_store_relaxed(asks, mrp_load_relaxed(asks) & ~MRP_ASKS_REFUSED);
+    }
+    return region;
+}
+
+/* The request cannot be met, its record says why: the next one shall. What another thread
+ * has freed meanwhile meets it all the same. Under the mutex. */
+static struct mrp_region *refuse(struct mrp_pool *pool, unsigned class)
+{
+    ask(pool, class, mrp_load_relaxed(&pool->depots[class].asks) | MRP_ASKS_REFUSED);
+    return take_answer(pool, class);
+}
+
+/* Wait until somebody's growth ends, or a region comes back. Under the mutex, released
+ * meanwhile. */
+static struct mrp_region *wait_for_region(struct mrp_pool *pool, unsigned class)
+{
+    _Atomic uint32_t *asks = &pool->depots[class].asks;
+    struct mrp_region *region;
+
+    ask(pool, class, mrp_load_relaxed(asks) + 1);
+    while ((region = take_answer(pool, class)) == NULL && pool->depots[class].growing) {
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
+    mrp_store_relaxed(asks, mrp_load_relaxed(asks) - 1);
+    return region;
 }
 
 struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags)
 {
-    struct mrp_region *region = NULL;
+    struct mrp_region *region;
 
     if ((flags & MRP_REQUEST_NOWAIT) == 0) {
         pthread_mutex_lock(&pool->mutex);
@@ -299,27 +396,23 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t
             pool->member.named.name);
         return NULL;
     }
-    for (;;) {
-        region = mrp_depot_take_locked(pool, class);
-        if (region != NULL) {
-            break;
-        }
-        if ((flags & MRP_REQUEST_NOWAIT) != 0) {
-            mrp_fail(MRP_ERR_AGAIN, 0,
-                "pool %s has no free region of that size and may not grow here",
-                pool->member.named.name);
-            break;
-        }
-        if (!pool->depots[class].growing) {
-            grow_class(pool, class, flags, &region);
-            break;
-        }
-        if ((flags & MRP_REQUEST_NOGROW) != 0) { /* that may be mapping and registering */
-            mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
-                pool->member.named.name);
-            break;
-        }
-        pthread_cond_wait(&pool->grown, &pool->mutex);
+    region = take_answer(pool, class);
+    while (region == NULL && pool->depots[class].growing &&
+        (flags & MRP_REQUEST_NOGROW) == 0) {
+        region = wait_for_region(pool, class);
+    }
+    if (region == NULL && (flags & MRP_REQUEST_NOWAIT) != 0) {
+        mrp_fail(MRP_ERR_AGAIN, 0,
+            "pool %s has no free region of that size and may not grow here",
+            pool->member.named.name);
+        region = refuse(pool, class);
+    } else if (region == NULL && pool->depots[class].growing) {
+        /* that may be mapping and registering */
+        mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
+            pool->member.named.name);
+        region = refuse(pool, class);
+    } else if (region == NULL && grow_class(pool, class, flags, &region) != MRP_OK) {
+        region = refuse(pool, class);
     }
     pthread_mutex_unlock(&pool->mutex);
     return region;

@@ -64,7 +64,7 @@ static void count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicte
     pool->idle_size += n < 0 ? (size_t)0 - size : n > 0 ? size : 0;
     pool->n_evictions += is_evicted;
     pool->idle_changes++;
-    pthread_cond_broadcast(&pool->grown);
+    mrp_wake_all(&pool->grown);
     pthread_mutex_unlock(&pool->mutex);
 }
 
@@ -162,7 +162,7 @@ struct mrp_region *mrp_large_alloc(
         region = make_region(pool, &request, MRP_REGION_LARGE);
     }
     if (region != NULL) {
-        mrp_region_begin(region, size);
+        mrp_region_begin(pool, region, size);
     }
     return region;
 }
@@ -246,7 +246,7 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
         if (region == NULL) {
             return mrp_error_last()->status;
         }
-        mrp_region_begin(region, size);
+        mrp_region_begin(pool, region, size);
         *registered = region;
     }
     return status;

@@ -8,6 +8,38 @@
 #define FIRST_CHUNK_MIN (256 * MRP_KIB)
 #define FIRST_CHUNK_SHARE 8 /* of max_bytes */
 
+#define MAGAZINE_SIZE_MAX (2 * MRP_MIB)
+#define MAGAZINE_SIZE_MIN (16 * MRP_KIB)
+#define MAGAZINE_SHARE 512 /* of max_bytes */
+
+enum mrp_status mrp_pool_params_caches(
+    const struct mrp_pool_params *params, struct mrp_cache_params *caches)
+{
+    uint64_t value = params->checks;
+    enum mrp_status status = MRP_OK;
+
+    if (value > MRP_CHECKS_FULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "checks is %u: MRP_CHECKS_DEFAULT, _NONE, _STATE or _FULL", params->checks);
+    }
+    if (value == MRP_CHECKS_DEFAULT) {
+        status = mrp_setting_number(MRP_SET_CHECKS, "checks", 0, &value);
+        value += MRP_CHECKS_NONE;
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    caches->checks = (enum mrp_checks)value;
+    status = mrp_setting_number(MRP_SET_THREAD_CACHE_SIZE, "thread_cache_size",
+        params->thread_cache_size, &value);
+    caches->thread_cache_size = (size_t)value;
+    caches->place = caches->checks == MRP_CHECKS_FULL || caches->thread_cache_size == 1
+        ? MRP_RANGE_ELSEWHERE
+        : caches->checks == MRP_CHECKS_NONE ? MRP_RANGE_UNCHECKED
+                                            : MRP_RANGE_CHECKED;
+    return status;
+}
+
 static enum mrp_status check_room(const struct mrp_pool_params *params)
 {
     size_t alignment = params->alignment;
@@ -276,6 +308,11 @@ enum mrp_status mrp_pool_params_resolve(
     }
     if (status == MRP_OK) {
         status = resolve_budgets(pool, params);
+    }
+    if (status == MRP_OK) {
+        mrp_size_classes_divide(&pool->classes,
+            mrp_max(mrp_min(pool->max_bytes / MAGAZINE_SHARE, MAGAZINE_SIZE_MAX),
+                MAGAZINE_SIZE_MIN));
     }
     return status;
 }

@@ -2,7 +2,7 @@
  *
  * Making and unmaking pools.
  */
-#include "pool/pool.h"
+#include "pool/cache.h"
 
 #include "base/error.h"
 #include "base/settings.h"
@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -28,6 +29,9 @@ static void lay_out(struct mrp_pool *pool)
 {
     pool->chunk_area =
         make_area(MRP_CHUNK_TABLE_OFFSET, MRP_GRANULES_OFFSET, COMMIT_STEP);
+    pool->group_area = make_area(MRP_GROUPS_OFFSET, MRP_GRANULES_OFFSET, COMMIT_STEP);
+    pool->group_area.begin = pool->group_area.committed =
+        (size_t)((uintptr_t)mrp_group_bin(pool, 0) - (uintptr_t)pool);
     pool->granule_area = make_area(MRP_GRANULES_OFFSET, MRP_KEYS_OFFSET, COMMIT_STEP);
     pool->link_area = make_area(MRP_LINKS_OFFSET, MRP_MAGAZINES_OFFSET, COMMIT_STEP);
     pool->magazine_area =
@@ -112,8 +116,8 @@ static void detach_backend(struct mrp_pool *pool)
     }
 }
 
-/* For every descriptor there can be, since slices and large regions take some too; for fewer
- * where the system has not as many addresses. */
+/* For every descriptor there can be, since slices and large regions take some too; for
+ * fewer where the system has not as many addresses. */
 static enum mrp_status reserve_user_data(struct mrp_pool *pool)
 {
     size_t n_regions = MRP_REGIONS_MAX;
@@ -143,7 +147,7 @@ static void destroy_range(struct mrp_pool *pool, bool is_leaked)
     if (pool->user_base != NULL) {
         munmap(pool->user_base, pool->user_reserved);
     }
-    pthread_cond_destroy(&pool->grown);
+    mrp_wait_destroy(&pool->grown);
     pthread_mutex_destroy(&pool->mutex);
     mrp_range_release(pool, is_leaked);
 }
@@ -197,17 +201,25 @@ undo_rails:
 static enum mrp_status make_pool(struct mrp_context_state *context,
     const struct mrp_pool_params *params, struct mrp_pool **made)
 {
-    struct mrp_pool *pool = mrp_range_acquire();
     struct mrp_leak_report none = {.count = 0};
     struct mrp_error cause;
-    enum mrp_status status;
+    struct mrp_cache_params caches;
+    struct mrp_pool *pool;
+    enum mrp_status status = mrp_pool_params_caches(params, &caches);
 
+    if (status != MRP_OK) {
+        return status;
+    }
+    pool = mrp_range_acquire(caches.place);
     if (pool == NULL) {
         return mrp_error_last()->status;
     }
     pool->context = context;
+    pool->checks = caches.checks;
+    pool->thread_cache_size = caches.thread_cache_size;
+    pool->cache_slot = mrp_range_slot(pool);
     pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->grown, NULL);
+    mrp_wait_init(&pool->grown);
     lay_out(pool);
     if (getrandom(&pool->wire_id, sizeof pool->wire_id, GRND_NONBLOCK) !=
         (ssize_t)sizeof pool->wire_id) { /* told apart by address at least */
@@ -290,15 +302,24 @@ static void report_region(const struct mrp_pool *pool, const struct mrp_region *
     mrp_leak_add(report, &leak);
 }
 
-static void report_leaks(const struct mrp_pool *pool, struct mrp_leak_report *report)
+/* Descriptors that nobody checks do not tell; those on no free list are live then. */
+static void report_leaks(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
+    uint8_t *is_free =
+        pool->checks == MRP_CHECKS_NONE ? calloc(pool->n_descriptors + 1u, 1) : NULL;
+
+    if (is_free != NULL) {
+        mrp_pool_mark_free(pool, is_free);
+    }
     for (uint32_t i = 0; i < pool->n_descriptors; i++) {
         const struct mrp_region *region = mrp_region_at(pool, i);
 
-        if (mrp_load_relaxed(&region->state) == MRP_STATE_LIVE) {
+        if (mrp_state_is_live(mrp_load_relaxed(&region->state)) &&
+            (is_free == NULL || is_free[i] == 0)) {
             report_region(pool, region, report);
         }
     }
+    free(is_free);
 }
 
 /* Idle chunks go through the retention list; another pool's growth may be evicting one
@@ -308,7 +329,7 @@ static void give_up_idle(struct mrp_pool *pool)
     mrp_retention_evict(&pool->context->retention, pool, SIZE_MAX);
     pthread_mutex_lock(&pool->mutex);
     while (pool->n_idle > 0) {
-        pthread_cond_wait(&pool->grown, &pool->mutex);
+        mrp_wait(&pool->grown, &pool->mutex);
     }
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -334,6 +355,7 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
     size_t n_before = report->count;
     bool is_leaked;
 
+    mrp_thread_forget(pool);
     report_leaks(pool, report);
     is_leaked = report->count > n_before;
     give_up_idle(pool);

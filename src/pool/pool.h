@@ -2,21 +2,25 @@
  *
  * The data model of a pool. Read this file first.
  *
- *   struct mrp_region      a descriptor, one line: what users hold
+ *   struct mrp_region      a descriptor, one line: what users hold (mrpool/inline.h)
  *   struct mrp_key_line    what one rail needs for one chunk, one line
+ *   struct mrp_cache_slot  a thread's free regions of one pool (mrpool/inline.h, cache.h)
  *   struct mrp_depot       the free regions of one size class, on three lock-free stacks:
  *                            loose    single regions, one compare-and-swap each
  *                            full     magazines of them, which move whole
  *                            empty    magazines waiting to be filled
  *   struct mrp_pool        all of it, at the front of its range (range.h)
  *
- * A region is in exactly one place: with its user, on `loose`, or in a full magazine.
+ * A region is in exactly one place: with its user, in a thread's cache, on `loose`, or in
+ * a full magazine.
  */
 #ifndef MRP_POOL_POOL_H
 #define MRP_POOL_POOL_H
 
 #include "base/process.h"
+#include "base/thread.h"
 #include "context/context.h"
+#include "mrpool/inline.h"
 #include "mrpool/pool.h"
 #include "pool/classes.h"
 #include "pool/range.h"
@@ -30,29 +34,16 @@
 #define MRP_REGIONS_MAX ((uint32_t)1 << 24)
 #define MRP_REGIONS_PER_GROUP 64u /* a slab takes descriptors in groups of one class */
 
-enum mrp_region_state {
-    MRP_STATE_NONE = 0, /* never cut, or the pool is gone */
-    MRP_STATE_FREE = 0x66726565,
-    MRP_STATE_LIVE = 0x6c697665
-};
+/* The state of a descriptor that was never cut, or whose pool is gone, is 0. */
+#define MRP_STATE_FREE MRP_V1_FREE
+#define MRP_STATE_LIVE MRP_V1_LIVE
+#define MRP_REFERENCES_MAX (MRP_V1_FREE - 1)
 
-struct mrp_region {
-    int64_t offset; /* from the descriptor to the payload */
-    size_t capacity; /* bytes of payload */
-    _Atomic size_t size; /* asked for */
-    _Atomic size_t length; /* of the message, set by the owner */
-    _Atomic uint32_t state;
-    _Atomic uint32_t generation; /* owners it has had */
-    _Atomic uint32_t references;
-    uint32_t chunk; /* index in the chunk table: key lines are found by it */
-    uint16_t owner; /* process slot, for shared pools */
-    /* whose depot it goes back to; MRP_CLASS_BARE has no memory of its own */
-    _Atomic uint8_t class;
-    _Atomic uint8_t kind; /* enum mrp_region_kind; counters read both at any time */
-    uint32_t parent; /* index of a slice's root */
-    uint64_t cookie; /* reserved for the origin of debug builds */
-};
 _Static_assert(sizeof(struct mrp_region) == MRP_LINE, "a descriptor is one line");
+_Static_assert(
+    sizeof(struct mrp_cache_slot) == 1 << MRP_V1_SLOT_SHIFT, "slots are 16 KiB");
+_Static_assert(MRP_V1_RANGE_SHIFT == MRP_RANGE_SHIFT, "inline.h knows the range");
+_Static_assert(MRP_V1_GROUPS_OFFSET == MRP_GROUPS_OFFSET, "inline.h knows the groups");
 
 #define MRP_CLASS_BARE MRP_CLASSES_MAX
 
@@ -88,8 +79,8 @@ struct mrp_chunk_entry {
  * index. */
 struct mrp_magazine {
     _Atomic uint32_t link;
-    uint32_t count;
-    uint32_t regions[]; /* indices of descriptors */
+    _Atomic uint32_t count; /* 0 or the class's capacity; of a loaded one, meaningless */
+    struct mrp_region *regions[];
 };
 
 /** A run of a chunk being cut into blocks [next, n_blocks). */
@@ -105,13 +96,22 @@ struct mrp_depot {
     _Alignas(64) struct mrp_stack full;
     struct mrp_stack empty;
 
+    /* Written under the pool's mutex. Bits 0..30: threads that wait for a region; bit 31:
+     * one was refused since a region was last found here. Not 0: nobody caches the class.
+     */
+    _Alignas(64) _Atomic uint32_t asks;
+
     /* Under the pool's mutex. */
-    _Alignas(64) bool growing; /* some thread cuts a slab for this class */
+    bool growing; /* some thread cuts a slab for this class */
+    _Atomic size_t n_caches; /* bins that have magazines; raised under the mutex */
     size_t n_regions; /* cut so far */
     size_t n_magazines;
     size_t slab_size; /* bytes of chunks in this class's slabs */
     struct mrp_slab pending; /* one whose region_init failed half-way */
 };
+
+#define MRP_ASKS_REFUSED (UINT32_C(1) << 31)
+#define MRP_NO_SLOT MRP_V1_SLOTS
 
 struct mrp_pool {
     uint32_t epoch; /* of the process that made it; 0 before and after its life */
@@ -126,6 +126,9 @@ struct mrp_pool {
     size_t n_rails;
     struct mrp_provider_state *rails[MRP_RAILS_MAX];
     uint32_t access;
+    enum mrp_checks checks;
+    uint32_t cache_slot; /* of each thread's arena; MRP_NO_SLOT: depot alone */
+    size_t thread_cache_size; /* bytes one thread may keep; 0: a share of max_bytes */
     uint64_t native_flags;
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
     const char *budget_remedy; /* how a refusal by max_bytes ends */
@@ -135,9 +138,11 @@ struct mrp_pool {
     mrp_region_init *region_init;
     void *region_init_user;
 
+    _Alignas(64) _Atomic uint32_t n_threads; /* that have caches of this pool */
+
     /* Growth: all below under `mutex`; nothing slow and no callback runs under it. */
     _Alignas(64) pthread_mutex_t mutex;
-    pthread_cond_t grown;
+    struct mrp_waitpoint grown;
     bool chunk_growing; /* some thread builds a chunk */
     size_t next_chunk_size;
     size_t mapped_size, n_chunks, chunk_size,
@@ -149,8 +154,8 @@ struct mrp_pool {
     uint32_t n_descriptors, n_chunk_ids, free_chunk_id;
     size_t granules_used; /* bytes of the granule area */
     size_t magazines_used; /* bytes of the magazine area */
-    struct mrp_area chunk_area, granule_area, link_area, magazine_area, descriptor_area,
-        user_area;
+    struct mrp_area chunk_area, group_area, granule_area, link_area, magazine_area,
+        descriptor_area, user_area;
     struct mrp_area key_areas[MRP_RAILS_MAX];
 
     struct mrp_depot depots[MRP_CLASSES_MAX + 1]; /* the last: MRP_CLASS_BARE */
@@ -185,7 +190,24 @@ static inline enum mrp_region_kind mrp_kind_of(const struct mrp_region *region)
 /** Index of the depot it goes back to: its size class, or MRP_CLASS_BARE. */
 static inline unsigned mrp_depot_of(const struct mrp_region *region)
 {
-    return mrp_load_relaxed(&region->class);
+    return mrp_load_relaxed(&region->size_class);
+}
+
+static inline uint32_t mrp_state_references(uint32_t state)
+{
+    return state & (MRP_STATE_FREE - 1);
+}
+
+static inline bool mrp_state_is_live(uint32_t state)
+{
+    return state > MRP_STATE_FREE;
+}
+
+/** Its descriptor stays as it was cut, live or free: neither state nor size are kept. */
+static inline bool mrp_is_unchecked(
+    const struct mrp_pool *pool, const struct mrp_region *region)
+{
+    return pool->checks == MRP_CHECKS_NONE && mrp_kind_of(region) == MRP_REGION_POOLED;
 }
 
 static inline void *mrp_payload(const struct mrp_region *region)
@@ -213,6 +235,20 @@ static inline struct mrp_magazine *mrp_magazine_at(
 {
     return (struct mrp_magazine *)((uintptr_t)pool + MRP_MAGAZINES_OFFSET + /* NOLINT */
         (size_t)index * 8);
+}
+
+static inline uint32_t mrp_magazine_index(
+    const struct mrp_pool *pool, const struct mrp_magazine *magazine)
+{
+    return (uint32_t)(((uintptr_t)magazine - (uintptr_t)pool - MRP_MAGAZINES_OFFSET) / 8);
+}
+
+/** The bin of a group of 64 descriptors, as mrp_v1_give() of inline.h reads it. */
+static inline uint32_t *mrp_group_bin(const struct mrp_pool *pool, uint32_t descriptor)
+{
+    return (uint32_t *)((uintptr_t)pool + MRP_GROUPS_OFFSET) + /* NOLINT */
+        ((MRP_DESCRIPTORS_OFFSET + descriptor * sizeof(struct mrp_region)) >>
+            MRP_V1_GROUP_SHIFT);
 }
 
 static inline struct mrp_links mrp_region_links(const struct mrp_pool *pool)
@@ -288,7 +324,7 @@ static inline bool mrp_region_is_live(const struct mrp_region *region)
     uintptr_t address = (uintptr_t)region;
 
     return mrp_range_contains(region) && (address & MRP_DESCRIPTORS_OFFSET) != 0 &&
-        address % MRP_LINE == 0 && mrp_load_relaxed(&region->state) == MRP_STATE_LIVE &&
+        address % MRP_LINE == 0 && mrp_state_is_live(mrp_load_relaxed(&region->state)) &&
         mrp_pool_of(region)->epoch == mrp_process_epoch;
 }
 
@@ -307,6 +343,27 @@ void mrp_depot_put(struct mrp_pool *pool, struct mrp_region *region);
 /** Take up to `count` regions; whole magazines first. Lock-free. */
 size_t mrp_depot_take_many(
     struct mrp_pool *pool, unsigned class, size_t count, struct mrp_region **regions);
+
+/** A magazine of the class: full, or empty to be filled. NULL when there is none. */
+struct mrp_magazine *mrp_depot_take_full(struct mrp_pool *pool, unsigned class);
+struct mrp_magazine *mrp_depot_take_empty(struct mrp_pool *pool, unsigned class);
+
+/** Give one back: full, or with no regions in it. */
+void mrp_depot_put_full(
+    struct mrp_pool *pool, unsigned class, struct mrp_magazine *magazine);
+void mrp_depot_put_empty(
+    struct mrp_pool *pool, unsigned class, struct mrp_magazine *magazine);
+
+/** Threads that are dry, or were refused. Whoever has put something into the depot calls
+ * mrp_depot_notify() then. */
+static inline uint32_t mrp_depot_asks(const struct mrp_pool *pool, unsigned class)
+{
+    /* pairs with the fence in mrp_depot_ask() */
+    return mrp_load_seq_cst(&pool->depots[class].asks);
+}
+
+/** Wake who waits for a region of the class. */
+void mrp_depot_notify(struct mrp_pool *pool, unsigned class);
 
 /** Give back regions of one class; full magazines where there are enough. */
 void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
@@ -373,6 +430,13 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t
 /** Cut regions until the class has at least `count`. */
 enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
 
+/* -- check.c -- */
+
+/** Set is_free[i] for each pooled descriptor that is in the depot or a thread's cache;
+ * two or more of one that is there twice. Stops, with MRP_ERR_CORRUPT, where the lists
+ * make no sense. */
+enum mrp_status mrp_pool_mark_free(struct mrp_pool *pool, uint8_t *is_free);
+
 /* -- large.c -- */
 
 /** A region with a chunk of its own, from the idle ones or new. */
@@ -387,11 +451,18 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
  *  error record. */
 struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
 
-/** Run region_init, if there is one, on a region whose state is live; a failure has a record. */
+/** Run region_init, if there is one, on a region whose state is live; a failure has a
+ * record. */
 enum mrp_status mrp_region_init_user(struct mrp_pool *pool, struct mrp_region *region);
 
 /** Make a region live for its new owner. */
-void mrp_region_begin(struct mrp_region *region, size_t size);
+static inline void mrp_region_begin(
+    struct mrp_pool *pool, struct mrp_region *region, size_t size)
+{
+    if (!mrp_is_unchecked(pool, region)) {
+        mrp_v1_begin(region, size);
+    }
+}
 
 /** End a region's life: back to its depot, its chunk, or its root. */
 enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region);

@@ -86,7 +86,7 @@ enum mrp_status mrp_region_query(
     found.length = mrp_load_relaxed(&region->length);
     found.kind = mrp_kind_of(region);
     found.tier = tier_of(found.pool, root);
-    found.references = mrp_load_relaxed(&region->references);
+    found.references = mrp_state_references(mrp_load_relaxed(&region->state));
     found.generation = mrp_load_relaxed(&region->generation);
     found.chunk_address = chunk->mapping.address;
     found.chunk_size = chunk->mapping.size;

@@ -6,7 +6,8 @@
  *
  *     0         struct mrp_pool, 1 MiB
  *     1 MiB     chunk table, 64 Ki entries of 16 bytes
- *     2 MiB     granule tables: the slab of each 16 KiB of each chunk
+ *     2 MiB     groups: the thread caches' bin of each 4 KiB of the range
+ *     4 MiB     granule tables: the slab of each 16 KiB of each chunk
  *     256 MiB   keys: for each of 64 rails one line per chunk
  *     512 MiB   links of the stacks of single regions
  *     576 MiB   magazines
@@ -28,7 +29,8 @@
 #define MRP_RANGES_MAX ((size_t)1 << (48 - MRP_RANGE_SHIFT))
 
 #define MRP_CHUNK_TABLE_OFFSET (1 * MRP_MIB)
-#define MRP_GRANULES_OFFSET (2 * MRP_MIB)
+#define MRP_GROUPS_OFFSET (2 * MRP_MIB)
+#define MRP_GRANULES_OFFSET (4 * MRP_MIB)
 #define MRP_KEYS_OFFSET (256 * MRP_MIB)
 #define MRP_LINKS_OFFSET (512 * MRP_MIB)
 #define MRP_MAGAZINES_OFFSET (576 * MRP_MIB)
@@ -57,12 +59,32 @@ struct mrp_area {
     size_t step; /* bytes committed at a time */
 };
 
-/** Addresses that read as zero and cost nothing until committed, at `where`, replacing what
- *  is there, or anywhere (NULL). NULL with errno. */
+/** Addresses that read as zero and cost nothing until committed, at `where`, replacing
+ *  what is there, or anywhere (NULL). NULL with errno. */
 void *mrp_reserve_addresses(void *where, size_t size);
 
-/** A wiped range with its first MiB writable; NULL with MRP_ERR_MEMORY. */
-void *mrp_range_acquire(void);
+/** Where a range lies. Pools with thread caches share a window of 64 ranges, so that one
+ * comparison tells a descriptor, and five bits of its address the pool's place in a
+ * thread's arena: pools that check from its begin, pools that do not from its end. */
+enum mrp_range_place {
+    MRP_RANGE_CHECKED,
+    MRP_RANGE_UNCHECKED,
+    MRP_RANGE_ELSEWHERE,
+    MRP_RANGE_PLACES
+};
+
+/** A wiped range with its first MiB writable; elsewhere when the window is full or there
+ * is none. NULL with MRP_ERR_MEMORY. */
+void *mrp_range_acquire(enum mrp_range_place place);
+
+/** Place in a thread's arena of the pool whose range this is; MRP_V1_SLOTS for a range
+ * outside the window. */
+unsigned mrp_range_slot(const void *range);
+
+/** The parts of the window in use, in lines from *begin: [0, *checked_end) and
+ * [*unchecked_begin, *unchecked_end). They only grow. */
+void mrp_range_window(uintptr_t *begin, size_t *checked_end, size_t *unchecked_begin,
+    size_t *unchecked_end);
 
 /** Wipe a range. It rests until a later pool takes it; for good when `is_leaked`: live
  *  handles into it are about, and must never meet another pool's regions. */

@@ -49,8 +49,9 @@ static inline void mrp_stack_push_chain(
     do {
         mrp_store_relaxed(mrp_link(links, last), (uint32_t)head);
         /* release: pairs with the acquire in mrp_stack_pop; what was written to the
-         * objects before is visible to who takes them */
-    } while (!mrp_cas_acq_rel(&stack->head, &head, mrp_stack_next_head(head, first + 1)));
+         * objects before is visible to who takes them. seq_cst: who pushes and then looks
+         * for waiters, and who waits and then looks here, do not miss each other. */
+    } while (!mrp_cas_seq_cst(&stack->head, &head, mrp_stack_next_head(head, first + 1)));
 }
 
 static inline void mrp_stack_push(

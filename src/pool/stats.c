@@ -4,17 +4,20 @@
  * descriptors.
  */
 #include "base/error.h"
-#include "pool/pool.h"
+#include "pool/cache.h"
 
 static void count_region(const struct mrp_pool *pool, const struct mrp_region *region,
     struct mrp_pool_stats *stats)
 {
-    bool is_live = mrp_load_relaxed(&region->state) == MRP_STATE_LIVE;
+    bool is_live = mrp_state_is_live(mrp_load_relaxed(&region->state));
     size_t size = mrp_load_relaxed(&region->size);
     enum mrp_region_kind kind = mrp_kind_of(region);
     unsigned class = mrp_depot_of(region);
     struct mrp_tier_stats *tier;
 
+    if (mrp_is_unchecked(pool, region)) {
+        return; /* its descriptor does not tell: count_unchecked() */
+    }
     if (class != MRP_CLASS_BARE) {
         tier = &stats->tiers[pool->classes.classes[class].tier];
         tier->n_live += is_live;
@@ -43,6 +46,62 @@ static void count_classes(const struct mrp_pool *pool, struct mrp_pool_stats *st
     }
 }
 
+static void count_caches(const struct mrp_pool *pool, struct mrp_pool_stats *stats)
+{
+    struct mrp_thread *cursor = NULL;
+    struct mrp_cache_slot *slot;
+
+    while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
+        stats->n_threads++;
+        for (size_t i = 0; i < pool->classes.n_classes; i++) {
+            const struct mrp_size_class *class = &pool->classes.classes[i];
+            size_t n = mrp_bin_count(slot, class->bin, class->magazine_capacity);
+
+            stats->tiers[class->tier].n_cached += n;
+            stats->cached_size += n * class->block_size;
+        }
+    }
+}
+
+/* Free ones in the depot; no more than there are, should the stacks change meanwhile. */
+static size_t count_depot(const struct mrp_pool *pool, size_t class)
+{
+    struct mrp_depot *depot = (struct mrp_depot *)(uintptr_t)&pool->depots[class];
+    size_t capacity = pool->classes.classes[class].magazine_capacity, n = 0;
+    uint32_t next;
+
+    for (next = (uint32_t)mrp_load_acquire(&depot->loose.head);
+         next != 0 && n < depot->n_regions;
+         next = mrp_load_relaxed(mrp_link(mrp_region_links(pool), next - 1))) {
+        n++;
+    }
+    for (next = (uint32_t)mrp_load_acquire(&depot->full.head);
+         next != 0 && n < depot->n_regions;
+         next = mrp_load_relaxed(mrp_link(mrp_magazine_links(pool), next - 1))) {
+        n += capacity;
+    }
+    return mrp_min(n, depot->n_regions);
+}
+
+/* Where no descriptor tells: what is not free is live, and of its full size. */
+static void count_unchecked(const struct mrp_pool *pool, struct mrp_pool_stats *stats)
+{
+    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+        const struct mrp_size_class *class = &pool->classes.classes[i];
+        size_t n_live = pool->depots[i].n_regions - count_depot(pool, i);
+        struct mrp_thread *cursor = NULL;
+        struct mrp_cache_slot *slot;
+
+        while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
+            size_t n = mrp_bin_count(slot, class->bin, class->magazine_capacity);
+
+            n_live -= mrp_min(n, n_live);
+        }
+        stats->tiers[class->tier].n_live += n_live;
+        stats->tiers[class->tier].live_size += n_live * class->capacity;
+    }
+}
+
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
@@ -68,6 +127,10 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 0; i < n_descriptors; i++) { /* long: no allocation waits for it */
         count_region(pool, mrp_region_at(pool, i), &found);
+    }
+    count_caches(pool, &found);
+    if (pool->checks == MRP_CHECKS_NONE) {
+        count_unchecked(pool, &found);
     }
     mrp_retention_count(&pool->context->retention, pool, &found.n_idle, &found.idle_size);
     for (size_t tier = 0; tier < MRP_TIERS; tier++) {

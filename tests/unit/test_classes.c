@@ -4,6 +4,8 @@
  * slab leads back to its block.
  */
 #include "pool/classes.h"
+
+#include "mrpool/inline.h"
 #include "support/pool_fixture.h"
 
 static const size_t default_tiers[MRP_TIERS] = {
@@ -89,15 +91,15 @@ static void bin_of__is_the_inverse_of_its_bounds(void **state)
     (void)state;
 
     assert_true(last < MRP_BINS);
-    assert_int_equal(mrp_bin_of(1), 0);
-    assert_int_equal(mrp_bin_of(64), 0);
-    for (unsigned bin = 0; bin <= last; bin++) {
+    assert_int_equal(mrp_bin_of(1), 1);
+    assert_int_equal(mrp_bin_of(64), 1);
+    for (unsigned bin = 1; bin <= last; bin++) {
         size_t lower = mrp_bin_lower(bin), upper = mrp_bin_upper(bin);
 
-        if (bin == 1 || bin == 2 || bin == 3 || bin == 5 || bin == 7) {
+        if (bin == 2 || bin == 3 || bin == 4 || bin == 6 || bin == 8) {
             continue; /* empty: the classes below 256 are 64 apart */
         }
-        if (bin > 8) {
+        if (bin > 9) {
             assert_int_equal(mrp_bin_of(lower + 1), bin);
             assert_true(mrp_bin_of(lower) < bin);
         }
@@ -222,17 +224,76 @@ static void block_of__divides_exactly_where_it_is_random(void **state)
     }
 }
 
-static void build__magazines_are_bounded(void **state)
+static void divide__magazines_are_bounded(void **state)
 {
     struct mrp_size_classes classes = build(default_tiers, 0, 0, MRP_LINE);
     (void)state;
 
-    for (size_t i = 0; i < classes.n_classes; i++) {
-        const struct mrp_size_class *class = &classes.classes[i];
+    for (size_t size = 16 * MRP_KIB; size <= 2 * MRP_MIB; size *= 2) {
+        mrp_size_classes_divide(&classes, size);
+        for (size_t i = 0; i < classes.n_classes; i++) {
+            const struct mrp_size_class *class = &classes.classes[i];
 
-        assert_in_range(class->magazine_capacity, 1, 126);
-        assert_true(class->magazine_capacity == 1 ||
-            class->magazine_capacity * class->block_size <= 256 * MRP_KIB);
+            assert_in_range(class->magazine_capacity, 1, 126);
+            assert_true(class->magazine_capacity == 1 ||
+                class->magazine_capacity * class->block_size <= size);
+            assert_int_equal(class->bin == 0, class->magazine_capacity == 1);
+        }
+    }
+}
+
+/* What a thread's cache finds by the size alone is of the class that serves the size. */
+static void check_bin(const struct mrp_size_classes *classes, size_t size)
+{
+    unsigned bin =
+        (unsigned)mrp_v1_bin(size + classes->lead + classes->tailroom); /* may overflow */
+
+    for (size_t i = 0; i < classes->n_classes; i++) {
+        if (classes->classes[i].bin == bin) {
+            assert_true(size <= classes->max_payload);
+            assert_int_equal(mrp_class_of(classes, size), i);
+        }
+    }
+}
+
+static void check_bins(struct mrp_size_classes *classes)
+{
+    uint64_t seed = 4711;
+
+    mrp_size_classes_divide(classes, 2 * MRP_MIB);
+    for (size_t i = 0; i < classes->n_classes; i++) {
+        for (size_t j = 0; j < i; j++) {
+            assert_true(classes->classes[i].bin == 0 ||
+                classes->classes[i].bin != classes->classes[j].bin);
+        }
+        assert_in_range(classes->classes[i].bin, 0, MRP_V1_BINS - 1);
+    }
+    for (size_t size = 0; size < 20000; size++) {
+        check_bin(classes, size);
+        check_bin(classes, SIZE_MAX - size);
+        check_bin(classes, pool_fixture_random(&seed) >> size % 64);
+    }
+}
+
+static void divide__bins_agree_with_classes(void **state)
+{
+    static const size_t leads[] = {0, 64, 100, 320, 4096}, tails[] = {0, 1, 64, 1000};
+    static const size_t sizes[] = {1, 64, 100, 4000, 4096, 4097, 100000, 1048576};
+    struct mrp_size_classes classes;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof leads / sizeof leads[0]; i++) {
+        for (size_t j = 0; j < sizeof tails / sizeof tails[0]; j++) {
+            for (size_t alignment = MRP_LINE; alignment <= 16384; alignment *= 4) {
+                size_t lead = mrp_align_up(leads[i], alignment);
+
+                classes = build(default_tiers, lead, tails[j], alignment);
+                check_bins(&classes);
+                mrp_size_classes_build(&classes, default_tiers, sizes,
+                    sizeof sizes / sizeof sizes[0], lead, tails[j], alignment);
+                check_bins(&classes);
+            }
+        }
     }
 }
 
@@ -247,7 +308,8 @@ int main(void)
         cmocka_unit_test(build__block_sizes_are_taken_as_they_are),
         cmocka_unit_test(block_of__divides_exactly_over_128_mib),
         cmocka_unit_test(block_of__divides_exactly_where_it_is_random),
-        cmocka_unit_test(build__magazines_are_bounded),
+        cmocka_unit_test(divide__magazines_are_bounded),
+        cmocka_unit_test(divide__bins_agree_with_classes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

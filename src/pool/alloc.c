@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Taking and giving back regions. The fast path is inline.h's; here is what it leaves.
+ */
+#include "base/error.h"
+#include "pool/cache.h"
+
+#include <string.h>
+
+/* -- alloc -- */
+
+/* Free and where its address says; only where checks are full. */
+static bool is_sound(struct mrp_pool *pool, unsigned class, struct mrp_region *region)
+{
+    uint32_t state = mrp_load_relaxed(&region->state);
+
+    if (state == MRP_STATE_FREE && mrp_depot_of(region) == class &&
+        mrp_region_find(pool, mrp_payload(region)) == region) {
+        return true;
+    }
+    mrp_fail(MRP_ERR_CORRUPT, 0,
+        "region %p, free until now, has been overwritten (state %#x, address %p): it is "
+        "not given out again; look for writes past the end of other memory",
+        (void *)region, state, mrp_payload(region));
+    return false;
+}
+
+/* What the calling thread's cache does not have at hand. */
+static struct mrp_region *alloc_class(
+    struct mrp_pool *pool, unsigned class, size_t size, uint32_t flags)
+{
+    struct mrp_region *region = mrp_cache_take(pool, class);
+
+    if (region == NULL) {
+        region = mrp_pool_grow(pool, class, flags);
+    }
+    if (region != NULL && pool->checks == MRP_CHECKS_FULL &&
+        !is_sound(pool, class, region)) {
+        return NULL;
+    }
+    if (region != NULL) {
+        mrp_region_begin(pool, region, size);
+    }
+    return region;
+}
+
+/* mrp_v1_take() of pools that have room about the payload, or do not check. */
+static inline struct mrp_region *take_special(struct mrp_pool *pool, size_t size)
+{
+    struct mrp_cache_slot *slot = mrp_v1_slot(pool);
+    uintptr_t special = slot->pool - (uintptr_t)pool;
+    struct mrp_region *region;
+
+    if (special == 0 || special > (MRP_V1_UNCHECKED | MRP_V1_ROOMY)) {
+        return NULL;
+    }
+    /* a sum that overflows is of a bin that no class has: is_exact() in classes.c */
+    region =
+        mrp_v1_pop(slot, mrp_v1_bin(size + pool->classes.lead + pool->classes.tailroom));
+    if (region != NULL && (special & MRP_V1_UNCHECKED) == 0) {
+        mrp_v1_begin(region, size);
+    }
+    return region;
+}
+
+static __attribute__((noinline)) struct mrp_region *alloc_slow(
+    struct mrp_pool *pool, size_t size)
+{
+    struct mrp_region *region = take_special(pool, size);
+
+    if (region != NULL) {
+        return region;
+    }
+    if (!mrp_pool_is_live(pool)) {
+        mrp_pool_check_handle(pool);
+        return NULL;
+    }
+    if (size > pool->classes.max_payload) {
+        return mrp_large_alloc(pool, size, pool->classes.alignment, 0);
+    }
+    return alloc_class(pool, mrp_class_of(&pool->classes, size), size, 0);
+}
+
+struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, size_t size)
+{
+    struct mrp_region *region = mrp_v1_take(pool, size);
+
+    return MRP_V1_LIKELY(region != NULL) ? region : alloc_slow(pool, size);
+}
+
+static enum mrp_status check_request(
+    const struct mrp_pool *pool, const struct mrp_region_request *request)
+{
+    size_t alignment = request->alignment;
+
+    if ((request->flags &
+            ~(uint32_t)(MRP_REQUEST_ZERO | MRP_REQUEST_NOGROW | MRP_REQUEST_NOWAIT)) !=
+        0) {
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "flags are %#x: unknown bits", request->flags);
+    }
+    if (alignment != 0 && (!mrp_is_power_of_two(alignment) || alignment > MRP_GIB)) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "alignment is %zu: it must be a power of two, at most 1 GiB", alignment);
+    }
+    if ((request->flags & MRP_REQUEST_ZERO) != 0 &&
+        pool->backend->ops.memory_kind != MRP_MEMORY_HOST) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "pool %s is not of host memory: MRP_REQUEST_ZERO cannot write to it",
+            pool->member.named.name);
+    }
+    if (alignment > pool->classes.alignment && pool->backend->max_size != 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "alignment is %zu, but backend %s has fixed memory: set the pool's own "
+            "alignment instead",
+            alignment, pool->backend->named.name);
+    }
+    if (alignment > pool->classes.alignment && pool->classes.lead % alignment != 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "alignment is %zu, but %zu bytes of headroom stand before each payload of "
+            "pool %s: "
+            "set the pool's own alignment instead",
+            alignment, pool->classes.lead, pool->member.named.name);
+    }
+    return MRP_OK;
+}
+
+/* Nobody has written to a block that was never given out, unless a peer could. */
+static bool reads_as_zero(const struct mrp_pool *pool, const struct mrp_region *region)
+{
+    return !mrp_is_unchecked(pool, region) &&
+        mrp_load_relaxed(&region->generation) == 1 &&
+        (pool->access & (MRP_ACCESS_REMOTE_WRITE | MRP_ACCESS_REMOTE_ATOMIC)) == 0 &&
+        mrp_chunk_entry(pool, region->chunk)->chunk->mapping.zeroed;
+}
+
+/* The smallest class whose blocks all fall on the alignment; n_classes when none does. */
+static unsigned aligned_class(const struct mrp_pool *pool, size_t size, size_t alignment)
+{
+    unsigned class = mrp_class_of(&pool->classes, size);
+
+    if (alignment > MRP_GRANULE_SIZE) {
+        return (unsigned)pool->classes.n_classes; /* slabs promise no more */
+    }
+    while (class < pool->classes.n_classes &&
+        pool->classes.classes[class].block_size % alignment != 0) {
+        class ++;
+    }
+    return class;
+}
+
+static struct mrp_region *alloc_with(
+    struct mrp_pool *pool, size_t size, const struct mrp_region_request *request)
+{
+    uint32_t flags = request->flags;
+    size_t alignment = mrp_max(request->alignment, pool->classes.alignment);
+    unsigned class = (unsigned)pool->classes.n_classes;
+    struct mrp_region *region;
+
+    if ((flags & MRP_REQUEST_NOWAIT) != 0) {
+        flags |= MRP_REQUEST_NOGROW;
+    }
+    if (size <= pool->classes.max_payload) {
+        class = alignment == pool->classes.alignment
+            ? mrp_class_of(&pool->classes, size)
+            : aligned_class(pool, size, alignment);
+    }
+    region = class == pool->classes.n_classes
+        ? mrp_large_alloc(pool, size, alignment, flags)
+        : alloc_class(pool, class, size, flags);
+    if (region != NULL && (flags & MRP_REQUEST_ZERO) != 0 &&
+        !reads_as_zero(pool, region)) {
+        memset(mrp_payload(region), 0, size);
+    }
+    return region;
+}
+
+struct mrp_region *mrp_region_alloc_with(
+    struct mrp_pool *pool, size_t size, const struct mrp_region_request *given)
+{
+    struct mrp_region_request request;
+    struct mrp_cache_arena *own;
+    struct mrp_region *region;
+
+    if (mrp_pool_check_handle(pool) != MRP_OK ||
+        mrp_params_read(&request, sizeof request, given, "mrp_region_request") !=
+            MRP_OK ||
+        check_request(pool, &request) != MRP_OK) {
+        return NULL;
+    }
+    if (request.slot == NULL) {
+        return alloc_with(pool, size, &request);
+    }
+    if (mrp_thread_enter(request.slot, &own) != MRP_OK) {
+        return NULL;
+    }
+    region = alloc_with(pool, size, &request);
+    mrp_thread_leave(own);
+    return region;
+}
+
+size_t mrp_region_alloc_many(
+    struct mrp_pool *pool, size_t size, size_t count, struct mrp_region **regions)
+{
+    size_t taken = 0;
+
+    if (mrp_pool_check_handle(pool) != MRP_OK) {
+        return 0;
+    }
+    if (regions == NULL && count > 0) {
+        mrp_fail(MRP_ERR_INVALID, 0, "regions is NULL: pass room for %zu handles", count);
+        return 0;
+    }
+    if (size <= pool->classes.max_payload && pool->checks != MRP_CHECKS_FULL) {
+        taken =
+            mrp_cache_take_many(pool, mrp_class_of(&pool->classes, size), count, regions);
+    }
+    if (pool->checks != MRP_CHECKS_NONE) {
+        for (size_t i = 0; i < taken; i++) {
+            mrp_v1_begin(regions[i], size);
+        }
+    }
+    for (; taken < count; taken++) {
+        regions[taken] = mrp_region_alloc(pool, size);
+        if (regions[taken] == NULL) {
+            break;
+        }
+    }
+    return taken;
+}
+
+/* -- free -- */
+
+/* Of two that free one region at once, one wins. */
+static enum mrp_status claim(struct mrp_region *region)
+{
+    uint32_t state = MRP_STATE_LIVE;
+
+    while (!mrp_cas_acq_rel(&region->state, &state, MRP_STATE_FREE)) {
+        if (state != MRP_STATE_LIVE) {
+            return mrp_fail(MRP_ERR_STALE, 0,
+                "region %p is being given back by another thread, too", (void *)region);
+        }
+    }
+    if (mrp_region_find(mrp_pool_of(region), mrp_payload(region)) != region) {
+        return mrp_fail(MRP_ERR_CORRUPT, 0,
+            "region %p has been overwritten: its address %p is not its own; it is not "
+            "given out again",
+            (void *)region, mrp_payload(region));
+    }
+    return MRP_OK;
+}
+
+static __attribute__((noinline)) enum mrp_status free_slow(struct mrp_region *region)
+{
+    struct mrp_pool *pool;
+    uint32_t references;
+    enum mrp_status status = MRP_OK;
+
+    if (!mrp_region_is_live(region)) {
+        return mrp_region_check_handle(region);
+    }
+    pool = mrp_pool_of(region);
+    /* acquire: pairs with the release in drop_reference() of who held it too */
+    references = mrp_state_references(mrp_load_acquire(&region->state));
+    if (references > 1) {
+        return mrp_fail(MRP_ERR_BUSY, 0,
+            "region %p has %u references (retained, or sliced): release it instead",
+            (void *)region, references);
+    }
+    if (pool->checks == MRP_CHECKS_FULL && mrp_kind_of(region) == MRP_REGION_POOLED) {
+        status = claim(region);
+    }
+    return status == MRP_OK ? mrp_region_end(pool, region) : status;
+}
+
+enum mrp_status mrp_region_free(struct mrp_region *region)
+{
+    return MRP_V1_LIKELY(mrp_v1_give(region)) ? MRP_OK : free_slow(region);
+}
+
+/* mrp_v1_give() of as many as go to one bin; returns how many did. */
+static size_t give_run(struct mrp_region *const *regions, size_t count)
+{
+    struct mrp_cache_arena *arena = mrp_bins_v1;
+    uintptr_t begin = arena->window_begin;
+    size_t checked_end = arena->checked_end, n;
+    struct mrp_region ***fields, **top, **limit;
+    uint32_t cache;
+
+    if (mrp_v1_line(begin, regions[0]) >= checked_end) {
+        return mrp_v1_give(regions[0]);
+    }
+    cache = regions[0]->cache;
+    fields = (struct mrp_region ***)(void *)((char *)arena + cache);
+    top = fields[0];
+    limit = MRP_V1_LOAD(fields[MRP_V1_LIMIT]);
+    count = limit > top ? mrp_min(count, (size_t)(limit - top)) : 0;
+    for (n = 0; n < count; n++) {
+        struct mrp_region *region = regions[n];
+
+        if (mrp_v1_line(begin, region) >= checked_end ||
+            mrp_load_acquire(&region->state) != MRP_V1_LIVE || region->cache != cache) {
+            break;
+        }
+        MRP_V1_STORE(region->state, MRP_V1_FREE);
+        top[n] = region;
+    }
+    MRP_V1_STORE(fields[0], top + n);
+    return n;
+}
+
+enum mrp_status mrp_region_free_many(
+    struct mrp_region *const *regions, size_t count, size_t *n_freed)
+{
+    struct mrp_error first = {.status = MRP_OK};
+    size_t freed = 0, done = 0;
+
+    if (regions == NULL && count > 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "regions is NULL: pass %zu handles", count);
+    }
+    while (done < count) {
+        size_t n = give_run(regions + done, count - done);
+
+        freed += n;
+        done += n;
+        if (n > 0) {
+            continue;
+        }
+        if (free_slow(regions[done++]) == MRP_OK) {
+            freed++;
+        } else if (first.status == MRP_OK) {
+            first = *mrp_error_last();
+        }
+    }
+    if (n_freed != NULL) {
+        *n_freed = freed;
+    }
+    return first.status == MRP_OK
+        ? MRP_OK
+        : mrp_fail_at(first.function, first.status, first.native, "%s", first.text);
+}
