@@ -85,7 +85,7 @@ static void record(struct bench *bench, const struct bench_samples *time,
         {"growth of mappings", "count", after->n_mappings - before->n_mappings},
         {"growth of open files", "count", after->n_files - before->n_files},
     };
-    const struct bench_subject subject = {"host", NULL, 0};
+    const struct bench_subject subject = {"host", NULL, 0, 1};
 
     bench_record(bench, &subject, case_name, "ns", time, NULL);
     for (size_t i = 0; i < sizeof growths / sizeof growths[0]; i++) {

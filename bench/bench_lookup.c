@@ -279,7 +279,7 @@ static void choose_addresses(struct lookup *lookup)
 
 static enum mrp_status measure(struct bench *bench, struct lookup *lookup)
 {
-    const struct bench_subject subject = {NULL, NULL, lookup->n_regions * REGION_SIZE};
+    const struct bench_subject subject = {NULL, NULL, lookup->n_regions * REGION_SIZE, 1};
     static struct bench_case cases[] = {
 #ifdef HAVE_UCX
         {.name = CASE_UCX, .run = run_find_ucx},
@@ -346,7 +346,7 @@ static void print(const struct bench *bench)
 {
     static const char *const titles[] = {"<lookup", "median", "min", "max", "UCX / this"};
     struct bench_table *table = bench_table_create(titles, 5);
-    struct bench_subject subject = {NULL, NULL, 0};
+    struct bench_subject subject = {NULL, NULL, 0, 1};
 
     if (table == NULL || bench->n_results == 0) {
         bench_table_destroy(table);

@@ -166,7 +166,7 @@ static enum mrp_status measure(
 static void record(
     struct bench *bench, const struct population *few, const struct population *many)
 {
-    const struct bench_subject subject = {NULL, NULL, BLOCK_SIZE};
+    const struct bench_subject subject = {NULL, NULL, BLOCK_SIZE, 1};
 
     for (size_t phase = 0; phase < N_PHASES; phase++) {
         const struct bench_result *baseline;

@@ -189,7 +189,7 @@ const struct bench_result *bench_record(struct bench *bench,
     snprintf(result->pages, sizeof result->pages, "%s",
         subject->pages != NULL ? subject->pages : "");
     result->size = subject->size;
-    result->threads = 1;
+    result->threads = subject->threads;
     result->unit = unit;
     result->baseline = baseline;
     summarise(result, samples);
@@ -206,10 +206,31 @@ double bench_ratio(const struct bench_result *result)
     return result->baseline->median / result->median;
 }
 
+const struct bench_goal *bench_hold(struct bench *bench,
+    const struct bench_result *result, const struct bench_result *against, double at_most)
+{
+    double base = against != NULL ? against->median : 1;
+    struct bench_goal *goals =
+        reallocarray(bench->goals, bench->n_goals + 1, sizeof *goals);
+
+    if (goals == NULL) {
+        out_of_memory();
+    }
+    bench->goals = goals;
+    goals[bench->n_goals] = (struct bench_goal){
+        result, against, at_most, base > 0 ? result->median / base : 0};
+    return &goals[bench->n_goals++];
+}
+
+bool bench_is_reached(const struct bench_goal *goal)
+{
+    return goal->is <= goal->at_most;
+}
+
 static bool is_about(
     const struct bench_result *result, const struct bench_subject *subject)
 {
-    return result->size == subject->size &&
+    return result->size == subject->size && result->threads == subject->threads &&
         (subject->provider == NULL || strcmp(result->provider, subject->provider) == 0) &&
         (subject->pages == NULL || strcmp(result->pages, subject->pages) == 0);
 }
@@ -283,6 +304,7 @@ int bench_end(struct bench *bench, void (*print)(const struct bench *bench))
     for (size_t i = 0; i < bench->n_notes; i++) {
         free(bench->notes[i]);
     }
+    free(bench->goals);
     free(bench->results);
     free(bench->notes);
     return exit_status;

@@ -35,15 +35,25 @@ struct bench_subject {
     const char *provider; /* as --providers takes it */
     const char *pages; /* "4k", "thp", "2m": named in the case, "register/2m" */
     size_t size;
+    unsigned threads;
 };
 
 struct bench_result {
-    char name[32], provider[128], pages[8];
+    char name[48], provider[128], pages[8];
     size_t size;
     unsigned threads;
     const char *unit; /* a literal: "ns" */
     double median, min, max;
     const struct bench_result *baseline; /* NULL: none */
+};
+
+/** What a result was to reach: at most so many times the cost of another one, or at most
+ *  so much of its unit. */
+struct bench_goal {
+    const struct bench_result *result;
+    const struct bench_result *against; /* NULL: at_most is in the result's unit */
+    double at_most;
+    double is;
 };
 
 struct bench {
@@ -54,6 +64,8 @@ struct bench {
     size_t n_results;
     char **notes;
     size_t n_notes;
+    struct bench_goal *goals;
+    size_t n_goals;
 };
 
 /** Describe the machine and pin the thread. False, with a message, when it cannot be
@@ -83,6 +95,13 @@ double bench_ratio(const struct bench_result *result);
 /** The result of that case and subject; NULL when there is none. */
 const struct bench_result *bench_find(
     const struct bench *bench, const struct bench_subject *subject, const char *name);
+
+/** Hold a result to a goal; reported with the results. */
+const struct bench_goal *bench_hold(struct bench *bench,
+    const struct bench_result *result, const struct bench_result *against,
+    double at_most);
+
+bool bench_is_reached(const struct bench_goal *goal);
 
 /** Something that was left out, and why: shown under the table. Said once. */
 void bench_note(struct bench *bench, const char *format, ...) MRP_PRINTF(2, 3);

@@ -13,6 +13,7 @@
 
 static const struct bench_command *const commands[] = {
     &bench_command_reg,
+    &bench_command_pool,
     &bench_command_lookup,
     &bench_command_registry,
     &bench_command_create,
@@ -32,6 +33,9 @@ static void print_help(FILE *stream)
         "\nExamples:\n"
         "  mrpool-bench reg                    what registration costs on this machine\n"
         "  mrpool-bench reg --sizes 64K --providers host --json\n"
+        "  mrpool-bench pool --sizes 64,64K    taking and freeing regions, against "
+        "malloc\n"
+        "                                      and what else the machine has\n"
         "  mrpool-bench lookup --help          the options of one benchmark\n\n"
         "Each figure is a median with a ratio to a baseline measured in the same run,\n"
         "in turn with it.\n"

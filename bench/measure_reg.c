@@ -191,7 +191,7 @@ enum mrp_status reg_measure_steps(
     struct reg_station *station, const struct bench_pages *pages, size_t size)
 {
     static struct steps steps;
-    const struct bench_subject subject = {station->target->spec, pages->name, size};
+    const struct bench_subject subject = {station->target->spec, pages->name, size, 1};
     struct mrp_pool *pool = NULL;
     enum mrp_status status = MRP_OK;
 
@@ -307,7 +307,7 @@ static enum mrp_status compare(
 enum mrp_status reg_measure_message(
     struct reg_station *station, const struct bench_pages *pages, size_t size)
 {
-    const struct bench_subject subject = {station->target->spec, pages->name, size};
+    const struct bench_subject subject = {station->target->spec, pages->name, size, 1};
     struct message message = {.station = station};
     enum mrp_status status = bench_buffer_map(pages, size, &message.buffer);
 

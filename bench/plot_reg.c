@@ -5,6 +5,7 @@
 #include "table_reg.h"
 
 #include "measure_reg.h"
+#include "plot.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -64,19 +65,6 @@ static void write_data(
     }
 }
 
-/* In gnuplot's double quotes: quotes and backslashes would end or change the text. */
-static void write_quoted(FILE *gnuplot, const char *text)
-{
-    fputc('"', gnuplot);
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\') {
-            fputc('\\', gnuplot);
-        }
-        fputc(*text == '\n' ? ' ' : *text, gnuplot);
-    }
-    fputc('"', gnuplot);
-}
-
 static void write_commands(
     FILE *gnuplot, const struct bench *bench, const struct curves *curves)
 {
@@ -84,7 +72,7 @@ static void write_commands(
 
     bench_machine_line(&bench->machine, line, sizeof line);
     fputs("set title ", gnuplot);
-    write_quoted(gnuplot, line);
+    plot_write_quoted(gnuplot, line);
     fputs(" noenhanced\nset logscale xy\nset grid\nset key outside right noenhanced\n"
           "set xlabel 'buffer'\nset ylabel 'CPU time per buffer'\n"
           "set xtics ('4 KiB' 4096, '64 KiB' 65536, '1 MiB' 1048576, '16 MiB' 16777216, "
@@ -99,48 +87,21 @@ static void write_commands(
         snprintf(line, sizeof line, "%s: %s, %s", first->name, label, first->pages);
         fprintf(gnuplot, "%s$curve%zu using 1:2:3:4 with yerrorlines title ",
             k > 0 ? ", " : "", k);
-        write_quoted(gnuplot, line);
+        plot_write_quoted(gnuplot, line);
     }
     fputc('\n', gnuplot);
-}
-
-static const char *terminal_of(const char *path)
-{
-    const char *ending = strrchr(path, '.');
-
-    if (ending != NULL && strcmp(ending, ".svg") == 0) {
-        return "svg size 1000,600";
-    }
-    if (ending != NULL && strcmp(ending, ".png") == 0) {
-        return "pngcairo size 1000,600";
-    }
-    return ending != NULL && strcmp(ending, ".pdf") == 0 ? "pdfcairo size 10,6" : NULL;
 }
 
 bool reg_plot(const struct bench *bench, const char *path)
 {
-    const char *terminal = terminal_of(path);
+    FILE *gnuplot = plot_open(path, 1000, 600);
     struct curves curves;
-    FILE *gnuplot;
 
-    if (terminal == NULL) {
-        fprintf(stderr, "mrpool-bench: --plot %s: end it in .svg, .png or .pdf\n", path);
+    if (gnuplot == NULL) {
         return false;
     }
     find_curves(bench, &curves);
-    gnuplot = popen("gnuplot", "w");
-    if (gnuplot == NULL) {
-        perror("mrpool-bench: gnuplot");
-        return false;
-    }
-    fprintf(gnuplot, "set terminal %s\nset output ", terminal);
-    write_quoted(gnuplot, path);
-    fputc('\n', gnuplot);
     write_data(gnuplot, bench, &curves);
     write_commands(gnuplot, bench, &curves);
-    if (pclose(gnuplot) != 0) {
-        fputs("mrpool-bench: gnuplot failed (package gnuplot-nox): no plot\n", stderr);
-        return false;
-    }
-    return true;
+    return plot_close(gnuplot);
 }

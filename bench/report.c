@@ -53,6 +53,32 @@ static json_t *result_object(const struct bench_result *result)
         baseline != NULL ? json_real(bench_ratio(result)) : json_null());
 }
 
+static json_t *goal_object(const struct bench_goal *goal)
+{
+    const struct bench_result *result = goal->result;
+    char name[64], against[64];
+
+    name_case(result, name, sizeof name);
+    if (goal->against != NULL) {
+        name_case(goal->against, against, sizeof against);
+    }
+    return json_pack("{s:s, s:o, s:i, s:s?, s:s, s:f, s:f, s:b}", "case", name, "size",
+        size_or_null(result->size), "threads", (int)result->threads, "against",
+        goal->against != NULL ? against : NULL, "unit",
+        goal->against != NULL ? "ratio" : result->unit, "at_most", goal->at_most, "is",
+        goal->is, "reached", bench_is_reached(goal));
+}
+
+static bool add_goals(const struct bench *bench, json_t *root)
+{
+    json_t *goals = json_array();
+
+    for (size_t i = 0; i < bench->n_goals; i++) {
+        json_array_append_new(goals, goal_object(&bench->goals[i]));
+    }
+    return json_object_set_new(root, "goals", goals) == 0;
+}
+
 static bool print_json(const struct bench *bench)
 {
     json_t *results = json_array();
@@ -64,7 +90,7 @@ static bool print_json(const struct bench *bench)
     }
     root = json_pack("{s:s, s:o, s:o}", "benchmark", bench->name, "machine",
         machine_object(&bench->machine), "results", results);
-    ok = root != NULL &&
+    ok = root != NULL && (bench->n_goals == 0 || add_goals(bench, root)) &&
         json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;
     putchar('\n');
     json_decref(root);

@@ -22,7 +22,8 @@ static bool is_case(const struct bench_result *result, const char *name)
 static struct bench_text median_of(
     const struct bench *bench, const struct bench_result *result, const char *name)
 {
-    const struct bench_subject subject = {result->provider, result->pages, result->size};
+    const struct bench_subject subject = {
+        result->provider, result->pages, result->size, 1};
     const struct bench_result *found = bench_find(bench, &subject, name);
 
     return bench_time_text(found != NULL ? found->median : -1);

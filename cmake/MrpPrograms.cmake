@@ -1,5 +1,6 @@
 # tools/mrpool/*.c -> mrpool, bench/*.c -> mrpool-bench, examples/<name>.c ->
 # examples/<name>. All of them are users: public headers and the shared library.
+# bench/workers/subject_<name>.* -> programs that mrpool-bench pool starts.
 
 function(mrp_add_program target)
   add_executable(${target} ${ARGN})
@@ -20,6 +21,79 @@ function(mrp_link_optional target module define)
   endif()
   set_property(TARGET ${target} APPEND PROPERTY MRP_OPTIONS "${found}")
 endfunction()
+
+# ---- workers of mrpool-bench pool ------------------------------------------------
+
+# mrp_add_worker(<name> SOURCE <subject> [LIBRARIES <lib>...] [DEFINES ...] [OPTIONS ...])
+function(mrp_add_worker name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "SOURCE" "LIBRARIES;DEFINES;OPTIONS")
+  set(folder "${PROJECT_SOURCE_DIR}/bench/workers")
+  set(target mrpool_worker_${name})
+  add_executable(${target}
+    "${folder}/${arg_SOURCE}" "${folder}/support.c" "${folder}/histogram.c")
+  mrp_house_rules(${target})
+  target_compile_definitions(${target} PRIVATE ${arg_DEFINES})
+  target_compile_options(${target} PRIVATE ${arg_OPTIONS})
+  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} Threads::Threads
+    ${CMAKE_DL_LIBS} m)
+  set_target_properties(${target} PROPERTIES
+    OUTPUT_NAME "worker-${name}"
+    RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bench/workers")
+  add_dependencies(mrpool_bench ${target})
+  file(RELATIVE_PATH to_lib "/prefix/${MRP_WORKER_DIR}" "/prefix/${CMAKE_INSTALL_LIBDIR}")
+  set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN/${to_lib}")
+  install(TARGETS ${target} RUNTIME DESTINATION "${MRP_WORKER_DIR}")
+  set_property(GLOBAL APPEND PROPERTY MRP_WORKERS ${name})
+endfunction()
+
+# mrpool in each of its forms: the same source, linked in different ways.
+function(mrp_add_mrpool_worker name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "LIBRARY" "DEFINES;OPTIONS")
+  set(defines ${arg_DEFINES})
+  file(READ "${PROJECT_SOURCE_DIR}/include/mrpool/pool.h" header)
+  if(header MATCHES "MRP_CHECKS_NONE")
+    list(APPEND defines HAVE_CHECKS)
+  endif()
+  if(header MATCHES "cached_size")
+    list(APPEND defines HAVE_CACHED_SIZE)
+  endif()
+  mrp_add_worker(${name} SOURCE subject_mrpool.c LIBRARIES ${arg_LIBRARY}
+    DEFINES ${defines} OPTIONS ${arg_OPTIONS})
+  target_sources(mrpool_worker_${name} PRIVATE
+    "${PROJECT_SOURCE_DIR}/bench/workers/growth.c")
+endfunction()
+
+function(mrp_add_workers)
+  mrp_add_worker(malloc SOURCE subject_malloc.c)
+  mrp_add_worker(mutex SOURCE subject_mutex.c)
+  mrp_add_mrpool_worker(mrpool LIBRARY mrpool)
+  mrp_add_mrpool_worker(noplt LIBRARY mrpool OPTIONS -fno-plt)
+  mrp_add_mrpool_worker(static LIBRARY mrpool_static)
+  if(EXISTS "${PROJECT_SOURCE_DIR}/include/mrpool/inline.h")
+    mrp_add_mrpool_worker(inline LIBRARY mrpool DEFINES SUBJECT_INLINE)
+  endif()
+
+  if(TARGET PkgConfig::MRP_OPT_ucx)
+    mrp_add_worker(ucx SOURCE subject_ucx.c LIBRARIES PkgConfig::MRP_OPT_ucx)
+  endif()
+  if(CMAKE_CXX_COMPILER AND MRP_BOOST_STACK)
+    mrp_add_worker(boost SOURCE subject_boost.cpp)
+  endif()
+  get_property(workers GLOBAL PROPERTY MRP_WORKERS)
+  list(JOIN workers ", " workers)
+  mrp_summary(tool "mrpool-bench pool" "workers ${workers}")
+endfunction()
+
+# C++ only for boost's stack, and only if both are there.
+include(CheckLanguage)
+if(NOT MRP_SANITIZE)
+  check_language(CXX)
+  if(CMAKE_CXX_COMPILER)
+    enable_language(CXX)
+    find_path(MRP_BOOST_STACK boost/lockfree/stack.hpp)
+    mark_as_advanced(MRP_BOOST_STACK)
+  endif()
+endif()
 
 # Tool and benchmarks write JSON.
 pkg_check_modules(MRP_JANSSON QUIET IMPORTED_TARGET jansson)
@@ -48,6 +122,15 @@ if(mrp_bench_sources AND MRP_JANSSON_FOUND)
   get_target_property(mrp_bench_options mrpool_bench MRP_OPTIONS)
   list(JOIN mrp_bench_options ", " mrp_bench_options)
   mrp_summary(tool mrpool-bench "built, ${mrp_bench_options}")
+
+  # The workers of `mrpool-bench pool`: one program per allocator, started by it. Not
+  # under sanitizers, which replace malloc and make figures meaningless.
+  set(MRP_WORKER_DIR "${CMAKE_INSTALL_LIBEXECDIR}/mrpool")
+  target_compile_definitions(mrpool_bench PRIVATE
+    MRP_WORKER_DIR="${CMAKE_INSTALL_FULL_LIBEXECDIR}/mrpool")
+  if(NOT MRP_SANITIZE)
+    mrp_add_workers()
+  endif()
 elseif(mrp_bench_sources)
   mrp_summary(tool mrpool-bench "not built: pkg-config does not find jansson")
 endif()

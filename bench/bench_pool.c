@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mrpool-bench pool: what taking and freeing a region costs, against what a program would
+ * use instead, each in a process of its own, all in turn.
+ */
+#include "pool.h"
+#include "units.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The processors that may be used, found before the harness pins this thread. */
+static void find_cpus(struct pool_run *run)
+{
+    cpu_set_t set;
+
+    if (run->options->common.cpu >= 0) {
+        run->cpus[run->n_cpus++] = run->options->common.cpu;
+        return;
+    }
+    if (sched_getaffinity(0, sizeof set, &set) != 0) {
+        return;
+    }
+    for (int cpu = 0; cpu < CPU_SETSIZE && run->n_cpus < WORKER_CPUS_MAX; cpu++) {
+        if (CPU_ISSET((unsigned)cpu, &set)) {
+            run->cpus[run->n_cpus++] = cpu;
+        }
+    }
+}
+
+static int run_pool(const struct pool_options *options)
+{
+    static struct pool_run run;
+    struct bench bench;
+    bool drawn = true;
+    int exit_status;
+
+    run.bench = &bench;
+    run.options = options;
+    find_cpus(&run);
+    if (!bench_begin(&bench, "pool", &options->common)) {
+        return EXIT_FAILURE;
+    }
+    signal(SIGPIPE, SIG_IGN); /* a worker that has died is noticed by its silence */
+    pool_measure(&run);
+    pool_hold_all(&bench);
+    if (options->plot != NULL && bench.n_results > 0) {
+        drawn = pool_plot(&bench, options->plot);
+    }
+    exit_status = bench_end(&bench, options->all ? pool_print_all : pool_print);
+    return drawn ? exit_status : EXIT_FAILURE;
+}
+
+/* -- options ---------------------------------------------------------------------------
+ */
+
+static void set_defaults(struct pool_options *options)
+{
+    static const size_t sizes[] = {64, 1024, 16384, 65536, 1 << 20},
+                        quick[] = {64, 1 << 20};
+    static const size_t threads[] = {1, 2, 4};
+    bool is_quick = options->common.quick;
+    bool has_subject = false, has_choice = false;
+
+    if (options->n_sizes == 0) {
+        options->n_sizes = is_quick ? 2 : sizeof sizes / sizeof sizes[0];
+        memcpy(
+            options->sizes, is_quick ? quick : sizes, options->n_sizes * sizeof sizes[0]);
+    }
+    if (options->n_threads == 0) {
+        options->n_threads = is_quick ? 2 : sizeof threads / sizeof threads[0];
+        memcpy(options->threads, threads, options->n_threads * sizeof threads[0]);
+    }
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        has_subject = has_subject || options->subjects[i];
+    }
+    for (size_t i = 0; i < CHOICES; i++) {
+        has_choice = has_choice || options->choices[i];
+    }
+    for (size_t i = 0; i < POOL_SUBJECTS && !has_subject; i++) {
+        options->subjects[i] = true;
+    }
+    for (size_t i = 0; i < CHOICES && !has_choice; i++) {
+        options->choices[i] = true;
+    }
+}
+
+/* Copy the item before the next comma; the rest, or NULL after the last. */
+static const char *next_item(const char *list, char *item, size_t size)
+{
+    size_t length = strcspn(list, ",");
+
+    snprintf(item, size, "%.*s", (int)length, list);
+    return list[length] == ',' ? list + length + 1 : NULL;
+}
+
+static void parse_sizes(
+    struct pool_options *options, const char *list, struct argp_state *state)
+{
+    char item[32];
+
+    options->n_sizes = 0;
+    while (list != NULL) {
+        size_t *size = &options->sizes[options->n_sizes];
+
+        list = next_item(list, item, sizeof item);
+        if (options->n_sizes == POOL_SIZES_MAX) {
+            argp_error(state, "--sizes: at most %d of them", POOL_SIZES_MAX);
+        }
+        if (!bench_parse_size(item, size) || *size < 64 || *size > POOL_LARGE) {
+            argp_error(state, "--sizes: '%s' is no size from 64 to 1M", item);
+        }
+        options->n_sizes++;
+    }
+}
+
+static void parse_threads(
+    struct pool_options *options, const char *list, struct argp_state *state)
+{
+    char item[32];
+
+    options->n_threads = 0;
+    while (list != NULL) {
+        list = next_item(list, item, sizeof item);
+        if (options->n_threads == POOL_THREADS_MAX) {
+            argp_error(state, "--threads: at most %d of them", POOL_THREADS_MAX);
+        }
+        if (!bench_parse_count(
+                item, 1, WORKER_THREADS_MAX, &options->threads[options->n_threads])) {
+            argp_error(state, "--threads: '%s' is no number from 1 to %d", item,
+                WORKER_THREADS_MAX);
+        }
+        options->n_threads++;
+    }
+}
+
+static void parse_patterns(
+    struct pool_options *options, const char *list, struct argp_state *state)
+{
+    char item[32];
+
+    while (list != NULL) {
+        size_t i = 0;
+
+        list = next_item(list, item, sizeof item);
+        while (i < CHOICES && strcmp(pool_choice_names[i], item) != 0) {
+            i++;
+        }
+        if (i == CHOICES) {
+            argp_error(state, "--patterns: no pattern '%s'", item);
+        }
+        options->choices[i] = true;
+    }
+}
+
+static void parse_subjects(
+    struct pool_options *options, const char *list, struct argp_state *state)
+{
+    char item[32];
+
+    while (list != NULL) {
+        int i;
+
+        list = next_item(list, item, sizeof item);
+        i = pool_subject_find(item);
+        if (i < 0) {
+            argp_error(state, "--subjects: no subject '%s'", item);
+        }
+        options->subjects[i] = true;
+    }
+}
+
+enum {
+    OPTION_SIZES = 's',
+    OPTION_THREADS = 't',
+    OPTION_PATTERNS = 'p',
+    OPTION_SUBJECTS = 'S',
+    OPTION_ALL = 'a',
+    OPTION_PLOT = 300
+};
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    struct pool_options *options = state->input;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->common;
+        return 0;
+    case OPTION_SIZES:
+        parse_sizes(options, text, state);
+        return 0;
+    case OPTION_THREADS:
+        parse_threads(options, text, state);
+        return 0;
+    case OPTION_PATTERNS:
+        parse_patterns(options, text, state);
+        return 0;
+    case OPTION_SUBJECTS:
+        parse_subjects(options, text, state);
+        return 0;
+    case OPTION_ALL:
+        options->all = true;
+        return 0;
+    case OPTION_PLOT:
+        options->plot = text;
+        return 0;
+    case ARGP_KEY_END:
+        set_defaults(options);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option rows[] = {
+    {"patterns", OPTION_PATTERNS, "LIST", 0,
+        "What to measure, of pair,batch,bulk,producer-consumer,random,larson,first-touch,"
+        "exhaustion,latency,growth,instructions (default all)",
+        0},
+    {"subjects", OPTION_SUBJECTS, "LIST", 0,
+        "Whom to measure, of mrpool,mrpool-noplt,mrpool-static,mrpool-inline,mrpool-none,"
+        "mrpool-inline-none,glibc,jemalloc,mimalloc,tcmalloc,mutex,boost,dpdk,ucx "
+        "(default all that are there)",
+        0},
+    {"sizes", OPTION_SIZES, "LIST", 0,
+        "Bytes per region, from 64 to 1M (default 64,1K,16K,64K,1M)", 0},
+    {"threads", OPTION_THREADS, "LIST", 0,
+        "Numbers of threads, pinned to the processors in turn (default 1,2,4)", 0},
+    {"all", OPTION_ALL, NULL, 0, "Show every subject's figures after the targets", 0},
+    {"plot", OPTION_PLOT, "FILE", 0,
+        "Draw the cost of a pair by size and by threads with gnuplot (.svg, .png, .pdf)",
+        0},
+    {0},
+};
+
+static const char doc[] =
+    "Measure what taking and freeing a region costs, against malloc (glibc, jemalloc, "
+    "mimalloc, tcmalloc), a free list under a mutex, boost's lock-free stack, DPDK's "
+    "rte_mempool with caches and UCX's ucs_mpool under a spinlock. Each runs in a "
+    "process "
+    "of its own; they take turns in each repetition. Those that are not installed are "
+    "named."
+    "\vmrpool is measured as a shared library with its default checks (mrpool), called "
+    "without linkage table (-noplt), linked statically (-static), with the inline forms "
+    "(-inline), and without checks (-none). A figure is the CPU time of all threads per "
+    "operation; a thread that spins or waits for a lock pays for it. Regions are not "
+    "written to while they are measured; before that, each subject has to show that its "
+    "regions are memory and belong to one thread at a time. Instructions are those of "
+    "the processor's counter where there is one, else of valgrind.\n\n"
+    "In --json and --csv a case is named with its subject (pair/dpdk), and ratio is the "
+    "baseline's median divided by this median. The goals of --json are what mrpool has "
+    "to reach: `is` has to be `at_most` so much.\n\n"
+    "Examples:\n"
+    "  mrpool-bench pool --sizes 64,64K --threads 1 --patterns pair,batch\n"
+    "  mrpool-bench pool --subjects mrpool,mrpool-inline,dpdk,tcmalloc --all\n"
+    "  mrpool-bench pool --json --plot pool.svg > pool.json\n";
+
+static int run(int argc, char **argv)
+{
+    static struct pool_options options = {.common = BENCH_OPTIONS_INIT};
+    const struct argp argp = {rows, parse, NULL, doc, bench_options_child, NULL, NULL};
+
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    return run_pool(&options);
+}
+
+const struct bench_command bench_command_pool = {
+    "pool", "taking and freeing regions, against malloc and other pools", run};

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Asking the workers, in turn.
+ */
+#include "pool.h"
+
+#include "units.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOP_NS 2e6 /* CPU time of one thread's loop: a thousand readings of the clock */
+#define LOOP_NS_QUICK 1e5
+#define VERIFY_OPS 2048
+#define VERIFY_OPS_QUICK 256
+#define LATENCY_OPS 150016 /* per thread and repetition: 15 of them above p99.99 */
+#define LATENCY_OPS_QUICK 6400
+#define LARSON_OPS 32768 /* four generations of threads */
+#define LARSON_OPS_QUICK 8192
+#define GROWTH_SIZE ((size_t)1 << 30)
+#define GROWTH_SIZE_QUICK ((size_t)64 << 20)
+#define LONG_REPETITIONS 5 /* of what takes a tenth of a second each time */
+#define CAP_REGIONS 1024
+#define CAP_MIN ((size_t)1 << 20)
+#define CAP_MAX ((size_t)64 << 20)
+
+const char *const pool_choice_names[CHOICES] = {"pair", "batch", "bulk",
+    "producer-consumer", "random", "larson", "first-touch", "exhaustion", "latency",
+    "growth", "instructions"};
+
+/* How a pattern is measured. */
+struct plan {
+    enum pool_choice choice;
+    enum worker_pattern pattern;
+    const char *name;
+    enum {
+        THREADS_ALL,
+        THREADS_EVEN, /* two work together */
+        THREADS_ONE,
+        THREADS_CORES /* as many as are chosen and have a processor each */
+    } threads;
+};
+
+static const struct plan plans[] = {
+    {CHOICE_PAIR, PATTERN_PAIR, CASE_PAIR, THREADS_ALL},
+    {CHOICE_BATCH, PATTERN_BATCH, CASE_BATCH, THREADS_ALL},
+    {CHOICE_BULK, PATTERN_BULK, CASE_BULK, THREADS_ALL},
+    {CHOICE_HANDOVER, PATTERN_HANDOVER, CASE_HANDOVER, THREADS_EVEN},
+    {CHOICE_RANDOM, PATTERN_RANDOM, CASE_RANDOM, THREADS_ALL},
+    {CHOICE_LARSON, PATTERN_LARSON, CASE_LARSON, THREADS_ALL},
+    {CHOICE_FIRST_TOUCH, PATTERN_FIRST_TOUCH, CASE_FIRST_TOUCH, THREADS_ONE},
+    {CHOICE_EXHAUSTION, PATTERN_REFUSED, CASE_REFUSED, THREADS_ONE},
+    {CHOICE_EXHAUSTION, PATTERN_RECOVER, CASE_RECOVER, THREADS_ONE},
+    {CHOICE_LATENCY, PATTERN_LATENCY, CASE_P9999, THREADS_CORES},
+    {CHOICE_GROWTH, PATTERN_GROWTH, CASE_GROWTH, THREADS_ONE},
+};
+#define N_PLANS (sizeof plans / sizeof plans[0])
+
+/* One subject in one case. */
+struct cell {
+    bool is_measured;
+    uint64_t n_ops;
+    struct bench_samples cost, instructions, stranded;
+    struct bench_samples extra[EXTRAS];
+};
+
+/* -- results ---------------------------------------------------------------------------
+ */
+
+const char *pool_subject_of(const struct bench_result *result)
+{
+    const char *slash = strrchr(result->name, '/');
+
+    return slash != NULL ? slash + 1 : "";
+}
+
+const struct bench_result *pool_find(const struct bench *bench, const char *name,
+    const char *subject, size_t size, unsigned threads)
+{
+    const struct bench_subject about = {NULL, NULL, size, threads};
+    char full[64];
+
+    snprintf(full, sizeof full, "%s/%s", name, subject);
+    return bench_find(bench, &about, full);
+}
+
+const struct bench_result *pool_fastest_malloc(
+    const struct bench *bench, const char *name, size_t size, unsigned threads)
+{
+    const struct bench_result *fastest = NULL;
+
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        const struct bench_result *result =
+            pool_find(bench, name, pool_subjects[i].name, size, threads);
+
+        if (result != NULL && pool_subjects[i].family == FAMILY_MALLOC &&
+            (fastest == NULL || result->median < fastest->median)) {
+            fastest = result;
+        }
+    }
+    return fastest;
+}
+
+const struct bench_result *pool_record(struct bench *bench, const char *name,
+    const char *subject, size_t size, unsigned threads, const char *unit,
+    const struct bench_samples *samples)
+{
+    const struct bench_subject about = {NULL, NULL, size, threads};
+    const struct bench_result *baseline = pool_find(bench, name, "dpdk", size, threads);
+    char full[48];
+
+    if (baseline == NULL) {
+        baseline = pool_fastest_malloc(bench, name, size, threads);
+    }
+    snprintf(full, sizeof full, "%s/%s", name, subject);
+    return bench_record(bench, &about, full, unit, samples, baseline);
+}
+
+/* -- asking ----------------------------------------------------------------------------
+ */
+
+static size_t capped(enum worker_pattern pattern, size_t size)
+{
+    size_t cap = CAP_REGIONS * size;
+
+    if (pattern != PATTERN_REFUSED && pattern != PATTERN_RECOVER) {
+        return 0;
+    }
+    return cap < CAP_MIN ? CAP_MIN : cap > CAP_MAX ? CAP_MAX : cap;
+}
+
+/* Operations per repetition, where not the time decides. */
+static uint64_t fixed_ops(const struct pool_run *run, enum worker_pattern pattern)
+{
+    bool quick = run->options->common.quick;
+
+    switch (pattern) {
+    case PATTERN_VERIFY:
+        return quick ? VERIFY_OPS_QUICK : VERIFY_OPS;
+    case PATTERN_LATENCY:
+        return quick ? LATENCY_OPS_QUICK : LATENCY_OPS;
+    case PATTERN_LARSON:
+        return quick ? LARSON_OPS_QUICK : LARSON_OPS;
+    default:
+        return 0;
+    }
+}
+
+static struct worker_request request_of(
+    const struct pool_run *run, enum worker_pattern pattern, size_t size, size_t threads)
+{
+    struct worker_request request = {.pattern = pattern,
+        .n_threads = (uint32_t)threads,
+        .size = size,
+        .cap = capped(pattern, size),
+        .n_ops = fixed_ops(run, pattern),
+        .target_ns = run->options->common.quick ? LOOP_NS_QUICK : LOOP_NS,
+        .n_cpus = (uint32_t)run->n_cpus};
+
+    memcpy(request.cpus, run->cpus, sizeof request.cpus);
+    return request;
+}
+
+static void add(struct bench_samples *samples, double value)
+{
+    if (samples->n < BENCH_REPETITIONS_MAX) {
+        samples->values[samples->n++] = value;
+    }
+}
+
+/* Ask one worker; a subject that fails is left out of the case, and named. */
+static bool ask(struct pool_run *run, size_t subject, const char *name,
+    const struct worker_request *request, struct worker_reply *reply)
+{
+    struct pool_worker *worker = &run->workers[subject];
+    const char *what = worker->subject->name;
+    struct bench_text size = bench_size_text(request->size);
+
+    if (!pool_worker_ask(worker, request, reply)) {
+        bench_note(run->bench, "%s: its worker died or hung in %s, %s, %u threads", what,
+            name, size.text, request->n_threads);
+        return false;
+    }
+    if (reply->status == WORKER_FAILED) {
+        bench_note(run->bench, "%s in %s, %s, %u threads: %s", what, name, size.text,
+            request->n_threads, reply->text);
+    }
+    return reply->status == WORKER_OK;
+}
+
+static void keep(struct cell *cell, const struct worker_reply *reply, bool is_latency)
+{
+    add(&cell->cost, reply->cpu_ns);
+    if (reply->instructions >= 0) {
+        add(&cell->instructions, reply->instructions);
+    }
+    if (reply->stranded >= 0) {
+        add(&cell->stranded, reply->stranded);
+    }
+    for (size_t i = 0; i < EXTRAS && is_latency; i++) {
+        add(&cell->extra[i], reply->extra[i]);
+    }
+}
+
+/* Every subject once to find how many operations make a repetition, then all in turn. */
+static void measure_cells(struct pool_run *run, const struct plan *plan,
+    struct worker_request request, struct cell *cells)
+{
+    size_t repetitions = run->options->common.repetitions;
+    bool is_latency = plan->pattern == PATTERN_LATENCY;
+    struct worker_reply reply;
+
+    if (is_latency && repetitions > LONG_REPETITIONS) {
+        repetitions = LONG_REPETITIONS;
+    }
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        cells[i].is_measured = run->workers[i].pid != 0 && run->is_verified[i] &&
+            ask(run, i, plan->name, &request, &reply);
+        cells[i].n_ops = request.n_ops != 0 ? request.n_ops : reply.n_ops;
+    }
+    for (size_t repetition = 0; repetition < repetitions; repetition++) {
+        for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+            request.n_ops = cells[i].n_ops;
+            if (cells[i].is_measured && ask(run, i, plan->name, &request, &reply)) {
+                keep(&cells[i], &reply, is_latency);
+            }
+        }
+    }
+}
+
+/* -- recording -------------------------------------------------------------------------
+ */
+
+/* DPDK first, then the mallocs: baselines before what is compared with them. */
+size_t pool_in_order(size_t i)
+{
+    size_t dpdk = (size_t)pool_subject_find("dpdk");
+
+    return i == 0 ? dpdk : i <= dpdk ? i - 1 : i;
+}
+
+static void record_latency(struct bench *bench, const char *subject,
+    const struct cell *cell, size_t size, unsigned threads)
+{
+    static const struct {
+        const char *name;
+        enum worker_extra extra;
+        const char *unit;
+    } values[] = {{"latency-p50", EXTRA_P50, "ns"}, {"latency-p90", EXTRA_P90, "ns"},
+        {"latency-p99", EXTRA_P99, "ns"}, {"latency-p99.9", EXTRA_P999, "ns"},
+        {CASE_P9999, EXTRA_P9999, "ns"}, {"latency-max", EXTRA_MAX, "ns"},
+        {"clock-p99.99", EXTRA_CLOCK_P9999, "ns"},
+        {"latency-excluded", EXTRA_EXCLUDED, "samples"}};
+
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        pool_record(bench, values[i].name, subject, size, threads, values[i].unit,
+            &cell->extra[values[i].extra]);
+    }
+}
+
+static void record_cells(struct bench *bench, const struct plan *plan, size_t size,
+    unsigned threads, const struct cell *cells)
+{
+    for (size_t k = 0; k < POOL_SUBJECTS; k++) {
+        const struct cell *cell = &cells[pool_in_order(k)];
+        const char *subject = pool_subjects[pool_in_order(k)].name;
+
+        if (!cell->is_measured || cell->cost.n == 0) {
+            continue;
+        }
+        if (plan->pattern == PATTERN_LATENCY) {
+            record_latency(bench, subject, cell, size, threads);
+            continue;
+        }
+        pool_record(bench, plan->name, subject, size, threads, "ns", &cell->cost);
+        if (plan->pattern == PATTERN_PAIR && cell->instructions.n > 0) {
+            pool_record(bench, CASE_INSTRUCTIONS, subject, size, threads, "instructions",
+                &cell->instructions);
+        }
+        if (plan->pattern == PATTERN_BATCH && cell->stranded.n > 0) {
+            pool_record(
+                bench, CASE_STRANDED, subject, size, threads, "bytes", &cell->stranded);
+        }
+    }
+}
+
+static void measure_case(
+    struct pool_run *run, const struct plan *plan, size_t size, size_t threads)
+{
+    struct cell *cells = calloc(POOL_SUBJECTS, sizeof *cells);
+
+    run->n_done++;
+    bench_progress(run->bench, "%s, %s, %zu thread%s (%zu of %zu)", plan->name,
+        bench_size_text(size).text, threads, threads == 1 ? "" : "s", run->n_done,
+        run->n_cases);
+    if (cells != NULL) {
+        measure_cells(run, plan, request_of(run, plan->pattern, size, threads), cells);
+        record_cells(run->bench, plan, size, (unsigned)threads, cells);
+    }
+    free(cells);
+}
+
+/* -- growth ----------------------------------------------------------------------------
+ */
+
+/* By mrpool and by hand in turn, in one process; by hand repeats what mrpool did. */
+static void measure_growth(struct pool_run *run)
+{
+    size_t subject = (size_t)pool_subject_find("mrpool");
+    bool quick = run->options->common.quick;
+    size_t size = quick ? GROWTH_SIZE_QUICK : GROWTH_SIZE;
+    size_t repetitions = run->options->common.repetitions;
+    struct worker_request request = request_of(run, PATTERN_GROWTH, size, 1);
+    struct bench_samples *samples = calloc(2, sizeof *samples);
+    const struct bench_subject about = {NULL, NULL, size, 1};
+    struct worker_reply reply;
+
+    if (run->workers[subject].pid == 0 || samples == NULL) {
+        free(samples);
+        return;
+    }
+    repetitions = repetitions > LONG_REPETITIONS ? LONG_REPETITIONS : repetitions;
+    for (size_t i = 0; i < 2 * (repetitions + 1); i++) {
+        bench_progress(run->bench, "growth to %s (%zu of %zu)",
+            bench_size_text(size).text, i / 2 + 1, repetitions + 1);
+        request.pattern = i % 2 == 0 ? PATTERN_GROWTH : PATTERN_GROWTH_BY_HAND;
+        if (!ask(run, subject, i % 2 == 0 ? CASE_GROWTH : CASE_BY_HAND, &request,
+                &reply)) {
+            free(samples);
+            return;
+        }
+        if (i > 1) {
+            add(&samples[i % 2], reply.cpu_ns);
+        }
+    }
+    bench_record(run->bench, &about, CASE_GROWTH "/mrpool", "ns", &samples[0],
+        bench_record(
+            run->bench, &about, CASE_BY_HAND "/mrpool", "ns", &samples[1], NULL));
+    free(samples);
+}
+
+/* -- all -------------------------------------------------------------------------------
+ */
+
+/* Whether the plan runs on so many threads. */
+static bool runs_on(const struct pool_run *run, const struct plan *plan, size_t threads)
+{
+    const struct pool_options *options = run->options;
+    size_t most = 1;
+
+    switch (plan->threads) {
+    case THREADS_EVEN:
+        return threads % 2 == 0;
+    case THREADS_ONE:
+        return threads == options->threads[0];
+    case THREADS_CORES:
+        for (size_t i = 0; i < options->n_threads; i++) {
+            size_t n = options->threads[i];
+
+            most = n > most && n <= run->n_cpus ? n : most;
+        }
+        return threads == most || (most == 1 && threads == options->threads[0]);
+    default:
+        return true;
+    }
+}
+
+static void verify(struct pool_run *run, size_t size)
+{
+    size_t most = 1;
+    struct worker_request request;
+    struct worker_reply reply;
+
+    for (size_t i = 0; i < run->options->n_threads; i++) {
+        most = run->options->threads[i] > most ? run->options->threads[i] : most;
+    }
+    request = request_of(run, PATTERN_VERIFY, size, most);
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        run->is_verified[i] =
+            run->workers[i].pid != 0 && ask(run, i, "verification", &request, &reply);
+    }
+}
+
+/* Every case of the sizes; `measure` false only counts them. */
+static void walk(struct pool_run *run, bool measure)
+{
+    const struct pool_options *options = run->options;
+
+    for (size_t s = 0; s < options->n_sizes; s++) {
+        if (measure) {
+            verify(run, options->sizes[s]);
+        }
+        for (size_t p = 0; p < N_PLANS; p++) {
+            const struct plan *plan = &plans[p];
+
+            for (size_t t = 0; t < options->n_threads; t++) {
+                size_t threads = options->threads[t];
+
+                if (!options->choices[plan->choice] || plan->pattern == PATTERN_GROWTH ||
+                    !runs_on(run, plan, threads)) {
+                    continue;
+                }
+                if (measure) {
+                    measure_case(run, plan, options->sizes[s],
+                        plan->threads == THREADS_ONE ? 1 : threads);
+                }
+                run->n_cases += !measure;
+            }
+        }
+    }
+}
+
+void pool_measure(struct pool_run *run)
+{
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        if (run->options->subjects[i]) {
+            bench_progress(run->bench, "starting %s", pool_subjects[i].name);
+            pool_worker_start(run->bench, &run->workers[i], &pool_subjects[i]);
+        }
+    }
+    walk(run, false);
+    walk(run, true);
+    if (run->options->choices[CHOICE_GROWTH]) {
+        measure_growth(run);
+    }
+    if (run->options->choices[CHOICE_INSTRUCTIONS]) {
+        pool_count_instructions(run);
+    }
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        pool_worker_stop(&run->workers[i]);
+    }
+}

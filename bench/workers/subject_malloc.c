@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Worker for malloc: the C library's, or whichever was preloaded into this process.
+ */
+#include "support.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SUBJECT_TRAITS SUBJECT_ANY_SIZE
+
+/* Which library malloc is of: a preload that was not found is only a warning. */
+static void subject_describe(char *text, size_t size)
+{
+    void *symbol = dlsym(RTLD_DEFAULT, "malloc");
+    Dl_info info;
+
+    snprintf(text, size, "%s",
+        symbol != NULL && dladdr(symbol, &info) != 0 ? info.dli_fname : "?");
+}
+
+static bool subject_open(const struct worker_request *request, struct worker_reply *reply)
+{
+    (void)request;
+    (void)reply;
+    return true;
+}
+
+static void subject_close(void)
+{
+}
+
+static inline void *subject_handle(void)
+{
+    return NULL;
+}
+
+static inline void *subject_alloc(void *handle, size_t size)
+{
+    (void)handle;
+    return malloc(size);
+}
+
+static inline void subject_free(void *handle, void *item)
+{
+    (void)handle;
+    free(item);
+}
+
+#define SUBJECT_STRANDED -1 /* it does not tell */
+#include "plain.h"
+#include "worker.h"

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# mrpool-bench pool as people and scripts use it: complete JSON with its ratios and goals, CSV,
+# what is missing is named, wrong options. No figure is judged: this machine has other work.
+# ctest: TIMEOUT 240
+set -u
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
+build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
+bench=$build_dir/bench/mrpool-bench
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+n_checks=0
+
+if [[ ! -x $bench || ! -x $build_dir/bench/workers/worker-mrpool ]]; then
+    echo "SKIP: mrpool-bench or its workers are not built"
+    exit 77
+fi
+while IFS='=' read -r name _; do
+    [[ $name == MRPOOL_* ]] && unset "$name"
+done < <(env)
+
+problem() {
+    echo "FAIL: $1"
+    sed 's/^/    /' "$work/out" "$work/err" | head -n 20
+    failures=$((failures + 1))
+}
+
+# expect STATUS ARGUMENT...: runs mrpool-bench pool, keeps its output
+expect() {
+    local wanted=$1 status=0
+    shift
+    n_checks=$((n_checks + 1))
+    "$bench" pool "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    [[ $status -eq $wanted ]] || problem "exit status $status, not $wanted: pool $*"
+}
+
+says() {
+    n_checks=$((n_checks + 1))
+    grep -Eq -- "$2" "$work/$1" || problem "std$1 has no line like '$2'"
+}
+
+# holds EXPRESSION: true in python of the last output, as JSON in `it`; `results` by case, size, threads
+holds() {
+    n_checks=$((n_checks + 1))
+    python3 - "$work/out" "$1" <<'PYTHON' || problem "JSON does not hold: $1"
+import json
+import sys
+
+it = json.load(open(sys.argv[1], encoding="utf-8"))
+results = {(r["case"], r["size"], r["threads"]): r for r in it["results"]}
+sys.exit(0 if eval(sys.argv[2], {"it": it, "results": results}) else 1)
+PYTHON
+}
+
+same='and r["size"] == b["size"] and r["threads"] == b["threads"]'
+
+check_json() {
+    expect 0 --quick --json
+    holds 'it["benchmark"] == "pool" and len(results) == len(it["results"]) > 100'
+    holds 'all(list(r) == ["case", "provider", "size", "threads", "unit", "median", "min", "max",
+        "baseline", "ratio"] and r["min"] <= r["median"] <= r["max"] for r in it["results"])'
+    holds "all(any(b['case'] == r['baseline'] $same and
+        (r['median'] == 0 or b['median'] == 0 or abs(b['median'] / r['median'] / r['ratio'] - 1) < 0.01)
+        for b in it['results']) for r in it['results'] if r['baseline'])"
+    # every pattern, for mrpool and for what is always there
+    for pattern in pair batch bulk larson; do
+        holds "all(('$pattern/' + s, size, n) in results
+            for s in ('mrpool', 'mrpool-static', 'glibc', 'mutex') for size in (64, 2 ** 20) for n in (1, 2))"
+    done
+    holds 'all(("random/" + s, 64, 2) in results for s in ("mrpool", "glibc"))'
+    holds 'all(("producer-consumer/" + s, 64, 2) in results for s in ("mrpool", "glibc", "mutex"))'
+    holds 'all((c + "/mrpool", 64, 1) in results for c in ("first-touch", "refused", "recover"))'
+    holds 'all(any(("latency-" + p + "/mrpool", 64, n) in results for n in (1, 2))
+        for p in ("p50", "p90", "p99", "p99.9", "p99.99", "max"))'
+    holds 'all(r["median"] > 0 for r in it["results"] if r["case"].startswith(("pair/", "batch/", "bulk/")))'
+    # goals: of results of the same run, as the figures say
+    holds 'len(it["goals"]) > 10 and all((g["case"], g["size"], g["threads"]) in results for g in it["goals"])'
+    holds 'all(g["reached"] == (g["is"] <= g["at_most"]) for g in it["goals"])'
+    holds 'any(g["case"] == "pair/mrpool" and g["against"] for g in it["goals"])'
+    if [[ -x $build_dir/bench/workers/worker-dpdk ]]; then
+        holds 'results["pair/mrpool", 64, 1]["baseline"] == "pair/dpdk"'
+    else
+        says err 'left out: dpdk: built without it'
+    fi
+}
+
+check_formats() {
+    local few=(--quick --sizes 64 --threads 1)
+
+    few+=(--patterns "pair,batch" --subjects "mrpool,glibc,mutex")
+    expect 0 "${few[@]}" --csv
+    says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio$'
+    says out '^pair/mrpool,,64,1,ns,'
+    expect 0 "${few[@]}" --all
+    says out '^ *shared 1 +64 B .* glibc '
+    says out '^ +mutex +[0-9.]+ ns'
+    n_checks=$((n_checks + 1))
+    ! grep -qE '.{81}| $' "$work/out" || problem "lines over 80 columns, or blanks at an end"
+    expect 0 "${few[@]}" --json
+    holds '{r["case"].split("/")[1] for r in it["results"]} == {"mrpool", "glibc", "mutex"}'
+    if command -v gnuplot >/dev/null; then
+        expect 0 "${few[@]}" --plot "$work/plot.svg"
+        grep -q '<svg' "$work/plot.svg" || problem "--plot drew no SVG"
+    fi
+    expect 1 "${few[@]}" --plot "$work/plot.xyz"
+    says err 'end it in .svg'
+}
+
+check_usage() {
+    expect 0 --help
+    says out 'Examples:'
+    expect 64 --nonsense
+    expect 64 --sizes 63
+    expect 64 --sizes 2M
+    expect 64 --threads 0
+    expect 64 --patterns pear
+    says err "no pattern 'pear'"
+    expect 64 --subjects nobody
+    says err "no subject 'nobody'"
+    expect 64 --repetitions 0
+}
+
+check_usage
+check_formats
+check_json
+echo "$n_checks checks, $failures failed"
+[[ $failures -eq 0 ]]
