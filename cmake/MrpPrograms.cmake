@@ -73,6 +73,15 @@ function(mrp_add_workers)
     mrp_add_mrpool_worker(inline LIBRARY mrpool DEFINES SUBJECT_INLINE)
   endif()
 
+  pkg_check_modules(MRP_WORKER_DPDK QUIET IMPORTED_TARGET libdpdk)
+  if(MRP_WORKER_DPDK_FOUND)
+    # of all its libraries only those of the mempool
+    mrp_add_worker(dpdk SOURCE subject_dpdk.c LIBRARIES rte_mempool rte_eal
+      OPTIONS ${MRP_WORKER_DPDK_CFLAGS_OTHER})
+    target_include_directories(mrpool_worker_dpdk SYSTEM PRIVATE
+      ${MRP_WORKER_DPDK_INCLUDE_DIRS})
+    target_link_directories(mrpool_worker_dpdk PRIVATE ${MRP_WORKER_DPDK_LIBRARY_DIRS})
+  endif()
   if(TARGET PkgConfig::MRP_OPT_ucx)
     mrp_add_worker(ucx SOURCE subject_ucx.c LIBRARIES PkgConfig::MRP_OPT_ucx)
   endif()
