@@ -89,8 +89,9 @@ static void tell_counts(void)
         atomic_load(&test_thread_counts.n_tls_create),
         atomic_load(&test_thread_counts.n_tls_set));
     fflush(stdout);
-    if (mrp_thread_model_query(&model) != MRP_OK || strcmp(model.name, "counting") != 0) {
-        fprintf(stderr, "the thread model is %s, not counting\n", model.name);
+    if (mrp_thread_model_query(&model) != MRP_OK || strcmp(model.name, "counting") != 0 ||
+        mrp_thread_model_set(NULL) != MRP_ERR_BUSY) {
+        fprintf(stderr, "the thread model is %s, or nothing used it\n", model.name);
         _exit(1);
     }
 }
