@@ -171,6 +171,16 @@ static inline struct mrp_region *mrp_v1_take(struct mrp_pool *pool, size_t size)
     return region;
 }
 
+/** The same of a pool that does not check. */
+static inline struct mrp_region *mrp_v1_take_unchecked(struct mrp_pool *pool, size_t size)
+{
+    struct mrp_cache_slot *slot = mrp_v1_slot(pool);
+
+    return slot->pool == (uintptr_t)pool + MRP_V1_UNCHECKED
+        ? mrp_v1_pop(slot, mrp_v1_bin(size))
+        : NULL;
+}
+
 /** Lines from the window's begin; out of all bounds for what is not on a line's begin. */
 static inline uintptr_t mrp_v1_line(uintptr_t begin, const struct mrp_region *region)
 {
@@ -213,6 +223,10 @@ static inline struct mrp_region *mrp_region_alloc_inline(
 {
     struct mrp_region *region = mrp_v1_take(pool, size);
 
+    if (MRP_V1_LIKELY(region != NULL)) {
+        return region;
+    }
+    region = mrp_v1_take_unchecked(pool, size);
     return MRP_V1_LIKELY(region != NULL) ? region : mrp_region_alloc(pool, size);
 }
 

@@ -44,33 +44,9 @@ static struct mrp_region *alloc_class(
     return region;
 }
 
-/* mrp_v1_take() of pools that have room about the payload, or do not check. */
-static inline struct mrp_region *take_special(struct mrp_pool *pool, size_t size)
-{
-    struct mrp_cache_slot *slot = mrp_v1_slot(pool);
-    uintptr_t special = slot->pool - (uintptr_t)pool;
-    struct mrp_region *region;
-
-    if (special == 0 || special > (MRP_V1_UNCHECKED | MRP_V1_ROOMY)) {
-        return NULL;
-    }
-    /* a sum that overflows is of a bin that no class has: is_exact() in classes.c */
-    region =
-        mrp_v1_pop(slot, mrp_v1_bin(size + pool->classes.lead + pool->classes.tailroom));
-    if (region != NULL && (special & MRP_V1_UNCHECKED) == 0) {
-        mrp_v1_begin(region, size);
-    }
-    return region;
-}
-
 static __attribute__((noinline)) struct mrp_region *alloc_slow(
     struct mrp_pool *pool, size_t size)
 {
-    struct mrp_region *region = take_special(pool, size);
-
-    if (region != NULL) {
-        return region;
-    }
     if (!mrp_pool_is_live(pool)) {
         mrp_pool_check_handle(pool);
         return NULL;
@@ -81,11 +57,33 @@ static __attribute__((noinline)) struct mrp_region *alloc_slow(
     return alloc_class(pool, mrp_class_of(&pool->classes, size), size, 0);
 }
 
+/* mrp_v1_take() of pools that do not check, or have room about the payload. */
+static __attribute__((noinline)) struct mrp_region *alloc_special(
+    struct mrp_pool *pool, size_t size)
+{
+    struct mrp_cache_slot *slot = mrp_v1_slot(pool);
+    struct mrp_region *region = mrp_v1_take_unchecked(pool, size);
+
+    if (region != NULL) {
+        return region;
+    }
+    if ((slot->pool & ~(uintptr_t)MRP_V1_UNCHECKED) == (uintptr_t)pool + MRP_V1_ROOMY) {
+        /* a sum that overflows is of a bin that no class has: is_exact() in classes.c */
+        region = mrp_v1_pop(
+            slot, mrp_v1_bin(size + pool->classes.lead + pool->classes.tailroom));
+    }
+    if (region == NULL) {
+        return alloc_slow(pool, size);
+    }
+    mrp_region_begin(pool, region, size);
+    return region;
+}
+
 struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, size_t size)
 {
     struct mrp_region *region = mrp_v1_take(pool, size);
 
-    return MRP_V1_LIKELY(region != NULL) ? region : alloc_slow(pool, size);
+    return MRP_V1_LIKELY(region != NULL) ? region : alloc_special(pool, size);
 }
 
 static enum mrp_status check_request(
@@ -313,8 +311,10 @@ static size_t give_run(struct mrp_region *const *regions, size_t count)
 enum mrp_status mrp_region_free_many(
     struct mrp_region *const *regions, size_t count, size_t *n_freed)
 {
-    struct mrp_error first = {.status = MRP_OK};
+    struct mrp_error first; /* of half a KiB nothing is written but when there is one */
     size_t freed = 0, done = 0;
+
+    first.status = MRP_OK;
 
     if (regions == NULL && count > 0) {
         return mrp_fail(MRP_ERR_INVALID, 0, "regions is NULL: pass %zu handles", count);

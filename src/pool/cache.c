@@ -32,7 +32,8 @@ static void load_magazine(struct mrp_pool *pool, unsigned class,
     }
 }
 
-/* An empty bin gets regions: those of the other magazine, or a full one of the depot. */
+/* An empty bin gets regions: those of the other magazine, or a full one of the depot, unless
+ * others ask for what is there. */
 static bool refill(
     struct mrp_pool *pool, unsigned class, struct mrp_cache_slot *slot, unsigned bin)
 {
@@ -41,7 +42,7 @@ static bool refill(
     struct mrp_magazine *full = previous;
 
     if (mrp_load_relaxed(&previous->count) == 0) {
-        full = mrp_depot_take_full(pool, class);
+        full = mrp_depot_asks(pool, class) == 0 ? mrp_depot_take_full(pool, class) : NULL;
         if (full == NULL) {
             return false;
         }
@@ -254,13 +255,13 @@ struct mrp_region *mrp_cache_take(struct mrp_pool *pool, unsigned class)
     struct mrp_cache_slot *slot = find_slot(pool, class);
     struct mrp_region *region = slot == NULL ? NULL : mrp_v1_pop(slot, bin);
 
-    if (region == NULL && mrp_depot_asks(pool, class) != 0) {
-        return NULL; /* under the mutex: who takes there, answers */
-    }
     if (region == NULL && slot != NULL && refill(pool, class, slot, bin)) {
         region = mrp_v1_pop(slot, bin);
     }
-    return region != NULL ? region : mrp_depot_take(pool, class);
+    if (region == NULL && mrp_depot_asks(pool, class) == 0) {
+        region = mrp_depot_take(pool, class);
+    } /* else under the mutex: who takes there, answers */
+    return region;
 }
 
 size_t mrp_cache_take_many(
@@ -270,9 +271,6 @@ size_t mrp_cache_take_many(
     struct mrp_cache_slot *slot = find_slot(pool, class);
     size_t taken = 0;
 
-    if (mrp_depot_asks(pool, class) != 0) {
-        return 0;
-    }
     while (slot != NULL && taken < count) {
         struct mrp_region **top = slot->top[bin];
         size_t n = mrp_min((size_t)(top - slot->bottom[bin]), count - taken);
@@ -284,7 +282,9 @@ size_t mrp_cache_take_many(
             break;
         }
     }
-    return taken + mrp_depot_take_many(pool, class, count - taken, regions + taken);
+    return mrp_depot_asks(pool, class) != 0
+        ? taken
+        : taken + mrp_depot_take_many(pool, class, count - taken, regions + taken);
 }
 
 /* -- giving back -- */
