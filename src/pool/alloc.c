@@ -25,15 +25,14 @@ static bool is_sound(struct mrp_pool *pool, unsigned class, struct mrp_region *r
     return false;
 }
 
-/* What the calling thread's cache does not have at hand. */
-static struct mrp_region *alloc_class(
-    struct mrp_pool *pool, unsigned class, size_t size, uint32_t flags)
+/* What the calling thread's cache does not have at hand. `cached` is what it gave after
+ * all. */
+static struct mrp_region *alloc_class(struct mrp_pool *pool, unsigned class, size_t size,
+    uint32_t flags, struct mrp_region *cached)
 {
-    struct mrp_region *region = mrp_cache_take(pool, class);
+    struct mrp_region *region =
+        cached != NULL ? cached : mrp_pool_grow(pool, class, flags);
 
-    if (region == NULL) {
-        region = mrp_pool_grow(pool, class, flags);
-    }
     if (region != NULL && pool->checks == MRP_CHECKS_FULL &&
         !is_sound(pool, class, region)) {
         return NULL;
@@ -47,6 +46,8 @@ static struct mrp_region *alloc_class(
 static __attribute__((noinline)) struct mrp_region *alloc_slow(
     struct mrp_pool *pool, size_t size)
 {
+    unsigned class;
+
     if (!mrp_pool_is_live(pool)) {
         mrp_pool_check_handle(pool);
         return NULL;
@@ -54,7 +55,8 @@ static __attribute__((noinline)) struct mrp_region *alloc_slow(
     if (size > pool->classes.max_payload) {
         return mrp_large_alloc(pool, size, pool->classes.alignment, 0);
     }
-    return alloc_class(pool, mrp_class_of(&pool->classes, size), size, 0);
+    class = mrp_class_of(&pool->classes, size);
+    return alloc_class(pool, class, size, 0, mrp_cache_take(pool, class));
 }
 
 /* mrp_v1_take() of pools that do not check, or have room about the payload. */
@@ -147,38 +149,33 @@ static unsigned aligned_class(const struct mrp_pool *pool, size_t size, size_t a
     return class;
 }
 
-static struct mrp_region *alloc_with(
-    struct mrp_pool *pool, size_t size, const struct mrp_region_request *request)
+/* From the caches the request names. They are entered for this alone: growth may yield,
+ * and come back on another thread. */
+static enum mrp_status take_from(struct mrp_pool *pool, unsigned class,
+    struct mrp_thread_slot *slot, struct mrp_region **region)
 {
-    uint32_t flags = request->flags;
-    size_t alignment = mrp_max(request->alignment, pool->classes.alignment);
-    unsigned class = (unsigned)pool->classes.n_classes;
-    struct mrp_region *region;
+    struct mrp_cache_arena *own;
+    enum mrp_status status = MRP_OK;
 
-    if ((flags & MRP_REQUEST_NOWAIT) != 0) {
-        flags |= MRP_REQUEST_NOGROW;
+    if (slot == NULL) {
+        *region = mrp_cache_take(pool, class);
+        return MRP_OK;
     }
-    if (size <= pool->classes.max_payload) {
-        class = alignment == pool->classes.alignment
-            ? mrp_class_of(&pool->classes, size)
-            : aligned_class(pool, size, alignment);
+    status = mrp_thread_enter(slot, &own);
+    if (status == MRP_OK) {
+        *region = mrp_cache_take(pool, class);
+        mrp_thread_leave(own);
     }
-    region = class == pool->classes.n_classes
-        ? mrp_large_alloc(pool, size, alignment, flags)
-        : alloc_class(pool, class, size, flags);
-    if (region != NULL && (flags & MRP_REQUEST_ZERO) != 0 &&
-        !reads_as_zero(pool, region)) {
-        memset(mrp_payload(region), 0, size);
-    }
-    return region;
+    return status;
 }
 
 struct mrp_region *mrp_region_alloc_with(
     struct mrp_pool *pool, size_t size, const struct mrp_region_request *given)
 {
     struct mrp_region_request request;
-    struct mrp_cache_arena *own;
-    struct mrp_region *region;
+    struct mrp_region *region = NULL;
+    size_t alignment;
+    unsigned class;
 
     if (mrp_pool_check_handle(pool) != MRP_OK ||
         mrp_params_read(&request, sizeof request, given, "mrp_region_request") !=
@@ -186,14 +183,25 @@ struct mrp_region *mrp_region_alloc_with(
         check_request(pool, &request) != MRP_OK) {
         return NULL;
     }
-    if (request.slot == NULL) {
-        return alloc_with(pool, size, &request);
+    if ((request.flags & MRP_REQUEST_NOWAIT) != 0) {
+        request.flags |= MRP_REQUEST_NOGROW;
     }
-    if (mrp_thread_enter(request.slot, &own) != MRP_OK) {
-        return NULL;
+    alignment = mrp_max(request.alignment, pool->classes.alignment);
+    class = (unsigned)pool->classes.n_classes;
+    if (size <= pool->classes.max_payload) {
+        class = alignment == pool->classes.alignment
+            ? mrp_class_of(&pool->classes, size)
+            : aligned_class(pool, size, alignment);
     }
-    region = alloc_with(pool, size, &request);
-    mrp_thread_leave(own);
+    if (class == pool->classes.n_classes) {
+        region = mrp_large_alloc(pool, size, alignment, request.flags);
+    } else if (take_from(pool, class, request.slot, &region) == MRP_OK) {
+        region = alloc_class(pool, class, size, request.flags, region);
+    }
+    if (region != NULL && (request.flags & MRP_REQUEST_ZERO) != 0 &&
+        !reads_as_zero(pool, region)) {
+        memset(mrp_payload(region), 0, size);
+    }
     return region;
 }
 

@@ -172,6 +172,15 @@ static enum mrp_status take_slab(
     return MRP_OK;
 }
 
+static enum mrp_status refuse_own(const struct mrp_pool *pool)
+{
+    return mrp_fail(MRP_ERR_BUSY, 0,
+        "pool %s is growing in this very thread: its provider, its backend or "
+        "region_init "
+        "allocates from the pool it works for",
+        pool->member.named.name);
+}
+
 /* A slab, from a new chunk if need be. Under the mutex, which may be released meanwhile.
  */
 static enum mrp_status find_slab(
@@ -194,11 +203,15 @@ static enum mrp_status find_slab(
                 "pool %s has no free region of %zu bytes and may not grow here",
                 pool->member.named.name, pool->classes.classes[class].capacity);
         }
+        if (pool->chunk_growing && pool->chunk_grower == mrp_thread_id()) {
+            return refuse_own(pool);
+        }
         if (pool->chunk_growing) {
             mrp_wait(&pool->grown, &pool->mutex);
             continue;
         }
         pool->chunk_growing = true;
+        pool->chunk_grower = mrp_thread_id();
         status = mrp_pool_build_chunk(pool, least);
         pool->chunk_growing = false;
         mrp_wake_all(&pool->grown);
@@ -222,7 +235,7 @@ static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
 
     region->offset = (int64_t)(address + pool->classes.lead - (uintptr_t)region);
     region->capacity = size_class->capacity;
-    region->size = size_class->capacity; /* where nobody keeps it */
+    mrp_store_relaxed(&region->size, size_class->capacity); /* where nobody keeps it */
     region->cache = bin_offset(pool, class);
     region->chunk = slab->chunk->id;
     mrp_store_relaxed(&region->size_class, (uint8_t) class);
@@ -304,6 +317,7 @@ static enum mrp_status grow_class(
     enum mrp_status status = MRP_OK;
 
     depot->growing = true;
+    depot->grower = mrp_thread_id();
     if (slab.next == slab.n_blocks) {
         status = class == MRP_CLASS_BARE ? take_bare(pool, &slab)
                                          : find_slab(pool, class, flags, &slab);
@@ -387,7 +401,9 @@ static struct mrp_region *wait_for_region(struct mrp_pool *pool, unsigned class)
 
 struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags)
 {
+    struct mrp_depot *depot = &pool->depots[class];
     struct mrp_region *region;
+    bool is_own;
 
     if ((flags & MRP_REQUEST_NOWAIT) == 0) {
         pthread_mutex_lock(&pool->mutex);
@@ -397,16 +413,19 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t
         return NULL;
     }
     region = take_answer(pool, class);
-    while (region == NULL && pool->depots[class].growing &&
+    is_own = depot->growing && depot->grower == mrp_thread_id();
+    while (region == NULL && depot->growing && !is_own &&
         (flags & MRP_REQUEST_NOGROW) == 0) {
         region = wait_for_region(pool, class);
     }
-    if (region == NULL && (flags & MRP_REQUEST_NOWAIT) != 0) {
+    if (region == NULL && is_own) {
+        refuse_own(pool);
+    } else if (region == NULL && (flags & MRP_REQUEST_NOWAIT) != 0) {
         mrp_fail(MRP_ERR_AGAIN, 0,
             "pool %s has no free region of that size and may not grow here",
             pool->member.named.name);
         region = refuse(pool, class);
-    } else if (region == NULL && pool->depots[class].growing) {
+    } else if (region == NULL && depot->growing) {
         /* that may be mapping and registering */
         mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
             pool->member.named.name);

@@ -102,7 +102,8 @@ struct mrp_depot {
     _Alignas(64) _Atomic uint32_t asks;
 
     /* Under the pool's mutex. */
-    bool growing; /* some thread cuts a slab for this class */
+    bool growing; /* some thread cuts a slab for this class: */
+    uint64_t grower; /* its mrp_thread_id() */
     _Atomic size_t n_caches; /* bins that have magazines; raised under the mutex */
     size_t n_regions; /* cut so far */
     size_t n_magazines;
@@ -143,7 +144,8 @@ struct mrp_pool {
     /* Growth: all below under `mutex`; nothing slow and no callback runs under it. */
     _Alignas(64) pthread_mutex_t mutex;
     struct mrp_waitpoint grown;
-    bool chunk_growing; /* some thread builds a chunk */
+    bool chunk_growing; /* some thread builds a chunk: */
+    uint64_t chunk_grower; /* its mrp_thread_id() */
     size_t next_chunk_size;
     size_t mapped_size, n_chunks, chunk_size,
         n_charged; /* n_charged: chunks of any kind */

@@ -32,10 +32,11 @@ fi
 
 # What a public header declares is there, and what is there is declared.
 declared=$(grep -hv '^#' "$source_dir"/include/mrpool/*.h | tr '\n' ' ' |
-    grep -oE 'MRP_API [^;(]*\(' | sed 's/ *($//; s/.*[ *]//' | LC_ALL=C sort -u)
+    sed 's/__attribute__((\([^()]\|([^()]*)\)*))//g' |
+    grep -oE 'MRP_API [^;(]*[;(]' | sed 's/ *[;(]$//; s/.*[ *]//' | LC_ALL=C sort -u)
 if ! changes=$(diff <(echo "$declared") <(exported "$library")); then
     echo "$changes" | grep '^[<>]'
-    problem "declared (<) and exported (>) functions differ"
+    problem "declared (<) and exported (>) symbols differ"
 fi
 
 dynamic=$(readelf -dW "$library")

@@ -267,6 +267,50 @@ static void init__failing_for_a_large_region_is_told(void **state)
     assert_int_equal(init.n_wrong, 0);
 }
 
+struct greedy {
+    struct mrp_pool *pool; /* NULL: not now */
+    enum mrp_status own_class, other_class;
+};
+
+static enum mrp_status take_and_free(struct mrp_pool *pool, size_t size)
+{
+    struct mrp_region *region = mrp_region_alloc(pool, size);
+
+    return region == NULL ? mrp_error_last()->status : mrp_region_free(region);
+}
+
+static enum mrp_status init_greedily(struct mrp_region *region, void *data, void *user)
+{
+    struct greedy *greedy = user;
+    struct mrp_pool *pool = greedy->pool;
+    (void)region;
+    (void)data;
+
+    greedy->pool = NULL;
+    if (pool != NULL) {
+        greedy->own_class = take_and_free(pool, 100);
+        greedy->other_class = take_and_free(pool, 5000);
+    }
+    return MRP_OK;
+}
+
+/* A callback that allocates from the pool it works for does not wait for itself. */
+static void init__allocating_from_its_own_pool_is_refused(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct greedy greedy = {NULL, MRP_OK, MRP_ERR_BUSY};
+    struct mrp_pool_params params = pool_fixture_params(f);
+
+    params.user_size = 64;
+    params.region_init = init_greedily;
+    params.region_init_user = &greedy;
+    pool_fixture_create(f, &params);
+    greedy.pool = f->pool;
+    pool_fixture_free(pool_fixture_alloc(f, 100));
+    assert_int_equal(greedy.own_class, MRP_ERR_BUSY);
+    assert_int_equal(greedy.other_class, MRP_OK);
+}
+
 static void init__failing_in_preallocation_fails_the_pool(void **state)
 {
     struct initialiser init = {0, 0, 1, MRP_ERR_SYSTEM, true};
@@ -294,6 +338,7 @@ int main(void)
         POOL_TEST(user__is_null_in_a_pool_without),
         POOL_TEST(init__failing_at_every_call_loses_no_block),
         POOL_TEST(init__failing_for_a_large_region_is_told),
+        POOL_TEST(init__allocating_from_its_own_pool_is_refused),
         POOL_TEST(init__failing_in_preallocation_fails_the_pool),
     };
 

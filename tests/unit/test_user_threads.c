@@ -64,13 +64,18 @@ static void churn(void *shared, size_t number)
 {
     struct load *load = shared;
     struct mrp_region *held[HELD];
+    struct mrp_thread_slot *slot;
+    struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
 
+    EXPECT(mrp_thread_slot_create(&slot) == MRP_OK);
+    request.slot = number % 2 == 0 ? slot : NULL;
     for (size_t round = 0; round < load->rounds; round++) {
         if (round % 8 == number % 8) {
             use_large(load, (5 + number % 3) * MRP_MIB);
         }
         for (size_t i = 0; i < HELD; i++) {
-            held[i] = mrp_region_alloc(load->pool, size_of(round + number + i));
+            held[i] =
+                mrp_region_alloc_with(load->pool, size_of(round + number + i), &request);
             EXPECT(held[i] != NULL);
             memset(mrp_region_address(held[i]), (int)(number + i), 64);
             if ((round + i) % 4 == 0) {
@@ -88,6 +93,7 @@ static void churn(void *shared, size_t number)
             }
         }
     }
+    EXPECT(mrp_thread_slot_destroy(slot) == MRP_OK);
 }
 
 static void use_pool(size_t n_workers)
