@@ -45,8 +45,8 @@ enum mrp_checks {
     /** The descriptor is not touched, which halves the cost of a region that is freed on
      *  another processor. A region freed twice is not found (mrp_pool_check finds it),
      *  nor one with other references; mrp_region_size gives the capacity, the length is
-     *  not reset, tokens do not tell owners apart. Pointers that are no region are
-     *  refused. */
+     *  not reset, tokens do not tell owners apart. Pointers that are no descriptor of a
+     *  pool are refused. */
     MRP_CHECKS_NONE,
     /** A word in the descriptor says live, with how many references, or free: a second
      *  free is refused while the region is free. Two threads that free one region at

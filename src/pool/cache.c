@@ -174,7 +174,9 @@ static bool get_magazines(struct mrp_pool *pool, unsigned class,
     struct mrp_error before = *mrp_error_last();
     enum mrp_status status;
 
-    pthread_mutex_lock(&pool->mutex);
+    if (pthread_mutex_trylock(&pool->mutex) != 0) { /* the depot serves; next time then */
+        return false;
+    }
     mrp_add_relaxed(&pool->depots[class].n_caches, 1);
     status = mrp_depot_provision(pool, class, 0);
     *loaded = status == MRP_OK ? mrp_depot_take_empty(pool, class) : NULL;
