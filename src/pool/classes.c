@@ -84,9 +84,11 @@ static bool is_exact(const struct mrp_size_classes *classes, size_t index, unsig
     const struct mrp_size_class *class = &classes->classes[index];
     size_t overhead = classes->lead + classes->tailroom;
     size_t before = index == 0 ? 0 : class[-1].block_size;
+    /* those next to empty bins take their sizes, too */
+    size_t lower = mrp_align_down(mrp_bin_lower(bin), MRP_LINE);
 
-    return class->block_size == mrp_bin_upper(bin) && mrp_bin_lower(bin) >= before &&
-        class->block_size == class->capacity + overhead && mrp_bin_lower(bin) >= overhead;
+    return class->block_size == mrp_bin_upper(bin) && lower >= before &&
+        class->block_size == class->capacity + overhead && lower >= overhead;
 }
 
 void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_size)

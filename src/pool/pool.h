@@ -209,7 +209,7 @@ static inline bool mrp_state_is_live(uint32_t state)
 static inline bool mrp_is_unchecked(
     const struct mrp_pool *pool, const struct mrp_region *region)
 {
-    return pool->checks == MRP_CHECKS_NONE && mrp_kind_of(region) == MRP_REGION_POOLED;
+    return pool->checks == MRP_CHECKS_NONE && mrp_depot_of(region) != MRP_CLASS_BARE;
 }
 
 static inline void *mrp_payload(const struct mrp_region *region)
