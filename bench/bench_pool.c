@@ -218,13 +218,14 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static const struct argp_option rows[] = {
     {"patterns", OPTION_PATTERNS, "LIST", 0,
-        "What to measure, of pair,batch,bulk,producer-consumer,random,larson,first-touch,"
-        "exhaustion,latency,growth,instructions (default all)",
+        "What to measure, separated by commas: pair, batch, bulk, producer-consumer, "
+        "random, larson, first-touch, exhaustion, latency, growth, instructions "
+        "(default all)",
         0},
     {"subjects", OPTION_SUBJECTS, "LIST", 0,
-        "Whom to measure, of mrpool,mrpool-noplt,mrpool-static,mrpool-inline,mrpool-none,"
-        "mrpool-inline-none,glibc,jemalloc,mimalloc,tcmalloc,mutex,boost,dpdk,ucx "
-        "(default all that are there)",
+        "Whom to measure, separated by commas: mrpool, mrpool-noplt, mrpool-static, "
+        "mrpool-inline, mrpool-none, mrpool-inline-none, glibc, jemalloc, mimalloc, "
+        "tcmalloc, dpdk, mutex, boost, ucx (default all that are there)",
         0},
     {"sizes", OPTION_SIZES, "LIST", 0,
         "Bytes per region, from 64 to 1M (default 64,1K,16K,64K,1M)", 0},
@@ -247,10 +248,15 @@ static const char doc[] =
     "\vmrpool is measured as a shared library with its default checks (mrpool), called "
     "without linkage table (-noplt), linked statically (-static), with the inline forms "
     "(-inline), and without checks (-none). A figure is the CPU time of all threads per "
-    "operation; a thread that spins or waits for a lock pays for it. Regions are not "
+    "operation; a thread that spins for a lock pays for it. Each repetition goes through "
+    "all cases, so that a disturbance spoils few of any; while at least three remain, "
+    "those in which a thread lost its processor do not count, except where threads "
+    "outnumber processors. Regions are not "
     "written to while they are measured; before that, each subject has to show that its "
     "regions are memory and belong to one thread at a time. Instructions are those of "
-    "the processor's counter where there is one, else of valgrind.\n\n"
+    "the processor's counter where there is one, else of valgrind. With --cpu all "
+    "threads "
+    "share that processor.\n\n"
     "In --json and --csv a case is named with its subject (pair/dpdk), and ratio is the "
     "baseline's median divided by this median. The goals of --json are what mrpool has "
     "to reach: `is` has to be `at_most` so much.\n\n"

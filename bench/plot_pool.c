@@ -167,15 +167,15 @@ static void write_commands(FILE *gnuplot, const struct bench *bench)
         "'100 ns' 100, '200' 200, '500' 500, '1 us' 1000, '2' 2000, '5' 5000)\n",
         gnuplot);
     write_range(gnuplot, bench);
-    fputs("set lmargin at screen 0.07\nset rmargin at screen 0.46\n"
+    fputs("set lmargin at screen 0.07\nset rmargin at screen 0.43\n"
           "set xlabel 'bytes per region, on one thread'\nset key off\n",
         gnuplot);
     write_axis(gnuplot, bench, BY_SIZE, smallest);
     write_panel(gnuplot, BY_SIZE, by_size);
     fprintf(gnuplot,
-        "set lmargin at screen 0.52\nset rmargin at screen 0.83\n"
+        "set lmargin at screen 0.48\nset rmargin at screen 0.77\n"
         "set xlabel 'threads on %ld core%s, regions of %s'\n"
-        "set key at screen 0.99, screen 0.9 right top Left reverse noenhanced\n"
+        "set key at screen 0.995, screen 0.9 right top Left reverse noenhanced\n"
         "unset ylabel\n",
         bench->machine.cores, bench->machine.cores == 1 ? "" : "s",
         bench_size_text(smallest).text);

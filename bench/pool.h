@@ -2,8 +2,9 @@
  *
  * mrpool-bench pool: what is measured, and what came out.
  *
- * A case is a pattern at a size on a number of threads; each case is measured for every
- * subject, in turn. Sizes are the outer loop, because fixed-size pools are made for one.
+ * A case is a pattern at a size on a number of threads. A round measures every case once
+ * for every subject, in turn; the rounds are the repetitions. Within a round sizes are the
+ * outer loop, because fixed-size pools are made for one.
  */
 #ifndef BENCH_POOL_H
 #define BENCH_POOL_H
@@ -67,7 +68,6 @@ struct pool_run {
     size_t n_cpus;
     struct pool_worker workers[POOL_SUBJECTS];
     bool is_verified[POOL_SUBJECTS]; /* at the present size */
-    size_t n_cases, n_done; /* for the progress line */
 };
 
 /** Measure everything that is chosen; results go to the bench. */

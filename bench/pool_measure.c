@@ -10,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOP_NS 2e6 /* CPU time of one thread's loop: a thousand readings of the clock */
+#define LOOP_NS \
+    1.5e6 /* CPU time of one thread's loop: a thousand readings of the clock */
+#define LOOP_NS_SHARED 4e6 /* where threads share a processor: longer than a time slice */
 #define LOOP_NS_QUICK 1e5
+#define QUIET_MIN 3 /* undisturbed repetitions that make a median */
 #define VERIFY_OPS 2048
 #define VERIFY_OPS_QUICK 256
 #define LATENCY_OPS 150016 /* per thread and repetition: 15 of them above p99.99 */
@@ -62,7 +65,15 @@ struct cell {
     bool is_measured;
     uint64_t n_ops;
     struct bench_samples cost, instructions, stranded;
-    struct bench_samples extra[EXTRAS];
+    struct bench_samples quiet; /* cost where no thread lost its processor */
+    struct bench_samples *extra; /* EXTRAS of them; LATENCY only */
+};
+
+struct pool_case {
+    const struct plan *plan;
+    size_t size;
+    unsigned threads;
+    struct cell cells[POOL_SUBJECTS];
 };
 
 /* -- results ---------------------------------------------------------------------------
@@ -155,7 +166,9 @@ static struct worker_request request_of(
         .size = size,
         .cap = capped(pattern, size),
         .n_ops = fixed_ops(run, pattern),
-        .target_ns = run->options->common.quick ? LOOP_NS_QUICK : LOOP_NS,
+        .target_ns = run->options->common.quick ? LOOP_NS_QUICK
+            : threads > run->n_cpus             ? LOOP_NS_SHARED
+                                                : LOOP_NS,
         .n_cpus = (uint32_t)run->n_cpus};
 
     memcpy(request.cpus, run->cpus, sizeof request.cpus);
@@ -189,42 +202,55 @@ static bool ask(struct pool_run *run, size_t subject, const char *name,
     return reply->status == WORKER_OK;
 }
 
-static void keep(struct cell *cell, const struct worker_reply *reply, bool is_latency)
+static void keep(struct cell *cell, const struct worker_reply *reply)
 {
     add(&cell->cost, reply->cpu_ns);
+    if (reply->n_switches == 0) {
+        add(&cell->quiet, reply->cpu_ns);
+    }
     if (reply->instructions >= 0) {
         add(&cell->instructions, reply->instructions);
     }
     if (reply->stranded >= 0) {
         add(&cell->stranded, reply->stranded);
     }
-    for (size_t i = 0; i < EXTRAS && is_latency; i++) {
+    for (size_t i = 0; i < EXTRAS && cell->extra != NULL; i++) {
         add(&cell->extra[i], reply->extra[i]);
     }
 }
 
-/* Every subject once to find how many operations make a repetition, then all in turn. */
-static void measure_cells(struct pool_run *run, const struct plan *plan,
-    struct worker_request request, struct cell *cells)
+/* Every subject once, to find how many operations make a repetition. */
+static void calibrate(struct pool_run *run, struct pool_case *one)
 {
-    size_t repetitions = run->options->common.repetitions;
-    bool is_latency = plan->pattern == PATTERN_LATENCY;
+    struct worker_request request =
+        request_of(run, one->plan->pattern, one->size, one->threads);
     struct worker_reply reply;
 
-    if (is_latency && repetitions > LONG_REPETITIONS) {
-        repetitions = LONG_REPETITIONS;
-    }
     for (size_t i = 0; i < POOL_SUBJECTS; i++) {
-        cells[i].is_measured = run->workers[i].pid != 0 && run->is_verified[i] &&
-            ask(run, i, plan->name, &request, &reply);
-        cells[i].n_ops = request.n_ops != 0 ? request.n_ops : reply.n_ops;
+        struct cell *cell = &one->cells[i];
+
+        cell->is_measured = run->is_verified[i] && run->workers[i].pid != 0 &&
+            ask(run, i, one->plan->name, &request, &reply);
+        cell->n_ops = request.n_ops != 0 ? request.n_ops : reply.n_ops;
+        if (one->plan->pattern == PATTERN_LATENCY && cell->is_measured) {
+            cell->extra = calloc(EXTRAS, sizeof *cell->extra);
+        }
     }
-    for (size_t repetition = 0; repetition < repetitions; repetition++) {
-        for (size_t i = 0; i < POOL_SUBJECTS; i++) {
-            request.n_ops = cells[i].n_ops;
-            if (cells[i].is_measured && ask(run, i, plan->name, &request, &reply)) {
-                keep(&cells[i], &reply, is_latency);
-            }
+}
+
+/* Every subject once, in turn. */
+static void measure_once(struct pool_run *run, struct pool_case *one)
+{
+    struct worker_request request =
+        request_of(run, one->plan->pattern, one->size, one->threads);
+    struct worker_reply reply;
+
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        struct cell *cell = &one->cells[i];
+
+        request.n_ops = cell->n_ops;
+        if (cell->is_measured && ask(run, i, one->plan->name, &request, &reply)) {
+            keep(cell, &reply);
         }
     }
 }
@@ -259,21 +285,35 @@ static void record_latency(struct bench *bench, const char *subject,
     }
 }
 
-static void record_cells(struct bench *bench, const struct plan *plan, size_t size,
-    unsigned threads, const struct cell *cells)
+/* Repetitions in which a thread lost its processor show the scheduler: another thread
+ * spins meanwhile, caches go cold. Where threads share processors it is part of the case. */
+static const struct bench_samples *cost_of(
+    const struct pool_run *run, const struct pool_case *one, const struct cell *cell)
 {
+    return one->threads <= run->n_cpus && cell->quiet.n >= QUIET_MIN ? &cell->quiet
+                                                                     : &cell->cost;
+}
+
+static void record_case(const struct pool_run *run, const struct pool_case *one)
+{
+    struct bench *bench = run->bench;
+    const struct plan *plan = one->plan;
+    size_t size = one->size;
+    unsigned threads = one->threads;
+
     for (size_t k = 0; k < POOL_SUBJECTS; k++) {
-        const struct cell *cell = &cells[pool_in_order(k)];
+        const struct cell *cell = &one->cells[pool_in_order(k)];
         const char *subject = pool_subjects[pool_in_order(k)].name;
 
         if (!cell->is_measured || cell->cost.n == 0) {
             continue;
         }
-        if (plan->pattern == PATTERN_LATENCY) {
+        if (cell->extra != NULL) {
             record_latency(bench, subject, cell, size, threads);
             continue;
         }
-        pool_record(bench, plan->name, subject, size, threads, "ns", &cell->cost);
+        pool_record(
+            bench, plan->name, subject, size, threads, "ns", cost_of(run, one, cell));
         if (plan->pattern == PATTERN_PAIR && cell->instructions.n > 0) {
             pool_record(bench, CASE_INSTRUCTIONS, subject, size, threads, "instructions",
                 &cell->instructions);
@@ -283,22 +323,6 @@ static void record_cells(struct bench *bench, const struct plan *plan, size_t si
                 bench, CASE_STRANDED, subject, size, threads, "bytes", &cell->stranded);
         }
     }
-}
-
-static void measure_case(
-    struct pool_run *run, const struct plan *plan, size_t size, size_t threads)
-{
-    struct cell *cells = calloc(POOL_SUBJECTS, sizeof *cells);
-
-    run->n_done++;
-    bench_progress(run->bench, "%s, %s, %zu thread%s (%zu of %zu)", plan->name,
-        bench_size_text(size).text, threads, threads == 1 ? "" : "s", run->n_done,
-        run->n_cases);
-    if (cells != NULL) {
-        measure_cells(run, plan, request_of(run, plan->pattern, size, threads), cells);
-        record_cells(run->bench, plan, size, (unsigned)threads, cells);
-    }
-    free(cells);
 }
 
 /* -- growth ----------------------------------------------------------------------------
@@ -382,45 +406,90 @@ static void verify(struct pool_run *run, size_t size)
     }
 }
 
-/* Every case of the sizes; `measure` false only counts them. */
-static void walk(struct pool_run *run, bool measure)
+/* The cases that are chosen, by size. @return how many; *cases NULL without memory */
+static size_t list_cases(const struct pool_run *run, struct pool_case **cases)
 {
     const struct pool_options *options = run->options;
+    size_t n = 0;
 
-    for (size_t s = 0; s < options->n_sizes; s++) {
-        if (measure) {
-            verify(run, options->sizes[s]);
-        }
+    *cases =
+        calloc(options->n_sizes * N_PLANS * options->n_threads, sizeof(struct pool_case));
+    for (size_t s = 0; s < options->n_sizes && *cases != NULL; s++) {
         for (size_t p = 0; p < N_PLANS; p++) {
             const struct plan *plan = &plans[p];
 
             for (size_t t = 0; t < options->n_threads; t++) {
                 size_t threads = options->threads[t];
 
-                if (!options->choices[plan->choice] || plan->pattern == PATTERN_GROWTH ||
-                    !runs_on(run, plan, threads)) {
-                    continue;
+                if (options->choices[plan->choice] && plan->pattern != PATTERN_GROWTH &&
+                    runs_on(run, plan, threads)) {
+                    struct pool_case *one = &(*cases)[n++];
+
+                    one->plan = plan;
+                    one->size = options->sizes[s];
+                    one->threads = plan->threads == THREADS_ONE ? 1 : (unsigned)threads;
                 }
-                if (measure) {
-                    measure_case(run, plan, options->sizes[s],
-                        plan->threads == THREADS_ONE ? 1 : threads);
-                }
-                run->n_cases += !measure;
             }
+        }
+    }
+    return n;
+}
+
+static void show_progress(const struct pool_run *run, const struct pool_case *one,
+    size_t round, size_t n_rounds)
+{
+    char before[48] = "preparing";
+
+    if (round > 0) {
+        snprintf(before, sizeof before, "round %zu of %zu", round, n_rounds);
+    }
+    bench_progress(run->bench, "%s: %s, %s, %u thread%s", before, one->plan->name,
+        bench_size_text(one->size).text, one->threads, one->threads == 1 ? "" : "s");
+}
+
+/* A repetition of all cases, then the next of all: what disturbs the machine for some
+ * seconds spoils few repetitions of any case. */
+static void measure_cases(struct pool_run *run, struct pool_case *cases, size_t n_cases)
+{
+    size_t n_rounds = run->options->common.repetitions;
+
+    for (size_t i = 0; i < n_cases; i++) {
+        show_progress(run, &cases[i], 0, n_rounds);
+        if (i == 0 || cases[i].size != cases[i - 1].size) {
+            verify(run, cases[i].size);
+        }
+        calibrate(run, &cases[i]);
+    }
+    for (size_t round = 1; round <= n_rounds; round++) {
+        for (size_t i = 0; i < n_cases; i++) {
+            if (cases[i].plan->pattern != PATTERN_LATENCY || round <= LONG_REPETITIONS) {
+                show_progress(run, &cases[i], round, n_rounds);
+                measure_once(run, &cases[i]);
+            }
+        }
+    }
+    for (size_t i = 0; i < n_cases; i++) {
+        record_case(run, &cases[i]);
+        for (size_t k = 0; k < POOL_SUBJECTS; k++) {
+            free(cases[i].cells[k].extra);
         }
     }
 }
 
 void pool_measure(struct pool_run *run)
 {
+    struct pool_case *cases;
+    size_t n_cases;
+
     for (size_t i = 0; i < POOL_SUBJECTS; i++) {
         if (run->options->subjects[i]) {
             bench_progress(run->bench, "starting %s", pool_subjects[i].name);
             pool_worker_start(run->bench, &run->workers[i], &pool_subjects[i]);
         }
     }
-    walk(run, false);
-    walk(run, true);
+    n_cases = list_cases(run, &cases);
+    measure_cases(run, cases, n_cases);
+    free(cases);
     if (run->options->choices[CHOICE_GROWTH]) {
         measure_growth(run);
     }

@@ -62,11 +62,12 @@ static json_t *goal_object(const struct bench_goal *goal)
     if (goal->against != NULL) {
         name_case(goal->against, against, sizeof against);
     }
-    return json_pack("{s:s, s:o, s:i, s:s?, s:s, s:f, s:f, s:b}", "case", name, "size",
-        size_or_null(result->size), "threads", (int)result->threads, "against",
-        goal->against != NULL ? against : NULL, "unit",
-        goal->against != NULL ? "ratio" : result->unit, "at_most", goal->at_most, "is",
-        goal->is, "reached", bench_is_reached(goal));
+    return json_pack("{s:s, s:o, s:i, s:s?, s:o, s:s, s:f, s:f, s:b}", "case", name,
+        "size", size_or_null(result->size), "threads", (int)result->threads, "against",
+        goal->against != NULL ? against : NULL, "against_threads",
+        goal->against != NULL ? json_integer(goal->against->threads) : json_null(),
+        "unit", goal->against != NULL ? "ratio" : result->unit, "at_most", goal->at_most,
+        "is", goal->is, "reached", bench_is_reached(goal));
 }
 
 static bool add_goals(const struct bench *bench, json_t *root)

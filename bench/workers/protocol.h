@@ -69,6 +69,7 @@ struct worker_reply {
     double cpu_ns; /* CPU time of all threads / operations of all threads */
     double wall_ns; /* of the slowest thread / its operations */
     double instructions; /* per operation; negative: the machine does not count them */
+    uint64_t n_switches; /* times a thread lost its processor meanwhile */
     double stranded; /* bytes in the threads' caches afterwards; negative: unknown */
     double extra[EXTRAS];
     char text[256];

@@ -173,6 +173,7 @@ static void *run_thread(void *argument)
     thread->failed = thread->failed ||
         !loop->run(thread, thread->n_ops / WARM_UP_SHARE + WORKER_BATCH);
     pthread_barrier_wait(&barrier);
+    thread->n_switches = worker_switches();
     wall = worker_wall_ns();
     count = worker_counter_read(counter);
     cpu = worker_cpu_ns();
@@ -180,6 +181,7 @@ static void *run_thread(void *argument)
     thread->cpu_ns = worker_cpu_ns() - cpu;
     thread->instructions = counter >= 0 ? worker_counter_read(counter) - count : -1;
     thread->wall_ns = worker_wall_ns() - wall;
+    thread->n_switches = worker_switches() - thread->n_switches;
     pthread_barrier_wait(&barrier);
     if (thread->index == 0) {
         stranded = loop->stranded != NULL ? loop->stranded() : -1;
@@ -205,6 +207,7 @@ static void add_up(const struct worker_thread *threads,
 
         cpu_ns += threads[i].cpu_ns;
         instructions += threads[i].instructions;
+        reply->n_switches += (uint64_t)threads[i].n_switches;
         reply->wall_ns = wall_ns > reply->wall_ns ? wall_ns : reply->wall_ns;
         if (threads[i].failed && reply->status == WORKER_OK) {
             worker_fail(

@@ -36,6 +36,7 @@ struct worker_thread {
     struct worker_histogram *histogram; /* LATENCY */
     uint64_t n_ops;
     double cpu_ns, wall_ns, instructions;
+    long n_switches;
     bool failed;
 };
 
