@@ -204,12 +204,12 @@ static bool open_bin(
     if ((slot->refused[bin / 64] & bit) != 0 || mrp_depot_asks(pool, class) != 0) {
         return false;
     }
-    if (slot->charge + charge > most) { /* what it has used last is worth most */
-        close_bins(pool, slot);
-    }
     if (charge > most) {
         slot->refused[bin / 64] |= bit;
         return false;
+    }
+    if (slot->charge + charge > most) { /* what it has used last is worth most */
+        close_bins(pool, slot);
     }
     if (!get_magazines(pool, class, &loaded, &previous)) {
         return false;
