@@ -271,7 +271,7 @@ static void check_bins(struct mrp_size_classes *classes)
     for (size_t size = 0; size < 20000; size++) {
         check_bin(classes, size);
         check_bin(classes, SIZE_MAX - size);
-        check_bin(classes, pool_fixture_random(&seed) >> size % 64);
+        check_bin(classes, pool_fixture_random(&seed) >> size % 32);
     }
 }
 
