@@ -172,6 +172,69 @@ static enum mrp_status take_slab(
     return MRP_OK;
 }
 
+/* -- asking -- */
+
+/* Ask all threads to give back what they free of the class from now on. Under the mutex.
+ */
+static void ask(struct mrp_pool *pool, unsigned class, uint32_t asks)
+{
+    struct mrp_thread *cursor = NULL;
+    struct mrp_cache_slot *slot;
+    unsigned bin;
+
+    mrp_store_relaxed(&pool->depots[class].asks, asks);
+    /* Pairs with the fence in load_magazine(): who stores a limit after this one sees the
+     * number; and with mrp_stack_push_chain(): what was pushed before is found below. */
+    mrp_fence_seq_cst();
+    if (class == MRP_CLASS_BARE) {
+        return;
+    }
+    bin = pool->classes.classes[class].bin;
+    while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
+        if (mrp_load_relaxed(&slot->limit[bin]) != NULL) {
+            mrp_store_relaxed(&slot->limit[bin], NULL);
+        }
+    }
+}
+
+/* Take what is there; it answers those that were refused. Under the mutex. */
+static struct mrp_region *take_answer(struct mrp_pool *pool, unsigned class)
+{
+    _Atomic uint32_t *asks = &pool->depots[class].asks;
+    struct mrp_region *region = mrp_depot_take_locked(pool, class);
+
+    if (region != NULL && (mrp_load_relaxed(asks) & MRP_ASKS_REFUSED) != 0) {
+        mrp_store_relaxed(asks, mrp_load_relaxed(asks) & ~MRP_ASKS_REFUSED);
+    }
+    return region;
+}
+
+/* The request cannot be met, its record says why: the next one shall. What another thread
+ * has freed meanwhile meets it all the same. Under the mutex. */
+static struct mrp_region *refuse(struct mrp_pool *pool, unsigned class)
+{
+    ask(pool, class, mrp_load_relaxed(&pool->depots[class].asks) | MRP_ASKS_REFUSED);
+    return take_answer(pool, class);
+}
+
+/* Wait until somebody's growth ends, or a region comes back; NULL: it has ended. Under the
+ * mutex, released meanwhile. */
+static struct mrp_region *wait_for_region(
+    struct mrp_pool *pool, unsigned class, const bool *is_growing)
+{
+    _Atomic uint32_t *asks = &pool->depots[class].asks;
+    struct mrp_region *region;
+
+    ask(pool, class, mrp_load_relaxed(asks) + 1);
+    while ((region = take_answer(pool, class)) == NULL && *is_growing) {
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
+    mrp_store_relaxed(asks, mrp_load_relaxed(asks) - 1);
+    return region;
+}
+
+/* -- new memory -- */
+
 static enum mrp_status refuse_own(const struct mrp_pool *pool)
 {
     return mrp_fail(MRP_ERR_BUSY, 0,
@@ -181,10 +244,10 @@ static enum mrp_status refuse_own(const struct mrp_pool *pool)
         pool->member.named.name);
 }
 
-/* A slab, from a new chunk if need be. Under the mutex, which may be released meanwhile.
- */
-static enum mrp_status find_slab(
-    struct mrp_pool *pool, unsigned class, uint32_t flags, struct mrp_slab *slab)
+/* A slab, from a new chunk if need be; or, with none, a region that came back while another
+ * thread built a chunk. Under the mutex, which may be released meanwhile. */
+static enum mrp_status find_slab(struct mrp_pool *pool, unsigned class, uint32_t flags,
+    struct mrp_slab *slab, struct mrp_region **served)
 {
     size_t block_size = pool->classes.classes[class].block_size;
     size_t granule_max = (size_t)1 << MRP_GRANULE_SHIFT_MAX;
@@ -207,7 +270,10 @@ static enum mrp_status find_slab(
             return refuse_own(pool);
         }
         if (pool->chunk_growing) {
-            mrp_wait(&pool->grown, &pool->mutex);
+            *served = wait_for_region(pool, class, &pool->chunk_growing);
+            if (*served != NULL) {
+                return MRP_OK;
+            }
             continue;
         }
         pool->chunk_growing = true;
@@ -306,8 +372,8 @@ static void cut_bare(
     }
 }
 
-/* Cut one slab of the class and serve one region of it. Under the mutex, released
- * meanwhile. */
+/* Cut one slab of the class and serve one region of it (*served is NULL before). Under the
+ * mutex, released meanwhile. */
 static enum mrp_status grow_class(
     struct mrp_pool *pool, unsigned class, uint32_t flags, struct mrp_region **served)
 {
@@ -320,9 +386,9 @@ static enum mrp_status grow_class(
     depot->grower = mrp_thread_id();
     if (slab.next == slab.n_blocks) {
         status = class == MRP_CLASS_BARE ? take_bare(pool, &slab)
-                                         : find_slab(pool, class, flags, &slab);
+                                         : find_slab(pool, class, flags, &slab, served);
     }
-    if (status == MRP_OK) {
+    if (status == MRP_OK && *served == NULL) {
         pthread_mutex_unlock(&pool->mutex);
         first = slab.next;
         if (class == MRP_CLASS_BARE) {
@@ -337,66 +403,6 @@ static enum mrp_status grow_class(
     depot->growing = false;
     mrp_wake_all(&pool->grown);
     return status;
-}
-
-/* -- asking -- */
-
-/* Ask all threads to give back what they free of the class from now on. Under the mutex.
- */
-static void ask(struct mrp_pool *pool, unsigned class, uint32_t asks)
-{
-    struct mrp_thread *cursor = NULL;
-    struct mrp_cache_slot *slot;
-    unsigned bin;
-
-    mrp_store_relaxed(&pool->depots[class].asks, asks);
-    /* Pairs with the fence in load_magazine(): who stores a limit after this one sees the
-     * number; and with mrp_stack_push_chain(): what was pushed before is found below. */
-    mrp_fence_seq_cst();
-    if (class == MRP_CLASS_BARE) {
-        return;
-    }
-    bin = pool->classes.classes[class].bin;
-    while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
-        if (mrp_load_relaxed(&slot->limit[bin]) != NULL) {
-            mrp_store_relaxed(&slot->limit[bin], NULL);
-        }
-    }
-}
-
-/* Take what is there; it answers those that were refused. Under the mutex. */
-static struct mrp_region *take_answer(struct mrp_pool *pool, unsigned class)
-{
-    _Atomic uint32_t *asks = &pool->depots[class].asks;
-    struct mrp_region *region = mrp_depot_take_locked(pool, class);
-
-    if (region != NULL && (mrp_load_relaxed(asks) & MRP_ASKS_REFUSED) != 0) {
-        mrp_store_relaxed(asks, mrp_load_relaxed(asks) & ~MRP_ASKS_REFUSED);
-    }
-    return region;
-}
-
-/* The request cannot be met, its record says why: the next one shall. What another thread
- * has freed meanwhile meets it all the same. Under the mutex. */
-static struct mrp_region *refuse(struct mrp_pool *pool, unsigned class)
-{
-    ask(pool, class, mrp_load_relaxed(&pool->depots[class].asks) | MRP_ASKS_REFUSED);
-    return take_answer(pool, class);
-}
-
-/* Wait until somebody's growth ends, or a region comes back. Under the mutex, released
- * meanwhile. */
-static struct mrp_region *wait_for_region(struct mrp_pool *pool, unsigned class)
-{
-    _Atomic uint32_t *asks = &pool->depots[class].asks;
-    struct mrp_region *region;
-
-    ask(pool, class, mrp_load_relaxed(asks) + 1);
-    while ((region = take_answer(pool, class)) == NULL && pool->depots[class].growing) {
-        mrp_wait(&pool->grown, &pool->mutex);
-    }
-    mrp_store_relaxed(asks, mrp_load_relaxed(asks) - 1);
-    return region;
 }
 
 struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags)
@@ -416,7 +422,7 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t
     is_own = depot->growing && depot->grower == mrp_thread_id();
     while (region == NULL && depot->growing && !is_own &&
         (flags & MRP_REQUEST_NOGROW) == 0) {
-        region = wait_for_region(pool, class);
+        region = wait_for_region(pool, class, &depot->growing);
     }
     if (region == NULL && is_own) {
         refuse_own(pool);
@@ -439,11 +445,12 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t
 
 enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count)
 {
-    struct mrp_region *region = NULL;
     enum mrp_status status = MRP_OK;
 
     pthread_mutex_lock(&pool->mutex);
     while (status == MRP_OK && pool->depots[class].n_regions < count) {
+        struct mrp_region *region = NULL;
+
         status = grow_class(pool, class, 0, &region);
         if (status == MRP_OK) {
             mrp_depot_put(pool, region);
