@@ -188,16 +188,20 @@ static bool ask(struct pool_run *run, size_t subject, const char *name,
 {
     struct pool_worker *worker = &run->workers[subject];
     const char *what = worker->subject->name;
+    const char *ending = request->n_threads == 1 ? "" : "s";
     struct bench_text size = bench_size_text(request->size);
 
+    if (worker->pid == 0) { /* said already */
+        return false;
+    }
     if (!pool_worker_ask(worker, request, reply)) {
-        bench_note(run->bench, "%s: its worker died or hung in %s, %s, %u threads", what,
-            name, size.text, request->n_threads);
+        bench_note(run->bench, "%s: its worker died or hung in %s, %s, %u thread%s", what,
+            name, size.text, request->n_threads, ending);
         return false;
     }
     if (reply->status == WORKER_FAILED) {
-        bench_note(run->bench, "%s in %s, %s, %u threads: %s", what, name, size.text,
-            request->n_threads, reply->text);
+        bench_note(run->bench, "%s in %s, %s, %u thread%s: %s", what, name, size.text,
+            request->n_threads, ending, reply->text);
     }
     return reply->status == WORKER_OK;
 }
@@ -229,11 +233,14 @@ static void calibrate(struct pool_run *run, struct pool_case *one)
     for (size_t i = 0; i < POOL_SUBJECTS; i++) {
         struct cell *cell = &one->cells[i];
 
-        cell->is_measured = run->is_verified[i] && run->workers[i].pid != 0 &&
-            ask(run, i, one->plan->name, &request, &reply);
-        cell->n_ops = request.n_ops != 0 ? request.n_ops : reply.n_ops;
-        if (one->plan->pattern == PATTERN_LATENCY && cell->is_measured) {
+        cell->is_measured =
+            run->is_verified[i] && ask(run, i, one->plan->name, &request, &reply);
+        if (cell->is_measured) {
+            cell->n_ops = request.n_ops != 0 ? request.n_ops : reply.n_ops;
+        }
+        if (cell->is_measured && one->plan->pattern == PATTERN_LATENCY) {
             cell->extra = calloc(EXTRAS, sizeof *cell->extra);
+            cell->is_measured = cell->extra != NULL;
         }
     }
 }

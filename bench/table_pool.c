@@ -155,38 +155,52 @@ static void add_row(struct bench_table *table, const struct row *row)
             form, size.text, own.text, dpdk.text, fastest, bounds, verdict_of(row)});
 }
 
+/* The rows of one case. @return how many */
+static size_t add_rows(
+    struct bench_table *table, const struct bench *bench, const char *name)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < pool_n_targets; i++) {
+        const struct pool_target *target = &pool_targets[i];
+
+        for (size_t k = 0; k < bench->n_results && strcmp(target->name, name) == 0; k++) {
+            if (pool_target_applies(target, bench->results[k])) {
+                struct row row = row_of(bench, target, bench->results[k]);
+
+                add_row(table, &row);
+                n++;
+            }
+        }
+    }
+    return n;
+}
+
 static void print_targets(const struct bench *bench)
 {
     static const char *const titles[] = {
         "<form", "size", "mrpool", "DPDK", "fastest malloc", "<is/at most", "<"};
     struct bench_table *table =
         bench_table_create(titles, sizeof titles / sizeof titles[0]);
+    size_t n_rows = 0;
 
     if (table == NULL) {
         return;
     }
-    putchar('\n');
-    bench_print_prose(
-        "CPU time of all threads per operation, median; form and number of threads of "
-        "mrpool. D 1.06/1.1: it costs 1.06 times what DPDK does, and may cost 1.1 times "
-        "as much; M: of the fastest malloc. Lines without a bound are for comparison.",
-        0);
-    for (size_t t = 0; t < N_TITLES; t++) {
-        bench_table_group(table, titles_of[t].words);
-        for (size_t i = 0; i < pool_n_targets; i++) {
-            if (strcmp(pool_targets[i].name, titles_of[t].name) != 0) {
-                continue;
-            }
-            for (size_t k = 0; k < bench->n_results; k++) {
-                if (pool_target_applies(&pool_targets[i], bench->results[k])) {
-                    struct row row = row_of(bench, &pool_targets[i], bench->results[k]);
-
-                    add_row(table, &row);
-                }
-            }
-        }
+    for (size_t i = 0; i < N_TITLES; i++) {
+        bench_table_group(table, titles_of[i].words);
+        n_rows += add_rows(table, bench, titles_of[i].name);
     }
-    bench_table_print(table);
+    if (n_rows > 0) {
+        putchar('\n');
+        bench_print_prose(
+            "CPU time of all threads per operation, median; form and number of threads "
+            "of mrpool. D 1.06/1.1: it costs 1.06 times what DPDK does, and may cost 1.1 "
+            "times as much; M: of the fastest malloc. Lines without a bound are for "
+            "comparison.",
+            0);
+        bench_table_print(table);
+    }
     bench_table_destroy(table);
 }
 
@@ -197,28 +211,33 @@ static void print_stranded(const struct bench *bench)
 {
     static const char *const titles[] = {"<threads", "size", "mrpool", "DPDK"};
     struct bench_table *table = bench_table_create(titles, 4);
+    size_t n_rows = 0;
 
     if (table == NULL) {
         return;
     }
-    bench_table_group(table, "free regions kept by thread caches, after the batches");
     for (size_t i = 0; i < bench->n_results; i++) {
         const struct bench_result *result = bench->results[i];
+        struct bench_text dpdk;
         char threads[16];
 
         if (strcmp(result->name, CASE_STRANDED "/mrpool") != 0 ||
             result->size < POOL_LARGE) {
             continue;
         }
+        if (n_rows++ == 0) {
+            puts("\nFree regions kept by thread caches, after the batches");
+        }
         snprintf(threads, sizeof threads, "%u", result->threads);
+        dpdk = value_text(
+            pool_find(bench, CASE_STRANDED, "dpdk", result->size, result->threads));
         bench_table_add(table,
             (const char *const[]){threads, bench_size_text(result->size).text,
-                value_text(result).text,
-                value_text(pool_find(bench, CASE_STRANDED, "dpdk", result->size,
-                               result->threads))
-                    .text});
+                value_text(result).text, dpdk.text});
     }
-    bench_table_print(table);
+    if (n_rows > 0) {
+        bench_table_print(table);
+    }
     bench_table_destroy(table);
 }
 

@@ -278,6 +278,7 @@ static bool loop_verify(struct worker_thread *thread, size_t n)
             subject_free(handle, thread->items[k]);
         }
         if (!intact) {
+            thread->problem = "a region was written to by somebody else";
             return false;
         }
     }

@@ -210,8 +210,10 @@ static void add_up(const struct worker_thread *threads,
         reply->n_switches += (uint64_t)threads[i].n_switches;
         reply->wall_ns = wall_ns > reply->wall_ns ? wall_ns : reply->wall_ns;
         if (threads[i].failed && reply->status == WORKER_OK) {
-            worker_fail(
-                reply, "the subject ran out of memory, or gave what it should not");
+            worker_fail(reply, "%s",
+                threads[i].problem != NULL ? threads[i].problem
+                                           : "it had no region to give: all are in use, "
+                                             "or in other threads' caches");
         }
     }
     reply->cpu_ns = cpu_ns / n_ops;

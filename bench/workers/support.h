@@ -38,6 +38,7 @@ struct worker_thread {
     double cpu_ns, wall_ns, instructions;
     long n_switches;
     bool failed;
+    const char *problem; /* NULL: the subject had no region to give */
 };
 
 /** What a thread does. Threads are pinned and wait for each other before they are
