@@ -76,6 +76,9 @@ void pool_measure(struct pool_run *run);
 /** Instructions of a pair, by valgrind, where the machine does not count them. */
 void pool_count_instructions(struct pool_run *run);
 
+/** Instructions per operation to a tenth: what a loop needs to begin and to end is less. */
+double pool_round_count(double count);
+
 /** The result of a case and a subject; NULL when there is none. */
 const struct bench_result *pool_find(const struct bench *bench, const char *name,
     const char *subject, size_t size, unsigned threads);

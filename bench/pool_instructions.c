@@ -17,6 +17,11 @@
 #define COUNTED_SIZE 64
 #define N_OPS 10000
 
+double pool_round_count(double count)
+{
+    return floor(count * 10 + 0.5) / 10;
+}
+
 static bool is_installed(void)
 {
     return system("command -v valgrind >/dev/null 2>&1") == 0;
@@ -99,8 +104,7 @@ static void count(struct pool_run *run, const struct pool_subject *subject)
     }
     close(file);
     if (run_valgrind(subject, report)) {
-        /* what the loop needs to begin and to end is less than a tenth per operation */
-        samples.values[0] = floor(read_total(report) / N_OPS * 10 + 0.5) / 10;
+        samples.values[0] = pool_round_count(read_total(report) / N_OPS);
     }
     unlink(report);
     if (samples.values[0] > 0) {

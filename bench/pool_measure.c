@@ -213,7 +213,7 @@ static void keep(struct cell *cell, const struct worker_reply *reply)
         add(&cell->quiet, reply->cpu_ns);
     }
     if (reply->instructions >= 0) {
-        add(&cell->instructions, reply->instructions);
+        add(&cell->instructions, pool_round_count(reply->instructions));
     }
     if (reply->stranded >= 0) {
         add(&cell->stranded, reply->stranded);

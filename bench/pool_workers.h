@@ -36,7 +36,7 @@ struct pool_worker {
     const struct pool_subject *subject;
     pid_t pid; /* 0: not running */
     int to, from;
-    char described[256]; /* in its own words */
+    char described[512]; /* in its own words */
 };
 
 /** Start the worker; false when it is missing, which is noted. */

@@ -72,7 +72,7 @@ struct worker_reply {
     uint64_t n_switches; /* times a thread lost its processor meanwhile */
     double stranded; /* bytes in the threads' caches afterwards; negative: unknown */
     double extra[EXTRAS];
-    char text[256];
+    char text[512];
 };
 
 #endif
