@@ -268,6 +268,17 @@ void bench_note(struct bench *bench, const char *format, ...)
     bench->notes[bench->n_notes++] = text;
 }
 
+void bench_compared(struct bench *bench, const char *name, const char *version)
+{
+    char *text;
+
+    if (asprintf(&text, "%s: %s", name, version) < 0) {
+        out_of_memory();
+    }
+    bench->compared = append(bench->compared, bench->n_compared);
+    bench->compared[bench->n_compared++] = text;
+}
+
 void bench_progress(const struct bench *bench, const char *format, ...)
 {
     va_list arguments;
@@ -304,6 +315,10 @@ int bench_end(struct bench *bench, void (*print)(const struct bench *bench))
     for (size_t i = 0; i < bench->n_notes; i++) {
         free(bench->notes[i]);
     }
+    for (size_t i = 0; i < bench->n_compared; i++) {
+        free(bench->compared[i]);
+    }
+    free(bench->compared);
     free(bench->goals);
     free(bench->results);
     free(bench->notes);

@@ -66,6 +66,8 @@ struct bench {
     size_t n_notes;
     struct bench_goal *goals;
     size_t n_goals;
+    char **compared; /* "dpdk: DPDK 22.11.11, cache 256" */
+    size_t n_compared;
 };
 
 /** Describe the machine and pin the thread. False, with a message, when it cannot be
@@ -102,6 +104,9 @@ const struct bench_goal *bench_hold(struct bench *bench,
     double at_most);
 
 bool bench_is_reached(const struct bench_goal *goal);
+
+/** What exactly was compared with: a name and its version, shown with the results. */
+void bench_compared(struct bench *bench, const char *name, const char *version);
 
 /** Something that was left out, and why: shown under the table. Said once. */
 void bench_note(struct bench *bench, const char *format, ...) MRP_PRINTF(2, 3);

@@ -68,6 +68,9 @@ struct pool_run {
     size_t n_cpus;
     struct pool_worker workers[POOL_SUBJECTS];
     bool is_verified[POOL_SUBJECTS]; /* at the present size */
+    /* repetitions that had a processor for each thread; of them, those that lost one, and
+     * how many of these count all the same */
+    size_t n_repetitions, n_disturbed, n_kept;
 };
 
 /** Measure everything that is chosen; results go to the bench. */

@@ -15,6 +15,7 @@
 #define LOOP_NS_SHARED 4e6 /* where threads share a processor: longer than a time slice */
 #define LOOP_NS_QUICK 1e5
 #define QUIET_MIN 3 /* undisturbed repetitions that make a median */
+#define EXTRA_ROUNDS 5 /* for cases that have fewer */
 #define VERIFY_OPS 2048
 #define VERIFY_OPS_QUICK 256
 #define LATENCY_OPS 150016 /* per thread and repetition: 15 of them above p99.99 */
@@ -245,6 +246,19 @@ static void calibrate(struct pool_run *run, struct pool_case *one)
     }
 }
 
+static bool lacks_quiet(const struct pool_run *run, const struct pool_case *one)
+{
+    if (one->threads > run->n_cpus || one->plan->pattern == PATTERN_LATENCY) {
+        return false;
+    }
+    for (size_t i = 0; i < POOL_SUBJECTS; i++) {
+        if (one->cells[i].is_measured && one->cells[i].quiet.n < QUIET_MIN) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Every subject once, in turn. */
 static void measure_once(struct pool_run *run, struct pool_case *one)
 {
@@ -294,14 +308,24 @@ static void record_latency(struct bench *bench, const char *subject,
 
 /* Repetitions in which a thread lost its processor show the scheduler: another thread
  * spins meanwhile, caches go cold. Where threads share processors it is part of the case. */
-static const struct bench_samples *cost_of(
-    const struct pool_run *run, const struct pool_case *one, const struct cell *cell)
+static const struct bench_samples *choose_cost(
+    struct pool_run *run, const struct pool_case *one, const struct cell *cell)
 {
-    return one->threads <= run->n_cpus && cell->quiet.n >= QUIET_MIN ? &cell->quiet
-                                                                     : &cell->cost;
+    size_t n_disturbed = cell->cost.n - cell->quiet.n;
+
+    if (one->threads > run->n_cpus) {
+        return &cell->cost;
+    }
+    run->n_repetitions += cell->cost.n;
+    run->n_disturbed += n_disturbed;
+    if (cell->quiet.n >= QUIET_MIN) {
+        return &cell->quiet;
+    }
+    run->n_kept += n_disturbed;
+    return &cell->cost;
 }
 
-static void record_case(const struct pool_run *run, const struct pool_case *one)
+static void record_case(struct pool_run *run, const struct pool_case *one)
 {
     struct bench *bench = run->bench;
     const struct plan *plan = one->plan;
@@ -320,7 +344,7 @@ static void record_case(const struct pool_run *run, const struct pool_case *one)
             continue;
         }
         pool_record(
-            bench, plan->name, subject, size, threads, "ns", cost_of(run, one, cell));
+            bench, plan->name, subject, size, threads, "ns", choose_cost(run, one, cell));
         if (plan->pattern == PATTERN_PAIR && cell->instructions.n > 0) {
             pool_record(bench, CASE_INSTRUCTIONS, subject, size, threads, "instructions",
                 &cell->instructions);
@@ -445,10 +469,11 @@ static size_t list_cases(const struct pool_run *run, struct pool_case **cases)
 static void show_progress(const struct pool_run *run, const struct pool_case *one,
     size_t round, size_t n_rounds)
 {
-    char before[48] = "preparing";
+    char before[80] = "preparing";
 
     if (round > 0) {
-        snprintf(before, sizeof before, "round %zu of %zu", round, n_rounds);
+        snprintf(before, sizeof before, "round %zu of %zu%s", round, n_rounds,
+            round > n_rounds ? ", for what was disturbed" : "");
     }
     bench_progress(run->bench, "%s: %s, %s, %u thread%s", before, one->plan->name,
         bench_size_text(one->size).text, one->threads, one->threads == 1 ? "" : "s");
@@ -467,9 +492,14 @@ static void measure_cases(struct pool_run *run, struct pool_case *cases, size_t 
         }
         calibrate(run, &cases[i]);
     }
-    for (size_t round = 1; round <= n_rounds; round++) {
+    for (size_t round = 1; round <= n_rounds + EXTRA_ROUNDS; round++) {
         for (size_t i = 0; i < n_cases; i++) {
-            if (cases[i].plan->pattern != PATTERN_LATENCY || round <= LONG_REPETITIONS) {
+            bool is_latency = cases[i].plan->pattern == PATTERN_LATENCY;
+            bool is_wanted = round <= n_rounds
+                ? !is_latency || round <= LONG_REPETITIONS
+                : !run->options->common.quick && lacks_quiet(run, &cases[i]);
+
+            if (is_wanted) {
                 show_progress(run, &cases[i], round, n_rounds);
                 measure_once(run, &cases[i]);
             }
@@ -480,6 +510,16 @@ static void measure_cases(struct pool_run *run, struct pool_case *cases, size_t 
         for (size_t k = 0; k < POOL_SUBJECTS; k++) {
             free(cases[i].cells[k].extra);
         }
+    }
+}
+
+static void note_disturbance(const struct pool_run *run)
+{
+    if (run->n_disturbed > 0) {
+        bench_note(run->bench,
+            "%zu of %zu repetitions, in which a thread lost its processor to other work; "
+            "%zu more, of cases with fewer than %d others, count",
+            run->n_disturbed - run->n_kept, run->n_repetitions, run->n_kept, QUIET_MIN);
     }
 }
 
@@ -497,6 +537,7 @@ void pool_measure(struct pool_run *run)
     n_cases = list_cases(run, &cases);
     measure_cases(run, cases, n_cases);
     free(cases);
+    note_disturbance(run);
     if (run->options->choices[CHOICE_GROWTH]) {
         measure_growth(run);
     }

@@ -160,6 +160,9 @@ bool pool_worker_start(
         snprintf(library, sizeof library, "%.*s", (int)length, preload);
         if (spawn(worker, path, arguments, length > 0 ? library : NULL) &&
             is_itself(worker)) {
+            if (subject->family != FAMILY_MRPOOL) {
+                bench_compared(bench, subject->name, worker->described);
+            }
             return true;
         }
         pool_worker_stop(worker);

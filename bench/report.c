@@ -80,6 +80,20 @@ static bool add_goals(const struct bench *bench, json_t *root)
     return json_object_set_new(root, "goals", goals) == 0;
 }
 
+static bool add_compared(const struct bench *bench, json_t *root)
+{
+    json_t *compared = json_object();
+
+    for (size_t i = 0; i < bench->n_compared; i++) {
+        const char *text = bench->compared[i];
+        char name[48];
+
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(text, ":"), text);
+        json_object_set_new(compared, name, json_string(text + strcspn(text, ":") + 2));
+    }
+    return json_object_set_new(root, "compared", compared) == 0;
+}
+
 static bool print_json(const struct bench *bench)
 {
     json_t *results = json_array();
@@ -92,6 +106,7 @@ static bool print_json(const struct bench *bench)
     root = json_pack("{s:s, s:o, s:o}", "benchmark", bench->name, "machine",
         machine_object(&bench->machine), "results", results);
     ok = root != NULL && (bench->n_goals == 0 || add_goals(bench, root)) &&
+        (bench->n_compared == 0 || add_compared(bench, root)) &&
         json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) == 0;
     putchar('\n');
     json_decref(root);
@@ -149,6 +164,22 @@ void bench_print_prose(const char *text, int indent)
     putchar('\n');
 }
 
+/* "compared: glibc: libc.so.6; dpdk: ..." */
+static void print_compared(const struct bench *bench)
+{
+    char text[2000] = "compared with";
+    size_t used = strlen(text);
+
+    for (size_t i = 0; i < bench->n_compared && used < sizeof text; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s %s",
+            i > 0 ? ";" : "", bench->compared[i]);
+    }
+    if (bench->n_compared > 0) {
+        putchar('\n');
+        bench_print_prose(text, 4);
+    }
+}
+
 static void print_table(
     const struct bench *bench, void (*print)(const struct bench *bench))
 {
@@ -163,6 +194,7 @@ static void print_table(
         puts("--quick: a smoke run, not a measurement");
     }
     print(bench);
+    print_compared(bench);
     for (size_t i = 0; i < bench->n_notes; i++) {
         char *text;
 

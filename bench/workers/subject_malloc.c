@@ -5,19 +5,31 @@
 #include "support.h"
 
 #include <dlfcn.h>
+#include <gnu/libc-version.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SUBJECT_TRAITS SUBJECT_ANY_SIZE
 
-/* Which library malloc is of: a preload that was not found is only a warning. */
+/* Which library malloc is of, as its file is called once links are followed: a preload
+ * that was not found is only a warning. */
 static void subject_describe(char *text, size_t size)
 {
     void *symbol = dlsym(RTLD_DEFAULT, "malloc");
+    char path[PATH_MAX] = "?";
+    const char *slash;
     Dl_info info;
 
-    snprintf(text, size, "%s",
-        symbol != NULL && dladdr(symbol, &info) != 0 ? info.dli_fname : "?");
+    if (symbol != NULL && dladdr(symbol, &info) != 0 &&
+        realpath(info.dli_fname, path) == NULL) {
+        snprintf(path, sizeof path, "%s", info.dli_fname);
+    }
+    slash = strrchr(path, '/');
+    snprintf(text, size, "%s%s%s", slash != NULL ? slash + 1 : path,
+        strstr(path, "libc.so") != NULL ? " " : "",
+        strstr(path, "libc.so") != NULL ? gnu_get_libc_version() : "");
 }
 
 static bool subject_open(const struct worker_request *request, struct worker_reply *reply)

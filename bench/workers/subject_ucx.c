@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <ucp/api/ucp.h>
 #include <ucs/datastruct/mpool.h>
 
 #define SUBJECT_TRAITS SUBJECT_CAPPED
@@ -43,7 +44,7 @@ static ucs_mpool_ops_t operations = {
 
 static void subject_describe(char *text, size_t size)
 {
-    snprintf(text, size, "ucs_mpool under a spinlock");
+    snprintf(text, size, "UCX %s, ucs_mpool under a spinlock", ucp_get_version_string());
 }
 
 static bool subject_open(const struct worker_request *request, struct worker_reply *reply)
