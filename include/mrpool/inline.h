@@ -96,13 +96,14 @@ struct mrp_cache_arena {
 extern MRP_API __thread struct mrp_cache_arena *mrp_bins_v1
     __attribute__((tls_model("initial-exec")));
 
+#define MRP_V1_INLINE static inline __attribute__((always_inline))
 #define MRP_V1_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define MRP_V1_LOAD(object) __atomic_load_n(&(object), __ATOMIC_RELAXED)
 #define MRP_V1_STORE(object, value) __atomic_store_n(&(object), (value), __ATOMIC_RELAXED)
 
 /** Take a region out of a bin; NULL when that is empty. Plain loads are of what only this
  * thread writes. */
-static inline struct mrp_region *mrp_v1_pop(struct mrp_cache_slot *slot, size_t bin)
+MRP_V1_INLINE struct mrp_region *mrp_v1_pop(struct mrp_cache_slot *slot, size_t bin)
 {
     struct mrp_region **top = slot->top[bin], *region;
 
@@ -119,7 +120,7 @@ static inline struct mrp_region *mrp_v1_pop(struct mrp_cache_slot *slot, size_t 
 
 /** Put a region into the bin whose `top` this is; false when that is full, or asked for.
  */
-static inline bool mrp_v1_push(void *bin, struct mrp_region *region)
+MRP_V1_INLINE bool mrp_v1_push(void *bin, struct mrp_region *region)
 {
     struct mrp_region ***fields = (struct mrp_region ***)bin;
     struct mrp_region **top = fields[0];
@@ -132,13 +133,13 @@ static inline bool mrp_v1_push(void *bin, struct mrp_region *region)
     return false;
 }
 
-static inline struct mrp_cache_slot *mrp_v1_slot(const struct mrp_pool *pool)
+MRP_V1_INLINE struct mrp_cache_slot *mrp_v1_slot(const struct mrp_pool *pool)
 {
     return mrp_bins_v1->slots +
         (((uintptr_t)pool >> MRP_V1_RANGE_SHIFT) & (MRP_V1_SLOTS - 1));
 }
 
-static inline size_t mrp_v1_bin(size_t size)
+MRP_V1_INLINE size_t mrp_v1_bin(size_t size)
 {
     size_t x = (size - 1) | 63;
     unsigned m = 63u ^ (unsigned)__builtin_clzl(x);
@@ -147,7 +148,7 @@ static inline size_t mrp_v1_bin(size_t size)
 }
 
 /** Make it its owner's. */
-static inline void mrp_v1_begin(struct mrp_region *region, size_t size)
+MRP_V1_INLINE void mrp_v1_begin(struct mrp_region *region, size_t size)
 {
     MRP_V1_STORE(region->size, size);
     MRP_V1_STORE(region->length, (size_t)0);
@@ -157,7 +158,7 @@ static inline void mrp_v1_begin(struct mrp_region *region, size_t size)
 
 /** A region of the calling thread's cache; NULL when it has none, or the arguments are
  * wrong. */
-static inline struct mrp_region *mrp_v1_take(struct mrp_pool *pool, size_t size)
+MRP_V1_INLINE struct mrp_region *mrp_v1_take(struct mrp_pool *pool, size_t size)
 {
     struct mrp_cache_slot *slot = mrp_v1_slot(pool);
     struct mrp_region *region = NULL;
@@ -172,7 +173,7 @@ static inline struct mrp_region *mrp_v1_take(struct mrp_pool *pool, size_t size)
 }
 
 /** The same of a pool that does not check. */
-static inline struct mrp_region *mrp_v1_take_unchecked(struct mrp_pool *pool, size_t size)
+MRP_V1_INLINE struct mrp_region *mrp_v1_take_unchecked(struct mrp_pool *pool, size_t size)
 {
     struct mrp_cache_slot *slot = mrp_v1_slot(pool);
 
@@ -182,7 +183,7 @@ static inline struct mrp_region *mrp_v1_take_unchecked(struct mrp_pool *pool, si
 }
 
 /** Lines from the window's begin; out of all bounds for what is not on a line's begin. */
-static inline uintptr_t mrp_v1_line(uintptr_t begin, const struct mrp_region *region)
+MRP_V1_INLINE uintptr_t mrp_v1_line(uintptr_t begin, const struct mrp_region *region)
 {
     uintptr_t distance = (uintptr_t)region - begin;
 
@@ -191,7 +192,7 @@ static inline uintptr_t mrp_v1_line(uintptr_t begin, const struct mrp_region *re
 
 /** Put a region into the calling thread's cache; false when that has no room, or the
  * pointer is no live region with one reference. */
-static inline bool mrp_v1_give(struct mrp_region *region)
+MRP_V1_INLINE bool mrp_v1_give(struct mrp_region *region)
 {
     struct mrp_cache_arena *arena = mrp_bins_v1;
     uintptr_t line = mrp_v1_line(arena->window_begin, region);
@@ -218,7 +219,7 @@ static inline bool mrp_v1_give(struct mrp_region *region)
 /* -- for callers -- */
 
 /** mrp_region_alloc. */
-static inline struct mrp_region *mrp_region_alloc_inline(
+MRP_V1_INLINE struct mrp_region *mrp_region_alloc_inline(
     struct mrp_pool *pool, size_t size)
 {
     struct mrp_region *region = mrp_v1_take(pool, size);
@@ -231,7 +232,7 @@ static inline struct mrp_region *mrp_region_alloc_inline(
 }
 
 /** mrp_region_free. */
-static inline enum mrp_status mrp_region_free_inline(struct mrp_region *region)
+MRP_V1_INLINE enum mrp_status mrp_region_free_inline(struct mrp_region *region)
 {
     return MRP_V1_LIKELY(mrp_v1_give(region)) ? MRP_OK : mrp_region_free(region);
 }

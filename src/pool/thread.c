@@ -78,15 +78,14 @@ static void prepare(void)
 
 static struct mrp_cache_arena *map_arena(void)
 {
-    void *address = mmap(NULL, sizeof(struct mrp_cache_arena), PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t size = sizeof(struct mrp_cache_arena);
+    void *address = mrp_reserve_addresses(NULL, size);
 
-    if (address == MAP_FAILED) {
-        return NULL;
-    }
-    if (madvise(address, sizeof(struct mrp_cache_arena), MADV_WIPEONFORK) != 0) {
-        munmap(address, sizeof(struct mrp_cache_arena));
-        return NULL;
+    if (address != NULL &&
+        (mprotect(address, size, PROT_READ | PROT_WRITE) != 0 ||
+            madvise(address, size, MADV_WIPEONFORK) != 0)) {
+        munmap(address, size);
+        address = NULL;
     }
     return address;
 }
