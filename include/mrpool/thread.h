@@ -82,7 +82,7 @@ MRP_API enum mrp_status mrp_thread_model_query(struct mrp_thread_model *model);
  * back when it ends. 64 pools at a time have them; later pools work without. */
 
 /** Give back what the calling thread keeps of the pool, or of all pools (NULL): before it
- *  blocks for long. Lock-free, but for waking who waits. */
+ *  blocks for long. Two short locks. */
 MRP_API enum mrp_status mrp_thread_flush(struct mrp_pool *pool);
 
 /** A thread's caches as an object, for schedulers whose tasks are no threads: whoever names it

@@ -9,20 +9,36 @@
 
 /* -- alloc -- */
 
-/* Free and where its address says; only where checks are full. */
-static bool is_sound(struct mrp_pool *pool, unsigned class, struct mrp_region *region)
+/* As it was cut: its block begins and ends where its address leads. Where checks are
+ * full. */
+static bool is_as_cut(struct mrp_pool *pool, const struct mrp_region *region)
 {
-    uint32_t state = mrp_load_relaxed(&region->state);
+    const char *block = (const char *)mrp_payload(region) - pool->classes.lead;
+    unsigned class = mrp_depot_of(region);
+    const struct mrp_size_class *size_class;
+    struct mrp_error before;
+    bool is_good;
 
-    if (state == MRP_STATE_FREE && mrp_depot_of(region) == class &&
-        mrp_region_find(pool, mrp_payload(region)) == region) {
-        return true;
+    if (class >= pool->classes.n_classes || mrp_kind_of(region) != MRP_REGION_POOLED) {
+        return false;
     }
-    mrp_fail(MRP_ERR_CORRUPT, 0,
-        "region %p, free until now, has been overwritten (state %#x, address %p): it is "
-        "not given out again; look for writes past the end of other memory",
-        (void *)region, state, mrp_payload(region));
-    return false;
+    size_class = &pool->classes.classes[class];
+    before = *mrp_error_last();
+    is_good = region->capacity == size_class->capacity &&
+        mrp_region_find(pool, block) == region &&
+        mrp_region_find(pool, block - 1) != region &&
+        mrp_region_find(pool, block + size_class->block_size - 1) == region &&
+        mrp_region_find(pool, block + size_class->block_size) != region;
+    mrp_error_restore(&before); /* what lies about it may be nothing */
+    return is_good;
+}
+
+static enum mrp_status fail_overwritten(const struct mrp_region *region)
+{
+    return mrp_fail(MRP_ERR_CORRUPT, 0,
+        "the descriptor of region %p has been overwritten (state %#x, address %p): the "
+        "region is not used again; look for writes past the end of other memory",
+        (const void *)region, mrp_load_relaxed(&region->state), mrp_payload(region));
 }
 
 /* What the calling thread's cache does not have at hand. `cached` is what it gave after
@@ -34,7 +50,9 @@ static struct mrp_region *alloc_class(struct mrp_pool *pool, unsigned class, siz
         cached != NULL ? cached : mrp_pool_grow(pool, class, flags);
 
     if (region != NULL && pool->checks == MRP_CHECKS_FULL &&
-        !is_sound(pool, class, region)) {
+        (mrp_load_relaxed(&region->state) != MRP_STATE_FREE ||
+            mrp_depot_of(region) != class || !is_as_cut(pool, region))) {
+        fail_overwritten(region);
         return NULL;
     }
     if (region != NULL) {
@@ -164,6 +182,9 @@ static enum mrp_status take_from(struct mrp_pool *pool, unsigned class,
     status = mrp_thread_enter(slot, &own);
     if (status == MRP_OK) {
         *region = mrp_cache_take(pool, class);
+        /* nobody frees through a slot, which is when threads give up what others ask for
+         */
+        mrp_cache_put_many(pool, class, NULL, 0);
         mrp_thread_leave(own);
     }
     return status;
@@ -248,13 +269,7 @@ static enum mrp_status claim(struct mrp_region *region)
                 "region %p is being given back by another thread, too", (void *)region);
         }
     }
-    if (mrp_region_find(mrp_pool_of(region), mrp_payload(region)) != region) {
-        return mrp_fail(MRP_ERR_CORRUPT, 0,
-            "region %p has been overwritten: its address %p is not its own; it is not "
-            "given out again",
-            (void *)region, mrp_payload(region));
-    }
-    return MRP_OK;
+    return is_as_cut(mrp_pool_of(region), region) ? MRP_OK : fail_overwritten(region);
 }
 
 static __attribute__((noinline)) enum mrp_status free_slow(struct mrp_region *region)
@@ -274,7 +289,9 @@ static __attribute__((noinline)) enum mrp_status free_slow(struct mrp_region *re
             "region %p has %u references (retained, or sliced): release it instead",
             (void *)region, references);
     }
-    if (pool->checks == MRP_CHECKS_FULL && mrp_kind_of(region) == MRP_REGION_POOLED) {
+    if (pool->checks == MRP_CHECKS_FULL &&
+        (mrp_kind_of(region) == MRP_REGION_POOLED ||
+            mrp_depot_of(region) != MRP_CLASS_BARE)) {
         status = claim(region);
     }
     return status == MRP_OK ? mrp_region_end(pool, region) : status;

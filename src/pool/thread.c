@@ -36,17 +36,27 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* -- making and ending -- */
 
-/* Empty an arena and let others have it. */
-static void retire(struct mrp_thread *thread)
+/* Give back what an arena keeps of a pool, or of all (NULL). Under the lock, a pool in a
+ * slot is a live one: others' pools may be going, and mrp_thread_forget() comes before
+ * their end. */
+static void empty(struct mrp_cache_arena *arena, const struct mrp_pool *pool)
 {
     mrp_process_lock();
     for (size_t i = 0; i < MRP_V1_SLOTS; i++) {
-        struct mrp_cache_slot *slot = &thread->arena->slots[i];
+        struct mrp_cache_slot *slot = &arena->slots[i];
 
-        if (slot->pool != 0) { /* a live pool: mrp_thread_forget() comes before its end */
+        if (slot->pool != 0 && (pool == NULL || pool->cache_slot == i)) {
             mrp_cache_close(slot);
         }
     }
+    mrp_process_unlock();
+}
+
+/* Empty an arena and let others have it. */
+static void retire(struct mrp_thread *thread)
+{
+    empty(thread->arena, NULL);
+    mrp_process_lock();
     thread->epoch = 0;
     mrp_process_unlock();
 }
@@ -205,15 +215,8 @@ enum mrp_status mrp_thread_flush(struct mrp_pool *pool)
     if (pool != NULL && mrp_pool_check_handle(pool) != MRP_OK) {
         return mrp_error_last()->status;
     }
-    if (arena == NONE_YET || arena == NONE_EVER) {
-        return MRP_OK;
-    }
-    for (size_t i = 0; i < MRP_V1_SLOTS; i++) {
-        bool is_wanted = pool == NULL || pool->cache_slot == i;
-
-        if (is_wanted && arena->slots[i].pool != 0) {
-            mrp_cache_close(&arena->slots[i]);
-        }
+    if (arena != NONE_YET && arena != NONE_EVER) {
+        empty(arena, pool);
     }
     return MRP_OK;
 }
