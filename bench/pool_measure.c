@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOP_NS \
-    1.5e6 /* CPU time of one thread's loop: a thousand readings of the clock */
+#define LOOP_NS 1.5e6 /* CPU time of one thread's loop: long for the clock */
 #define LOOP_NS_SHARED 4e6 /* where threads share a processor: longer than a time slice */
 #define LOOP_NS_QUICK 1e5
 #define QUIET_MIN 3 /* undisturbed repetitions that make a median */

@@ -159,6 +159,15 @@ __attribute__((noinline)) bool worker_measured(struct worker_thread *thread, siz
     return thread->loop->run(thread, n);
 }
 
+/* Whoever made this thread may still be on its way to waiting for it, on the same
+ * processor: it would take that away in the middle of the loop. */
+static void let_others_sleep(void)
+{
+    const struct timespec moment = {.tv_nsec = 50000};
+
+    nanosleep(&moment, NULL);
+}
+
 static void *run_thread(void *argument)
 {
     struct worker_thread *thread = argument;
@@ -167,6 +176,7 @@ static void *run_thread(void *argument)
     int counter = worker_counter_open();
 
     worker_pin(thread->request, thread->index);
+    let_others_sleep();
     loop->begin();
     thread->failed = loop->prepare != NULL && !loop->prepare(thread);
     pthread_barrier_wait(&barrier);
