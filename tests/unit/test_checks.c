@@ -279,25 +279,62 @@ static void garbage__is_refused(void **state)
 
 /* -- what has been overwritten, full -- */
 
+/* Damage a descriptor in one of many ways. */
+#define DAMAGES 10
+
+static void damage(struct mrp_region *region, int how)
+{
+    switch (how) {
+    case 0:
+        region->offset += 64; /* in its own block */
+        break;
+    case 1:
+        region->offset -= 64; /* in another */
+        break;
+    case 2:
+        region->offset += 4096;
+        break;
+    case 3:
+        region->offset = 0; /* in the tables */
+        break;
+    case 4:
+        region->offset ^= INT64_C(1) << 45; /* nowhere */
+        break;
+    case 5:
+        region->size_class++;
+        break;
+    case 6:
+        region->size_class = 255;
+        break;
+    case 7:
+        region->kind = MRP_REGION_LARGE;
+        break;
+    case 8:
+        region->kind = 77;
+        break;
+    default:
+        region->capacity *= 2;
+        break;
+    }
+}
+
 static void full__an_overwritten_live_region_is_found(void **state)
 {
     struct pool_fixture *f = *state;
 
-    for (size_t i = 0; i < 3; i++) { /* release does not verify */
-        struct mrp_region *region, *next;
-        struct mrp_region saved;
+    cache_create(f, MRP_CHECKS_FULL, 0);
+    for (int i = 0; i < 3 * DAMAGES; i++) { /* release does not verify */
+        struct mrp_region *region = pool_fixture_alloc(f, 200), *next;
+        struct mrp_region saved = *region;
 
-        cache_create(f, MRP_CHECKS_FULL, 0);
-        region = pool_fixture_alloc(f, 200);
-        saved = *region;
-        region->offset += 4096;
-        assert_refused(free_functions[i](region), MRP_ERR_CORRUPT, "overwritten");
+        damage(region, i / 3);
+        assert_refused(free_functions[i % 3](region), MRP_ERR_CORRUPT, "overwritten");
         next = pool_fixture_alloc(f, 200);
         assert_ptr_not_equal(next, region); /* it is not used again */
         pool_fixture_free(next);
         *region = saved;
         pool_fixture_free(region);
-        destroy(f);
+        assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
     }
 }
 
@@ -305,25 +342,22 @@ static void full__an_overwritten_free_region_is_found(void **state)
 {
     struct pool_fixture *f = *state;
 
-    for (int what = 0; what < 3; what++) {
-        struct mrp_region *region, saved;
+    cache_create(f, MRP_CHECKS_FULL, 0);
+    for (int i = 0; i <= DAMAGES; i++) {
+        struct mrp_region *region = pool_fixture_alloc(f, 200), saved;
 
-        cache_create(f, MRP_CHECKS_FULL, 0);
-        region = pool_fixture_alloc(f, 200);
         pool_fixture_free(region);
         saved = *region;
-        if (what == 0) {
+        if (i == DAMAGES) {
             region->state = MRP_STATE_LIVE;
-        } else if (what == 1) {
-            region->offset -= 4096;
         } else {
-            region->size_class++;
+            damage(region, i);
         }
         assert_none(mrp_region_alloc(f->pool, 200), MRP_ERR_CORRUPT, "overwritten");
         pool_fixture_free(pool_fixture_alloc(f, 200)); /* the next one is sound */
         *region = saved;
         mrp_depot_put(f->pool, region);
-        destroy(f);
+        assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
     }
 }
 

@@ -223,37 +223,67 @@ static void slot__outlives_pools(void **state)
     assert_int_equal(mrp_thread_slot_destroy(slot), MRP_OK);
 }
 
-/* What a slot keeps is asked back like a thread's: destroyed, it answers who was refused.
- */
-static void destroy__serves_who_was_refused(void **state)
+/* A pool at its end, max_bytes: a slot keeps some regions, others have all the rest. */
+struct end {
+    struct mrp_region *regions[2000];
+    size_t n, n_cached;
+};
+
+static void reach_end(
+    struct pool_fixture *f, struct mrp_thread_slot *slot, struct end *end)
 {
-    struct pool_fixture *f = *state;
     struct mrp_pool_params params = pool_fixture_params(f);
-    struct mrp_thread_slot *slot = create_slot();
-    struct mrp_region *regions[2000], *region;
-    size_t n = 0, n_cached;
 
     params.max_bytes = MRP_MIB;
     params.checks = MRP_CHECKS_STATE;
     params.thread_cache_size = MRP_GIB;
     pool_fixture_create(f, &params);
-    assert_int_equal(mrp_region_alloc_many(f->pool, 1000, 100, regions), 100);
-    assert_int_equal(mrp_region_free_many(regions, 100, NULL), MRP_OK);
+    assert_int_equal(mrp_region_alloc_many(f->pool, 1000, 100, end->regions), 100);
+    assert_int_equal(mrp_region_free_many(end->regions, 100, NULL), MRP_OK);
     assert_int_equal(mrp_thread_flush(NULL), MRP_OK);
-    region = take_from(f->pool, slot, 1000);
-    n_cached = count_cached(f->pool);
-    assert_true(n_cached > 1);
-    while ((regions[n] = mrp_region_alloc(f->pool, 1000)) != NULL) {
-        n++;
+    end->regions[0] = take_from(f->pool, slot, 1000);
+    end->n = 1;
+    end->n_cached = count_cached(f->pool);
+    assert_true(end->n_cached > 1);
+    while ((end->regions[end->n] = mrp_region_alloc(f->pool, 1000)) != NULL) {
+        end->n++;
     }
     assert_int_equal(mrp_error_last()->status, MRP_ERR_LIMIT);
-    assert_int_equal(mrp_thread_slot_destroy(slot), MRP_OK);
-    for (size_t i = 0; i < n_cached; i++) {
-        regions[n++] = pool_fixture_alloc(f, 1000);
+}
+
+/* So many more are to be had, and then none. */
+static void take_rest(struct pool_fixture *f, struct end *end, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        end->regions[end->n++] = pool_fixture_alloc(f, 1000);
     }
     assert_none(mrp_region_alloc(f->pool, 1000), MRP_ERR_LIMIT, "max_bytes");
-    pool_fixture_free(region);
-    assert_int_equal(mrp_region_free_many(regions, n, NULL), MRP_OK);
+    assert_int_equal(mrp_region_free_many(end->regions, end->n, NULL), MRP_OK);
+}
+
+static void destroy__serves_who_was_refused(void **state)
+{
+    struct mrp_thread_slot *slot = create_slot();
+    struct end end;
+
+    reach_end(*state, slot, &end);
+    assert_int_equal(mrp_thread_slot_destroy(slot), MRP_OK);
+    take_rest(*state, &end, end.n_cached);
+}
+
+/* Nobody frees through a slot: it gives up what others ask for as it takes one itself. */
+static void slot__gives_up_what_others_ask_for(void **state)
+{
+    struct mrp_thread_slot *slot = create_slot();
+    struct pool_fixture *f = *state;
+    struct end end;
+
+    reach_end(f, slot, &end);
+    end.regions[end.n] = take_from(f->pool, slot, 1000);
+    assert_non_null(end.regions[end.n++]);
+    assert_int_equal(count_cached(f->pool), 0);
+    take_rest(f, &end, end.n_cached - 1);
+    assert_int_equal(mrp_thread_slot_destroy(slot), MRP_OK);
 }
 
 /* -- wrong handles -- */
@@ -386,6 +416,7 @@ int main(void)
         POOL_TEST(destroy__gives_back_what_is_cached),
         POOL_TEST(slot__outlives_pools),
         POOL_TEST(destroy__serves_who_was_refused),
+        POOL_TEST(slot__gives_up_what_others_ask_for),
         POOL_TEST(handles__that_are_no_slot_are_refused),
         POOL_TEST(create__many),
         POOL_TEST(fork__the_child_is_refused_the_parents_slots),
