@@ -33,7 +33,10 @@ function(mrp_add_worker name)
     "${folder}/${arg_SOURCE}" "${folder}/support.c" "${folder}/histogram.c")
   mrp_house_rules(${target})
   target_compile_definitions(${target} PRIVATE ${arg_DEFINES})
-  target_compile_options(${target} PRIVATE ${arg_OPTIONS})
+  # What stands before a loop must not decide how fast it is: DPDK's pair cost 6.8 or
+  # 7.4 ns, depending on that.
+  target_compile_options(${target} PRIVATE -falign-functions=64 -falign-loops=64
+    ${arg_OPTIONS})
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} Threads::Threads
     ${CMAKE_DL_LIBS} m)
   set_target_properties(${target} PROPERTIES
