@@ -141,8 +141,7 @@ static void find_sizes(struct load *load)
     assert_in_range(load->n_sizes, 30, CLASSES_MAX);
 }
 
-/* Fewer where each is more work, and never more than 2 MiB of one pair in
- * flight. */
+/* Fewer where each is more work, and never more than 2 MiB of one pair in flight. */
 static size_t rounds_of(const struct load *load, size_t size)
 {
     return mrp_max(mrp_min(load->rounds, load->rounds * 16 * MRP_KIB / size), 16);
@@ -266,8 +265,8 @@ static void free__by_any_of_many_threads(void **state)
 
 /* -- from nothing -- */
 
-/* All take of one class at the same moment, and each gives back what its
- * neighbour took. */
+/* All take of one class at the same moment, and each gives back what its neighbour
+ * took. */
 static void grow_and_pass_on(struct stress_thread *thread)
 {
     struct load *load = thread->shared;

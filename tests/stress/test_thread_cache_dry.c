@@ -159,8 +159,7 @@ static void ask__gives_back_all_that_is_kept(void **state)
 
 /* -- no request is lost, whenever it comes -- */
 
-/* Keep this processor's store buffer busy, so that what is stored next is seen
- * late. */
+/* Keep this processor's store buffer busy, so that what is stored next is seen late. */
 static void store_slowly(struct load *load)
 {
     for (size_t i = 0; i < 16; i++) {
@@ -169,8 +168,58 @@ static void store_slowly(struct load *load)
     }
 }
 
-/* The owner's free loads a magazine at the moment the other thread is refused:
- * either it sees the request, or the request finds the new limit. */
+static void give(struct load *load, size_t first, size_t end)
+{
+    for (size_t i = first; i < end; i++) {
+        STRESS_CHECK(mrp_region_free(load->regions[i]) == MRP_OK);
+    }
+}
+
+/* The owner's limit is cleared, and nobody asks any more: the other thread has answered
+ * itself with a region of its own. */
+static void clear_limit(struct load *load)
+{
+    struct mrp_region **own = &load->regions[load->n_regions - 1];
+
+    STRESS_CHECK(take(load, 0) == NULL);
+    STRESS_CHECK(mrp_region_free(*own) == MRP_OK);
+    *own = take(load, 0);
+    STRESS_CHECK(*own != NULL);
+}
+
+/* At the moment the owner frees, so that it loads a magazine, the other is refused: either
+ * the owner sees the request, or the request finds the new limit. With its next free the
+ * owner gives back all. */
+static void meet_and_ask(struct stress_thread *thread, size_t n_kept, size_t *phase)
+{
+    struct load *load = thread->shared;
+    struct mrp_region *region;
+
+    meet(load, phase);
+    if (thread->number == 0) {
+        dawdle(thread, 2000);
+        store_slowly(load);
+        give(load, n_kept, n_kept + 1);
+    } else {
+        dawdle(thread, 200);
+        region = take(load, MRP_REQUEST_NOWAIT);
+        atomic_store(&load->was_refused, region == NULL);
+        if (region != NULL) { /* it was heard at once */
+            STRESS_CHECK(mrp_region_free(region) == MRP_OK);
+            STRESS_CHECK(mrp_thread_flush(NULL) == MRP_OK);
+        }
+    }
+    meet(load, phase);
+    if (thread->number == 0) {
+        give(load, n_kept + 1, n_kept + 2);
+        if (!atomic_load(&load->was_refused)) {
+            STRESS_CHECK(mrp_thread_flush(NULL) == MRP_OK);
+        }
+    }
+    meet(load, phase);
+}
+
+/* In turn: the owner's free exchanges its magazines, or restores a cleared limit. */
 static void load_while_asked(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
@@ -178,39 +227,23 @@ static void load_while_asked(struct stress_thread *thread)
     size_t phase = 0;
 
     for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+        bool restores = round % 2 == 1;
+        size_t n_kept = restores ? 1 : load->magazine;
+
         if (thread->number == 0) {
-            for (size_t i = 0; i < load->magazine; i++) {
-                STRESS_CHECK(mrp_region_free(load->regions[i]) == MRP_OK);
-            }
+            give(load, 0, n_kept);
         }
         meet(load, &phase);
-        if (thread->number == 0) {
-            dawdle(thread, 2000);
-            store_slowly(load);
-            STRESS_CHECK(mrp_region_free(load->regions[load->magazine]) == MRP_OK);
-        } else {
-            dawdle(thread, 200);
-            got[0] = take(load, MRP_REQUEST_NOWAIT);
-            atomic_store(&load->was_refused, got[0] == NULL);
-            if (got[0] != NULL) { /* it was heard at once */
-                STRESS_CHECK(mrp_region_free(got[0]) == MRP_OK);
-                STRESS_CHECK(mrp_thread_flush(NULL) == MRP_OK);
-            }
+        if (thread->number == 1 && restores) {
+            clear_limit(load);
         }
-        meet(load, &phase);
-        if (thread->number == 0) {
-            STRESS_CHECK(mrp_region_free(load->regions[load->magazine + 1]) == MRP_OK);
-            if (!atomic_load(&load->was_refused)) {
-                STRESS_CHECK(mrp_thread_flush(NULL) == MRP_OK);
-            }
-        }
-        meet(load, &phase);
+        meet_and_ask(thread, n_kept, &phase);
         if (thread->number == 1) {
-            for (size_t i = 0; i < load->magazine + 2; i++) {
+            for (size_t i = 0; i < n_kept + 2; i++) {
                 got[i] = take(load, 0);
                 STRESS_CHECK(got[i] != NULL);
             }
-            memcpy(load->regions, got, (load->magazine + 2) * sizeof got[0]);
+            memcpy(load->regions, got, (n_kept + 2) * sizeof got[0]);
         }
         meet(load, &phase);
     }
