@@ -106,8 +106,8 @@ static void alloc__finds_its_own_second_magazine_though_others_ask(void **state)
 
 /* -- a limit that was cleared for nothing -- */
 
-/* Who asked has been served by somebody else: the magazine at its cleared limit is neither
- * empty nor full. Taken for full, it would have been handed on with what it never held. */
+/* Who asked has been served by somebody else: the magazine at its cleared limit is
+ * neither empty nor full. Taken for full, it is handed on with what it never held. */
 static void limit__cleared_by_one_who_asks_no_more(void **state)
 {
     static struct load load;

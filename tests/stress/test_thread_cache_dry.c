@@ -187,9 +187,9 @@ static void clear_limit(struct load *load)
     STRESS_CHECK(*own != NULL);
 }
 
-/* At the moment the owner frees, so that it loads a magazine, the other is refused: either
- * the owner sees the request, or the request finds the new limit. With its next free the
- * owner gives back all. */
+/* At the moment the owner frees, so that it loads a magazine, the other is refused:
+ * either the owner sees the request, or the request finds the new limit. With its next
+ * free the owner gives back all. */
 static void meet_and_ask(struct stress_thread *thread, size_t n_kept, size_t *phase)
 {
     struct load *load = thread->shared;
