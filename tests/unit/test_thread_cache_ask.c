@@ -328,6 +328,14 @@ static void pause_for(long milliseconds)
     nanosleep(&time, NULL);
 }
 
+static void wait_for_asks(struct stage *stage, uint32_t asks)
+{
+    for (int i = 0; mrp_load_relaxed(asks_of(stage)) != asks && i < 20000; i++) {
+        pause_for(1);
+    }
+    assert_int_equal(mrp_load_relaxed(asks_of(stage)), asks);
+}
+
 /* Thread a has all that was cut and keeps KEPT; a grower stands at the gate; the others
  * wait for it. */
 #define WAITERS 3
@@ -363,9 +371,7 @@ static struct stage *set_growing_stage(void **state, struct gate *gate,
     }
     for (size_t i = 0; i < n_waiters; i++) {
         start_taker(&waiters[i], stage->pool);
-        while (mrp_load_relaxed(asks_of(stage)) != i + 1) {
-            pause_for(1);
-        }
+        wait_for_asks(stage, (uint32_t)i + 1);
     }
     return stage;
 }
@@ -417,9 +423,7 @@ static void waiting__is_woken_by_anybody(void **state)
     partner_wait(&waiters[0].partner);
     partner_stop(&fresh);
     start_taker(&waiters[1], stage->pool);
-    while (mrp_load_relaxed(asks_of(stage)) != 1) {
-        pause_for(1);
-    }
+    wait_for_asks(stage, 1);
     partner_do(&stage->a, job_flush, NULL);
     partner_wait(&waiters[1].partner);
     assert_int_equal(mrp_load_relaxed(asks_of(stage)), 0);

@@ -124,7 +124,7 @@ static inline bool partner_ends_within(struct partner *partner, long millisecond
 
 static inline void partner_wait(struct partner *partner)
 {
-    assert_true(partner_ends_within(partner, 120000));
+    assert_true(partner_ends_within(partner, 60000));
     check_fail();
 }
 
