@@ -18,7 +18,7 @@ struct load {
     size_t n_regions; /* as many as the pool has */
     size_t magazine; /* regions in one */
     _Atomic(struct mrp_pool *) pool;
-    atomic_size_t n_ready, n_done;
+    atomic_size_t n_done;
     size_t rounds;
 };
 
@@ -135,35 +135,36 @@ static void limit__cleared_by_one_who_asks_no_more(void **state)
 
 /* -- a flush of all pools beside the end of one -- */
 
-static void flush_meanwhile(struct stress_thread *thread)
+/* All have come here as often as the caller, and go on at once. */
+static void meet(struct load *load, size_t round)
 {
-    struct load *load = thread->shared;
-    struct mrp_region *region;
-
-    for (size_t round = 1; round <= load->rounds && stress_goes_on(); round++) {
-        if (thread->number == 0) {
-            struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
-
-            params.chunk_min = 256 * MRP_KIB;
-            load->pool = stress_add_pool(&load->world, &params);
-            atomic_store(&load->n_ready, round);
-        }
-        while (atomic_load(&load->n_ready) < round && stress_goes_on()) {
+    atomic_fetch_add(&load->n_done, 1);
+    for (size_t spins = 1; atomic_load(&load->n_done) < 2 * round && stress_goes_on();
+         spins++) {
+        if (spins % 4096 == 0) {
             sched_yield();
         }
-        if (load->pool == NULL) {
-            return;
+    }
+}
+
+/* One makes and destroys pools, the other flushes when it uses the pool no more. */
+static void flush_or_destroy(struct stress_thread *thread)
+{
+    struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
+    struct load *load = thread->shared;
+
+    params.chunk_min = 256 * MRP_KIB;
+    for (size_t round = 1; round <= load->rounds && stress_goes_on(); round++) {
+        if (thread->number == 0) {
+            load->pool = stress_add_pool(&load->world, &params);
         }
-        for (size_t size = 1; size < 20000; size *= 2) {
-            region = mrp_region_alloc(load->pool, size);
+        meet(load, 2 * round - 1);
+        for (size_t size = 1; size < 20000 && load->pool != NULL; size *= 2) {
+            struct mrp_region *region = mrp_region_alloc(load->pool, size);
+
             STRESS_CHECK(region != NULL && mrp_region_free(region) == MRP_OK);
         }
-        atomic_fetch_add(&load->n_done, 1);
-        while (atomic_load(&load->n_done) < round * 4 && stress_goes_on()) {
-            if (thread->number != 0) { /* it uses the pool no more */
-                STRESS_CHECK(mrp_thread_flush(NULL) == MRP_OK);
-            }
-        }
+        meet(load, 2 * round);
         if (thread->number == 0) {
             STRESS_CHECK(mrp_pool_destroy(load->pool) == MRP_OK);
         } else {
@@ -181,9 +182,9 @@ static void flush__of_all_pools_while_one_is_destroyed(void **state)
 
     (void)state;
     memset(&load, 0, sizeof load);
-    load.rounds = stress_rounds(300);
+    load.rounds = stress_rounds(3000);
     stress_create(&load.world, &params);
-    stress_run(4, flush_meanwhile, &load);
+    stress_run(2, flush_or_destroy, &load);
     stress_destroy(&load.world);
 }
 
