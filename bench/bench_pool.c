@@ -223,7 +223,7 @@ static const struct argp_option rows[] = {
         "(default all)",
         0},
     {"subjects", OPTION_SUBJECTS, "LIST", 0,
-        "Whom to measure, separated by commas: mrpool, mrpool-noplt, mrpool-static, "
+        "Whom to measure, separated by commas: mrpool, mrpool-plt, mrpool-static, "
         "mrpool-inline, mrpool-none, mrpool-inline-none, glibc, jemalloc, mimalloc, "
         "tcmalloc, dpdk, mutex, boost, ucx (default all that are there)",
         0},
@@ -246,7 +246,8 @@ static const char doc[] =
     "of its own; they take turns in each repetition. Those that are not installed are "
     "named."
     "\vmrpool is measured as a shared library with its default checks (mrpool), called "
-    "without linkage table (-noplt), linked statically (-static), with the inline forms "
+    "through the linkage table, as clang does (-plt), linked statically (-static), with "
+    "the inline forms "
     "(-inline), and without checks (-none). A figure is the CPU time of all threads per "
     "operation; a thread that spins for a lock pays for it. Each repetition goes through "
     "all cases, so that a disturbance spoils few of any; while at least three remain, "

@@ -18,7 +18,7 @@ static const struct {
     int width, dash, point;
 } styles[] = {
     {"mrpool", "#0b3c8c", 3, 1, 7},
-    {"mrpool-noplt", "#3b76c9", 2, 3, 6},
+    {"mrpool-plt", "#3b76c9", 2, 3, 6},
     {"mrpool-static", "#2a9fd6", 2, 1, 5},
     {"mrpool-inline", "#00b3a4", 3, 1, 9},
     {"mrpool-none", "#0b3c8c", 2, 2, 4},

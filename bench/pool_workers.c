@@ -26,7 +26,7 @@ const struct pool_subject pool_subjects[POOL_SUBJECTS] = {
     {"dpdk", FAMILY_POOL, "dpdk", NULL, NULL, NULL, "libdpdk-dev"},
     {"ucx", FAMILY_POOL, "ucx", NULL, NULL, NULL, "libucx-dev"},
     {"mrpool", FAMILY_MRPOOL, "mrpool", NULL, NULL, NULL, NULL},
-    {"mrpool-noplt", FAMILY_MRPOOL, "noplt", NULL, NULL, NULL, NULL},
+    {"mrpool-plt", FAMILY_MRPOOL, "plt", NULL, NULL, NULL, NULL},
     {"mrpool-static", FAMILY_MRPOOL, "static", NULL, NULL, NULL, NULL},
     {"mrpool-inline", FAMILY_MRPOOL, "inline", NULL, NULL, NULL, NULL},
     {"mrpool-none", FAMILY_MRPOOL, "mrpool", "none", NULL, NULL, NULL},

@@ -62,7 +62,7 @@ function(mrp_add_workers)
   mrp_add_worker(malloc SOURCE subject_malloc.c)
   mrp_add_worker(mutex SOURCE subject_mutex.c)
   mrp_add_mrpool_worker(mrpool LIBRARY mrpool)
-  mrp_add_mrpool_worker(noplt LIBRARY mrpool OPTIONS -fno-plt)
+  mrp_add_mrpool_worker(plt LIBRARY mrpool DEFINES MRP_NOPLT=)
   mrp_add_mrpool_worker(static LIBRARY mrpool_static)
   mrp_add_mrpool_worker(inline LIBRARY mrpool DEFINES SUBJECT_INLINE)
 

@@ -30,7 +30,7 @@ static double subject_stranded(void)
     return SUBJECT_STRANDED;
 }
 
-static inline size_t subject_alloc_many(void *handle, size_t size, size_t n, void **items)
+WORKER_INLINE size_t subject_alloc_many(void *handle, size_t size, size_t n, void **items)
 {
     size_t got = 0;
 
@@ -40,14 +40,14 @@ static inline size_t subject_alloc_many(void *handle, size_t size, size_t n, voi
     return got;
 }
 
-static inline void subject_free_many(void *handle, size_t n, void **items)
+WORKER_INLINE void subject_free_many(void *handle, size_t n, void **items)
 {
     for (size_t i = 0; i < n; i++) {
         subject_free(handle, items[i]);
     }
 }
 
-static inline void *subject_data(void *item)
+WORKER_INLINE void *subject_data(void *item)
 {
     return item;
 }

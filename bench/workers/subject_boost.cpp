@@ -42,12 +42,12 @@ static void subject_close(void)
     blocks_unmap(&blocks);
 }
 
-static inline void *subject_handle(void)
+WORKER_INLINE void *subject_handle(void)
 {
     return stack;
 }
 
-static inline void *subject_alloc(void *handle, size_t size)
+WORKER_INLINE void *subject_alloc(void *handle, size_t size)
 {
     void *item = NULL;
 
@@ -55,7 +55,7 @@ static inline void *subject_alloc(void *handle, size_t size)
     return static_cast<free_stack *>(handle)->pop(item) ? item : NULL;
 }
 
-static inline void subject_free(void *handle, void *item)
+WORKER_INLINE void subject_free(void *handle, void *item)
 {
     static_cast<free_stack *>(handle)->push(item);
 }

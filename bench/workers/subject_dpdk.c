@@ -81,12 +81,12 @@ static double subject_stranded(void)
     return n * pool->elt_size;
 }
 
-static inline void *subject_handle(void)
+WORKER_INLINE void *subject_handle(void)
 {
     return pool;
 }
 
-static inline void *subject_alloc(void *handle, size_t size)
+WORKER_INLINE void *subject_alloc(void *handle, size_t size)
 {
     void *item;
 
@@ -94,23 +94,23 @@ static inline void *subject_alloc(void *handle, size_t size)
     return rte_mempool_get(handle, &item) == 0 ? item : NULL;
 }
 
-static inline void subject_free(void *handle, void *item)
+WORKER_INLINE void subject_free(void *handle, void *item)
 {
     rte_mempool_put(handle, item);
 }
 
-static inline size_t subject_alloc_many(void *handle, size_t size, size_t n, void **items)
+WORKER_INLINE size_t subject_alloc_many(void *handle, size_t size, size_t n, void **items)
 {
     (void)size;
     return rte_mempool_get_bulk(handle, items, (unsigned)n) == 0 ? n : 0;
 }
 
-static inline void subject_free_many(void *handle, size_t n, void **items)
+WORKER_INLINE void subject_free_many(void *handle, size_t n, void **items)
 {
     rte_mempool_put_bulk(handle, items, (unsigned)n);
 }
 
-static inline void *subject_data(void *item)
+WORKER_INLINE void *subject_data(void *item)
 {
     return item;
 }

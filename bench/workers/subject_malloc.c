@@ -43,18 +43,18 @@ static void subject_close(void)
 {
 }
 
-static inline void *subject_handle(void)
+WORKER_INLINE void *subject_handle(void)
 {
     return NULL;
 }
 
-static inline void *subject_alloc(void *handle, size_t size)
+WORKER_INLINE void *subject_alloc(void *handle, size_t size)
 {
     (void)handle;
     return malloc(size);
 }
 
-static inline void subject_free(void *handle, void *item)
+WORKER_INLINE void subject_free(void *handle, void *item)
 {
     (void)handle;
     free(item);

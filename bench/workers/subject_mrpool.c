@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Worker for mrpool, built several times: against the shared library with and without
- * calls through the linkage table, against the static library, and with the inline forms
+ * Worker for mrpool, built several times: against the shared library, called with and
+ * without the linkage table, against the static library, and with the inline forms
  * (SUBJECT_INLINE). `--checks none` opens its pools without checks.
  */
 #include "support.h"
@@ -77,12 +77,12 @@ static double subject_stranded(void)
     return mrp_pool_stats(pool, &stats) == MRP_OK ? (double)stats.cached_size : -1;
 }
 
-static inline void *subject_handle(void)
+WORKER_INLINE void *subject_handle(void)
 {
     return pool;
 }
 
-static inline void *subject_alloc(void *handle, size_t size)
+WORKER_INLINE void *subject_alloc(void *handle, size_t size)
 {
 #ifdef SUBJECT_INLINE
     return mrp_region_alloc_inline(handle, size);
@@ -91,7 +91,7 @@ static inline void *subject_alloc(void *handle, size_t size)
 #endif
 }
 
-static inline void subject_free(void *handle, void *item)
+WORKER_INLINE void subject_free(void *handle, void *item)
 {
     (void)handle;
 #ifdef SUBJECT_INLINE
@@ -101,18 +101,18 @@ static inline void subject_free(void *handle, void *item)
 #endif
 }
 
-static inline size_t subject_alloc_many(void *handle, size_t size, size_t n, void **items)
+WORKER_INLINE size_t subject_alloc_many(void *handle, size_t size, size_t n, void **items)
 {
     return mrp_region_alloc_many(handle, size, n, (struct mrp_region **)items);
 }
 
-static inline void subject_free_many(void *handle, size_t n, void **items)
+WORKER_INLINE void subject_free_many(void *handle, size_t n, void **items)
 {
     (void)handle;
     mrp_region_free_many((struct mrp_region *const *)items, n, NULL);
 }
 
-static inline void *subject_data(void *item)
+WORKER_INLINE void *subject_data(void *item)
 {
     return mrp_region_address(item);
 }

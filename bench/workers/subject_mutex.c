@@ -47,12 +47,12 @@ static void subject_close(void)
     blocks_unmap(&list.blocks);
 }
 
-static inline void *subject_handle(void)
+WORKER_INLINE void *subject_handle(void)
 {
     return &list;
 }
 
-static inline void *subject_alloc(void *handle, size_t size)
+WORKER_INLINE void *subject_alloc(void *handle, size_t size)
 {
     struct link *link;
 
@@ -67,7 +67,7 @@ static inline void *subject_alloc(void *handle, size_t size)
     return link;
 }
 
-static inline void subject_free(void *handle, void *item)
+WORKER_INLINE void subject_free(void *handle, void *item)
 {
     struct link *link = item;
 

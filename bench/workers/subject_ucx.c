@@ -65,12 +65,12 @@ static void subject_close(void)
     ucs_mpool_cleanup(&pool, 0);
 }
 
-static inline void *subject_handle(void)
+WORKER_INLINE void *subject_handle(void)
 {
     return &pool;
 }
 
-static inline void *subject_alloc(void *handle, size_t size)
+WORKER_INLINE void *subject_alloc(void *handle, size_t size)
 {
     void *item;
 
@@ -81,7 +81,7 @@ static inline void *subject_alloc(void *handle, size_t size)
     return item;
 }
 
-static inline void subject_free(void *handle, void *item)
+WORKER_INLINE void subject_free(void *handle, void *item)
 {
     (void)handle;
     pthread_spin_lock(&lock);

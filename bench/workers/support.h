@@ -19,6 +19,9 @@ extern "C" {
 #define WORKER_ITEMS_MAX 256 /* regions a thread holds at most in a loop */
 #define WORKER_CHOICES 4096 /* a power of two */
 
+/** Of what is called in ten loops, the compiler would inline nothing by itself. */
+#define WORKER_INLINE static inline __attribute__((always_inline))
+
 /** The compiler must believe that the item is used, and that memory has changed. */
 #define WORKER_KEEP(item) __asm__ volatile("" : "+r"(item) : : "memory")
 

@@ -27,9 +27,9 @@ struct mrp_thread_slot;
 
 /* Call the two functions of the fast path through the table of addresses, not through a
  * trampoline to it. */
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(MRP_NOPLT)
 #define MRP_NOPLT __attribute__((noplt))
-#else
+#elif !defined(MRP_NOPLT)
 #define MRP_NOPLT
 #endif
 

@@ -147,9 +147,12 @@ enum mrp_status mrp_depot_provision(
 {
     struct mrp_depot *depot = &pool->depots[class];
     size_t capacity = pool->classes.classes[class].magazine_capacity;
-    /* whole lines: threads that have neighbours loaded do not share one */
-    size_t bytes = mrp_align_up(
-        sizeof(struct mrp_magazine) + capacity * sizeof(struct mrp_region *), MRP_LINE);
+    /* Whole lines: threads that have neighbours loaded do not share one. An odd number of
+     * them: magazines of many classes do not meet in few sets of a processor's cache. */
+    size_t bytes =
+        mrp_align_up(sizeof(struct mrp_magazine) + capacity * sizeof(struct mrp_region *),
+            MRP_LINE) |
+        MRP_LINE;
     size_t wanted = (depot->n_regions + n_regions) / capacity + 1 +
         3 * mrp_load_relaxed(&depot->n_caches);
 
