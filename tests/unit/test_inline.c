@@ -206,6 +206,35 @@ static void inline__shares_the_cache_with_the_functions(void **state)
     }
 }
 
+/* Whatever the last owner left. */
+static void owner__begins_anew(void **state)
+{
+    struct pool_fixture *f = *state;
+
+    for (int checks = MRP_CHECKS_STATE; checks <= MRP_CHECKS_FULL; checks++) {
+        struct mrp_region *region, *again;
+        uint32_t generation = 0;
+
+        cache_create(f, (enum mrp_checks)checks, 0);
+        region = pool_fixture_alloc(f, 200);
+        for (size_t i = 0; i < 8; i++) {
+            generation = pool_fixture_query(region).generation;
+            assert_int_equal(mrp_region_set_length(region, 50), MRP_OK);
+            assert_int_equal(give(i % 2, region), MRP_OK);
+            again = i < 4 ? mrp_region_alloc(f->pool, 210 + i)
+                          : mrp_region_alloc_inline(f->pool, 210 + i);
+            assert_ptr_equal(again, region);
+            assert_int_equal(mrp_region_length(region), 0);
+            assert_int_equal(mrp_region_size(region), 210 + i);
+            assert_int_equal(pool_fixture_query(region).generation, generation + 1);
+        }
+        pool_fixture_free(region);
+        assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+        assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+        f->pool = NULL;
+    }
+}
+
 /* What is no pool is refused, whatever slot its address would have. */
 static void inline__refuses_what_is_no_pool(void **state)
 {
@@ -271,6 +300,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         POOL_TEST(inline__does_what_the_functions_do),
         POOL_TEST(inline__shares_the_cache_with_the_functions),
+        POOL_TEST(owner__begins_anew),
         POOL_TEST(inline__refuses_what_is_no_pool),
         POOL_TEST(inline__may_be_a_threads_first_call),
     };

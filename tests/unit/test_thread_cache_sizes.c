@@ -12,6 +12,8 @@
 
 static const size_t dense[] = {1, 63, 64, 65, 100, 128, 129, 4096};
 static const size_t sparse[] = {48, 200, 1000, 1024, 1500, 9000, 65536};
+static const size_t crowded[] = {
+    704, 4160, 4224, 9024, 9088, 70016}; /* of one bin some */
 static const size_t tight[] = {24, 88, 152, 216, 728};
 
 /* What a pool's blocks look like. */
@@ -42,6 +44,8 @@ static const struct geometry {
     {0, 0, 0, dense, N_OF(dense)},
     {0, 0, 0, sparse, N_OF(sparse)},
     {0, 0, 1024, sparse, N_OF(sparse)},
+    {0, 0, 0, crowded, N_OF(crowded)},
+    {64, 0, 0, crowded, N_OF(crowded)},
     {100, 7, 0, sparse, N_OF(sparse)},
     {0, 40, 0, tight, N_OF(tight)}, /* blocks without a rest */
     {0, 0, 0, sparse, 1},
