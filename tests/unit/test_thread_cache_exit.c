@@ -244,7 +244,9 @@ static void give_and_go_on(void *argument)
     give(work);
     region = mrp_region_alloc(work->pool, work->size);
     CHECK(region != NULL);
-    CHECK(mrp_v1_give(region));
+    CHECK(work->pool->cache_slot == MRP_NO_SLOT /* Valgrind: few addresses, few caches */
+            ? mrp_region_free(region) == MRP_OK
+            : mrp_v1_give(region));
 }
 
 /* Pools made after a thread's arena: the thread does not know their descriptors yet. */
@@ -262,7 +264,9 @@ static void free__of_a_pool_newer_than_the_thread(void **state)
             pools[j] = work.pool = f->pool;
             take(&work);
             partner_do(&partner, give_and_go_on, &work);
-            assert_true(pool_fixture_stats(f->pool).cached_size > 0);
+            assert_true((pool_fixture_stats(f->pool).cached_size > 0) ==
+                (f->pool->cache_slot != MRP_NO_SLOT));
+            assert_true(f->pool->cache_slot != MRP_NO_SLOT || test_is_watched());
             assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
         }
         partner_stop(&partner);
