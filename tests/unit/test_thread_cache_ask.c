@@ -2,6 +2,8 @@
  *
  * A thread that runs dry asks the others: what they keep of the class comes back with the
  * next region they free, and then they keep regions again.
+ *
+ * thread model: counting
  */
 #include "thread_cache.h"
 

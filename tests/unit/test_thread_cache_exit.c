@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Caches, threads and pools that end in any order, and more pools than have caches.
+ *
+ * thread model: counting
  */
 #include "thread_cache.h"
 
