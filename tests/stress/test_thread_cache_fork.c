@@ -24,6 +24,7 @@ struct load {
     struct mrp_thread_slot *slot;
     struct mrp_region *held[POOLS]; /* live in the parent, whatever the children try */
     atomic_bool stops;
+    bool children_may_malloc;
     size_t n_forks;
 };
 
@@ -113,6 +114,9 @@ static void be_child(struct load *load)
     }
     EXPECT(mrp_thread_flush(NULL) == MRP_OK);
     EXPECT(is_forked(mrp_thread_slot_destroy(load->slot)));
+    if (!load->children_may_malloc) {
+        return;
+    }
     EXPECT(mrp_context_create(NULL, &context) == MRP_OK);
     for (size_t i = 0; i < POOLS; i++) {
         use_own_pool(context, modes[i]);
@@ -256,6 +260,21 @@ static void check_rest(struct mrp_pool *pool)
     assert_int_equal(stats.n_threads, 0);
 }
 
+/* The allocator of gcc 12's AddressSanitizer holds its locks across a fork: malloc waits
+ * for ever in a child whose parent had another thread in it. */
+static bool survives_fork(const char *test)
+{
+    const char *under = getenv("MRP_TEST_UNDER");
+    bool survives = under == NULL || strstr(under, "address") == NULL;
+
+    if (!survives) {
+        printf("SKIP: %s: no pools of the children's: AddressSanitizer's malloc does not "
+               "outlive a fork\n",
+            test);
+    }
+    return survives;
+}
+
 static void fork__in_the_middle_of_everything(void **state)
 {
     static struct load load;
@@ -263,6 +282,7 @@ static void fork__in_the_middle_of_everything(void **state)
     (void)state;
     memset(&load, 0, sizeof load);
     load.n_forks = stress_rounds(150);
+    load.children_may_malloc = survives_fork(__func__);
     stress_create_context(&load.world, NULL);
     for (size_t i = 0; i < POOLS; i++) {
         struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
