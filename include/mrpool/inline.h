@@ -70,10 +70,9 @@ struct mrp_cache_slot {
     uintptr_t pool; /* + what keeps it off the fastest path: MRP_V1_UNCHECKED, _ROOMY */
     size_t charge; /* bytes its magazines can hold */
     uint64_t active[5]; /* bins that have magazines */
-    uint64_t refused[5]; /* bins that this thread may not have */
     struct mrp_region **limit[MRP_V1_BINS];
     void *previous[MRP_V1_BINS];
-    char unused[(1 << MRP_V1_SLOT_SHIFT) - 12 * 8 - MRP_V1_BINS * 32];
+    char unused[(1 << MRP_V1_SLOT_SHIFT) - 7 * 8 - MRP_V1_BINS * 32];
 };
 
 #define MRP_V1_UNCHECKED 1 /* alloc and free leave descriptors alone */

@@ -134,7 +134,6 @@ static void close_bins(struct mrp_pool *pool, struct mrp_cache_slot *slot)
     {
         close_bin(pool, class_of_bin(pool, bin), slot, bin);
     }
-    memset(slot->refused, 0, sizeof slot->refused);
 }
 
 void mrp_cache_close(struct mrp_cache_slot *slot)
@@ -201,11 +200,7 @@ static bool open_bin(
     uint64_t bit = UINT64_C(1) << bin % 64;
     struct mrp_magazine *loaded, *previous;
 
-    if ((slot->refused[bin / 64] & bit) != 0 || mrp_depot_asks(pool, class) != 0) {
-        return false;
-    }
-    if (charge > most) {
-        slot->refused[bin / 64] |= bit;
+    if (charge > most || mrp_depot_asks(pool, class) != 0) {
         return false;
     }
     if (slot->charge + charge > most) { /* what it has used last is worth most */
