@@ -25,6 +25,10 @@
 
 #include <stddef.h>
 
+#if __SIZEOF_POINTER__ != 8
+#error "mrpool needs 64-bit addresses"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -57,9 +61,10 @@ struct mrp_region {
 #define MRP_V1_GROUPS_OFFSET (UINT64_C(2) << 20) /* in the range: the bin of each group */
 #define MRP_V1_SLOTS 64 /* pools with thread caches at one time */
 #define MRP_V1_SLOT_SHIFT 14 /* log2 of the bytes of one */
-/** Bin 0 never has room: of descriptors that no bin takes. 1 to 240 are for sizes, the
+/** Bin 0 never has room: of descriptors that no bin takes. 1 to 233 are for sizes, the
  * others for classes that are no bin of sizes exactly. */
-#define MRP_V1_BINS 305
+#define MRP_V1_BINS 298
+
 /** A thread's free regions of one pool, by bin: [bottom, top) of the loaded magazine, and
  * a second magazine that is full or empty. The bin of a size is 4m + (x >> (m - 2)) - 26
  * for x = (size - 1) | 63 and m = floor(log2 x). Only its thread writes a bin, except
@@ -67,16 +72,20 @@ struct mrp_region {
 struct mrp_cache_slot {
     struct mrp_region **top[MRP_V1_BINS];
     struct mrp_region **bottom[MRP_V1_BINS];
-    uintptr_t pool; /* + what keeps it off the fastest path: MRP_V1_UNCHECKED, _ROOMY */
-    size_t charge; /* bytes its magazines can hold */
+    /* The last one, and what keeps it off the fastest path: MRP_V1_UNCHECKED, _ROOMY. Written
+     * by its thread alone: a pool that has gone leaves it here, and bins that are zero. */
+    uintptr_t pool;
+    size_t charge; /* bytes its magazines can hold; 0: none is open */
+    uint32_t n_refused, hand; /* bins that found no room; the next to make some */
     uint64_t active[5]; /* bins that have magazines */
     struct mrp_region **limit[MRP_V1_BINS];
     void *previous[MRP_V1_BINS];
-    char unused[(1 << MRP_V1_SLOT_SHIFT) - 7 * 8 - MRP_V1_BINS * 32];
+    char unused[(1 << MRP_V1_SLOT_SHIFT) - 8 * 8 - MRP_V1_BINS * 32];
 };
 
-#define MRP_V1_UNCHECKED 1 /* alloc and free leave descriptors alone */
-#define MRP_V1_ROOMY 2 /* headroom and tailroom are added to a size */
+/* Bits that no handle has. */
+#define MRP_V1_UNCHECKED (UINT64_C(1) << 62) /* alloc and free leave descriptors alone */
+#define MRP_V1_ROOMY (UINT64_C(1) << 63) /* headroom and tailroom are added to a size */
 
 /** From a bin's `top` to its `limit`. */
 #define MRP_V1_LIMIT \
@@ -176,7 +185,7 @@ MRP_V1_INLINE struct mrp_region *mrp_v1_take_unchecked(struct mrp_pool *pool, si
 {
     struct mrp_cache_slot *slot = mrp_v1_slot(pool);
 
-    return slot->pool == (uintptr_t)pool + MRP_V1_UNCHECKED
+    return slot->pool == ((uintptr_t)pool | MRP_V1_UNCHECKED)
         ? mrp_v1_pop(slot, mrp_v1_bin(size))
         : NULL;
 }

@@ -9,38 +9,6 @@
 
 /* -- alloc -- */
 
-/* As it was cut: its block begins and ends where its address leads. Where checks are
- * full. */
-static bool is_as_cut(struct mrp_pool *pool, const struct mrp_region *region)
-{
-    const char *block = (const char *)mrp_payload(region) - pool->classes.lead;
-    unsigned class = mrp_depot_of(region);
-    const struct mrp_size_class *size_class;
-    struct mrp_error before;
-    bool is_good;
-
-    if (class >= pool->classes.n_classes || mrp_kind_of(region) != MRP_REGION_POOLED) {
-        return false;
-    }
-    size_class = &pool->classes.classes[class];
-    before = *mrp_error_last();
-    is_good = region->capacity == size_class->capacity &&
-        mrp_region_find(pool, block) == region &&
-        mrp_region_find(pool, block - 1) != region &&
-        mrp_region_find(pool, block + size_class->block_size - 1) == region &&
-        mrp_region_find(pool, block + size_class->block_size) != region;
-    mrp_error_restore(&before); /* what lies about it may be nothing */
-    return is_good;
-}
-
-static enum mrp_status fail_overwritten(const struct mrp_region *region)
-{
-    return mrp_fail(MRP_ERR_CORRUPT, 0,
-        "the descriptor of region %p has been overwritten (state %#x, address %p): the "
-        "region is not used again; look for writes past the end of other memory",
-        (const void *)region, mrp_load_relaxed(&region->state), mrp_payload(region));
-}
-
 /* What the calling thread's cache does not have at hand. `cached` is what it gave after
  * all. */
 static struct mrp_region *alloc_class(struct mrp_pool *pool, unsigned class, size_t size,
@@ -50,9 +18,7 @@ static struct mrp_region *alloc_class(struct mrp_pool *pool, unsigned class, siz
         cached != NULL ? cached : mrp_pool_grow(pool, class, flags);
 
     if (region != NULL && pool->checks == MRP_CHECKS_FULL &&
-        (mrp_load_relaxed(&region->state) != MRP_STATE_FREE ||
-            mrp_depot_of(region) != class || !is_as_cut(pool, region))) {
-        fail_overwritten(region);
+        mrp_region_verify(pool, region, class) != MRP_OK) {
         return NULL;
     }
     if (region != NULL) {
@@ -87,7 +53,7 @@ static __attribute__((noinline)) struct mrp_region *alloc_special(
     if (region != NULL) {
         return region;
     }
-    if ((slot->pool & ~(uintptr_t)MRP_V1_UNCHECKED) == (uintptr_t)pool + MRP_V1_ROOMY) {
+    if ((slot->pool & ~MRP_V1_UNCHECKED) == ((uintptr_t)pool | MRP_V1_ROOMY)) {
         /* a sum that overflows is of a bin that no class has: is_exact() in classes.c */
         region = mrp_v1_pop(
             slot, mrp_v1_bin(size + pool->classes.lead + pool->classes.tailroom));
@@ -141,15 +107,6 @@ static enum mrp_status check_request(
             alignment, pool->classes.lead, pool->member.named.name);
     }
     return MRP_OK;
-}
-
-/* Nobody has written to a block that was never given out, unless a peer could. */
-static bool reads_as_zero(const struct mrp_pool *pool, const struct mrp_region *region)
-{
-    return !mrp_is_unchecked(pool, region) &&
-        mrp_load_relaxed(&region->generation) == 1 &&
-        (pool->access & (MRP_ACCESS_REMOTE_WRITE | MRP_ACCESS_REMOTE_ATOMIC)) == 0 &&
-        mrp_chunk_entry(pool, region->chunk)->chunk->mapping.zeroed;
 }
 
 /* The smallest class whose blocks all fall on the alignment; n_classes when none does. */
@@ -219,8 +176,7 @@ struct mrp_region *mrp_region_alloc_with(
     } else if (take_from(pool, class, request.slot, &region) == MRP_OK) {
         region = alloc_class(pool, class, size, request.flags, region);
     }
-    if (region != NULL && (request.flags & MRP_REQUEST_ZERO) != 0 &&
-        !reads_as_zero(pool, region)) {
+    if (region != NULL && (request.flags & MRP_REQUEST_ZERO) != 0) {
         memset(mrp_payload(region), 0, size);
     }
     return region;
@@ -269,7 +225,7 @@ static enum mrp_status claim(struct mrp_region *region)
                 "region %p is being given back by another thread, too", (void *)region);
         }
     }
-    return is_as_cut(mrp_pool_of(region), region) ? MRP_OK : fail_overwritten(region);
+    return MRP_OK;
 }
 
 static __attribute__((noinline)) enum mrp_status free_slow(struct mrp_region *region)
@@ -289,9 +245,7 @@ static __attribute__((noinline)) enum mrp_status free_slow(struct mrp_region *re
             "region %p has %u references (retained, or sliced): release it instead",
             (void *)region, references);
     }
-    if (pool->checks == MRP_CHECKS_FULL &&
-        (mrp_kind_of(region) == MRP_REGION_POOLED ||
-            mrp_depot_of(region) != MRP_CLASS_BARE)) {
+    if (pool->checks == MRP_CHECKS_FULL) {
         status = claim(region);
     }
     return status == MRP_OK ? mrp_region_end(pool, region) : status;
@@ -311,10 +265,11 @@ static size_t give_run(struct mrp_region *const *regions, size_t count)
     struct mrp_region ***fields, **top, **limit;
     uint32_t cache;
 
-    if (mrp_v1_line(begin, regions[0]) >= checked_end) {
+    if (mrp_v1_line(begin, regions[0]) >= checked_end ||
+        mrp_load_acquire(&regions[0]->state) != MRP_V1_LIVE) {
         return mrp_v1_give(regions[0]);
     }
-    cache = regions[0]->cache;
+    cache = regions[0]->cache; /* only now: what is no descriptor has none */
     fields = (struct mrp_region ***)(void *)((char *)arena + cache);
     top = fields[0];
     limit = MRP_V1_LOAD(fields[MRP_V1_LIMIT]);

@@ -10,7 +10,8 @@
 
 #include <string.h>
 
-#define CACHE_SHARE 16 /* of max_bytes may lie in caches, if nothing else is set */
+#define CACHE_SHARE 8 /* of max_bytes may lie in caches, if nothing else is set */
+#define REFUSALS 64 /* until one bin makes room for another */
 
 /* -- bins -- */
 
@@ -26,7 +27,7 @@ static void load_magazine(struct mrp_pool *pool, unsigned class,
     mrp_store_relaxed(&slot->top[bin], bottom + count);
     mrp_store_relaxed(
         &slot->limit[bin], bottom + pool->classes.classes[class].magazine_capacity);
-    mrp_fence_seq_cst(); /* pairs with the one in mrp_depot_ask() */
+    mrp_fence_seq_cst(); /* pairs with the one in ask() of grow.c */
     if (mrp_depot_asks(pool, class) != 0) {
         mrp_store_relaxed(&slot->limit[bin], NULL);
     }
@@ -88,6 +89,18 @@ static size_t charge_of(const struct mrp_pool *pool, unsigned class)
     return 2 * size_class->magazine_capacity * size_class->block_size;
 }
 
+/* To the slot's charge and the pool's; modulo 2^64. */
+static void add_charge(struct mrp_pool *pool, struct mrp_cache_slot *slot, size_t charge)
+{
+    size_t sum = slot->charge + charge;
+
+    if ((slot->charge == 0) != (sum == 0)) {
+        mrp_add_relaxed(&pool->n_threads, sum == 0 ? UINT32_MAX : 1);
+    }
+    mrp_store_relaxed(&slot->charge, sum);
+    mrp_add_relaxed(&pool->cache_charge, charge);
+}
+
 /* Give up a bin: regions and magazines to the depot. The others keep theirs. */
 static void close_bin(
     struct mrp_pool *pool, unsigned class, struct mrp_cache_slot *slot, unsigned bin)
@@ -102,7 +115,7 @@ static void close_bin(
     mrp_store_relaxed(&slot->previous[bin], NULL);
     mrp_store_relaxed(
         &slot->active[bin / 64], slot->active[bin / 64] & ~(UINT64_C(1) << bin % 64));
-    slot->charge -= charge_of(pool, class);
+    add_charge(pool, slot, 0 - charge_of(pool, class));
     if (mrp_load_relaxed(&previous->count) != 0) {
         mrp_depot_put_full(pool, class, previous);
     } else {
@@ -128,42 +141,45 @@ static unsigned class_of_bin(const struct mrp_pool *pool, unsigned bin)
     return class;
 }
 
-static void close_bins(struct mrp_pool *pool, struct mrp_cache_slot *slot)
+void mrp_cache_close(struct mrp_cache_slot *slot)
 {
+    struct mrp_pool *pool = (struct mrp_pool *)(slot->pool & /* NOLINT */
+        ~(MRP_V1_UNCHECKED | MRP_V1_ROOMY));
+
     MRP_FOR_ACTIVE(slot, bin)
     {
         close_bin(pool, class_of_bin(pool, bin), slot, bin);
     }
 }
 
-void mrp_cache_close(struct mrp_cache_slot *slot)
-{
-    struct mrp_pool *pool = mrp_range_of((const void *)slot->pool); /* NOLINT */
-
-    close_bins(pool, slot);
-    mrp_store_relaxed(&slot->pool, 0);
-    mrp_sub_relaxed(&pool->n_threads, 1);
-}
-
 /* -- opening -- */
 
-static void open_slot(struct mrp_pool *pool, struct mrp_cache_slot *slot)
+/* What its thread finds in a slot of the pool. */
+static uintptr_t owner_word(const struct mrp_pool *pool)
 {
     bool is_unchecked = pool->checks == MRP_CHECKS_NONE;
     bool is_roomy = pool->classes.lead + pool->classes.tailroom > 0;
 
-    mrp_store_relaxed(&slot->pool,
-        (uintptr_t)pool + (is_unchecked ? MRP_V1_UNCHECKED : 0) +
-            (is_roomy ? MRP_V1_ROOMY : 0));
-    mrp_add_relaxed(&pool->n_threads, 1);
+    return (uintptr_t)pool | (is_unchecked ? MRP_V1_UNCHECKED : 0) |
+        (is_roomy ? MRP_V1_ROOMY : 0);
 }
 
-/* What this thread may keep of the pool, bytes. */
-static size_t allowance(const struct mrp_pool *pool)
+/* The next of the slot's bins gives up its place, now and then: a thread whose sizes do not
+ * all fit must not exchange them all the time, nor keep for good those it met first. */
+static void make_room(struct mrp_pool *pool, struct mrp_cache_slot *slot)
 {
-    return pool->thread_cache_size != 0
-        ? pool->thread_cache_size
-        : pool->max_bytes / CACHE_SHARE / mrp_load_relaxed(&pool->n_threads);
+    unsigned bin = mrp_next_active(slot, slot->hand);
+
+    if (++slot->n_refused % REFUSALS != 0) {
+        return;
+    }
+    if (bin == MRP_V1_BINS) {
+        bin = mrp_next_active(slot, 0);
+    }
+    if (bin < MRP_V1_BINS) {
+        close_bin(pool, class_of_bin(pool, bin), slot, bin);
+        slot->hand = bin + 1;
+    }
 }
 
 /* Empty magazines for one bin, counted; false without an error record. */
@@ -196,21 +212,27 @@ static bool get_magazines(struct mrp_pool *pool, unsigned class,
 static bool open_bin(
     struct mrp_pool *pool, unsigned class, struct mrp_cache_slot *slot, unsigned bin)
 {
-    size_t charge = charge_of(pool, class), most = allowance(pool);
-    uint64_t bit = UINT64_C(1) << bin % 64;
+    size_t most = pool->thread_cache_size, kept = slot->charge;
+    size_t charge = charge_of(pool, class);
     struct mrp_magazine *loaded, *previous;
 
+    if (most == 0) { /* what all threads keep together is bounded */
+        most = pool->max_bytes / CACHE_SHARE;
+        kept = mrp_load_relaxed(&pool->cache_charge);
+    }
     if (charge > most || mrp_depot_asks(pool, class) != 0) {
         return false;
     }
-    if (slot->charge + charge > most) { /* what it has used last is worth most */
-        close_bins(pool, slot);
+    if (kept + charge > most) {
+        make_room(pool, slot);
+        return false;
     }
     if (!get_magazines(pool, class, &loaded, &previous)) {
         return false;
     }
-    slot->charge += charge;
-    mrp_store_relaxed(&slot->active[bin / 64], slot->active[bin / 64] | bit);
+    add_charge(pool, slot, charge);
+    mrp_store_relaxed(
+        &slot->active[bin / 64], slot->active[bin / 64] | UINT64_C(1) << bin % 64);
     mrp_store_relaxed(&previous->count, 0);
     mrp_store_relaxed(&slot->previous[bin], previous);
     load_magazine(pool, class, slot, bin, loaded, 0);
@@ -237,8 +259,8 @@ static struct mrp_cache_slot *find_slot(struct mrp_pool *pool, unsigned class)
         return NULL;
     }
     slot = &arena->slots[pool->cache_slot];
-    if (slot->pool == 0) {
-        open_slot(pool, slot);
+    if (slot->charge == 0) { /* the first bin, or the first of a pool in that place */
+        slot->pool = owner_word(pool);
         mrp_thread_refresh(arena);
     }
     return open_bin(pool, class, slot, bin) ? slot : NULL;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "pool/classes.h"
 
-#include "mrpool/inline.h"
-
 #define MAGAZINE_REGIONS 126
 
 static uint8_t tier_of(const struct mrp_size_classes *classes, size_t smallest_request)
@@ -97,7 +95,7 @@ void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_s
 
     for (size_t i = 0; i < classes->n_classes; i++) {
         struct mrp_size_class *class = &classes->classes[i];
-        unsigned bin = mrp_bin_of(class->block_size);
+        unsigned bin = (unsigned)mrp_v1_bin(class->block_size);
 
         class->magazine_capacity = (uint32_t)mrp_max(
             mrp_min(magazine_size / class->block_size, MAGAZINE_REGIONS), 1);

@@ -9,10 +9,10 @@
 
 #include "base/align.h"
 #include "mrpool/base.h"
-#include "mrpool/pool.h"
+#include "mrpool/inline.h"
 
 #define MRP_CLASSES_MAX 128
-#define MRP_BINS 241 /* up to 2^64 - 1; bin 0 is of no size */
+#define MRP_BINS 234 /* up to 2^64 - 1; bin 0 is of no size */
 #define MRP_BLOCK_SIZES_MAX 64
 
 struct mrp_size_class {
@@ -34,18 +34,8 @@ struct mrp_size_classes {
     struct mrp_size_class classes[MRP_CLASSES_MAX];
 };
 
-/** Bin of a block size of at least 1: four per doubling above 256, every multiple of 64
- * below (x = (size - 1) | 63, m = floor(log2 x), q = the three bits from the leading
- * one). */
-static inline unsigned mrp_bin_of(size_t size)
-{
-    size_t x = (size - 1) | 63;
-    unsigned m = 63u - (unsigned)__builtin_clzl(x);
-
-    return (unsigned)(4 * m + (x >> (m - 2)) - 26); /* as mrp_v1_bin() of inline.h */
-}
-
-/** Sizes of a bin are in (lower bound, upper bound]: the inverse of mrp_bin_of. Bins 2 to
+/** Sizes of a bin are in (lower bound, upper bound]: the inverse of mrp_v1_bin. Four bins per
+ * doubling above 256, every multiple of 64 below. Bins 2 to
  * 4, 6 and 8 stay empty. */
 static inline size_t mrp_bin_lower(unsigned bin)
 {
@@ -75,7 +65,7 @@ void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_s
 static inline unsigned mrp_class_of(const struct mrp_size_classes *classes, size_t size)
 {
     size_t block = size + classes->lead + classes->tailroom;
-    unsigned index = classes->first_of_bin[mrp_bin_of(block == 0 ? 1 : block)];
+    unsigned index = classes->first_of_bin[mrp_v1_bin(block == 0 ? 1 : block)];
 
     while (classes->classes[index].capacity < size) {
         index++;

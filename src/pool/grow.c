@@ -84,6 +84,10 @@ static enum mrp_status take_descriptors(
         status = mrp_range_commit(
             pool, &pool->link_area, MRP_LINKS_OFFSET + end * sizeof(uint32_t), "links");
     }
+    if (status == MRP_OK && pool->checks == MRP_CHECKS_NONE) {
+        status = mrp_range_commit(pool, &pool->group_area,
+            (uintptr_t)mrp_group_bin(pool, (uint32_t)end) - (uintptr_t)pool, "groups");
+    }
     if (status == MRP_OK && pool->user_base != NULL) {
         status = mrp_range_commit(
             pool->user_base, &pool->user_area, end * pool->user_stride, "user data");
@@ -107,22 +111,15 @@ static uint32_t bin_offset(const struct mrp_pool *pool, unsigned class)
 }
 
 /* Let frees that do not read descriptors know the class. Under the mutex. */
-static enum mrp_status name_groups(
+static void name_groups(
     struct mrp_pool *pool, unsigned class, uint32_t first, size_t n_blocks)
 {
-    uint32_t *begin = mrp_group_bin(pool, first);
     uint32_t *end = mrp_group_bin(pool, first + (uint32_t)n_blocks - 1) + 1;
-    enum mrp_status status;
 
-    if (pool->checks != MRP_CHECKS_NONE) {
-        return MRP_OK;
-    }
-    status = mrp_range_commit(
-        pool, &pool->group_area, (uintptr_t)end - (uintptr_t)pool, "groups");
-    for (uint32_t *group = begin; status == MRP_OK && group < end; group++) {
+    for (uint32_t *group = mrp_group_bin(pool, first);
+         pool->checks == MRP_CHECKS_NONE && group < end; group++) {
         mrp_store_relaxed(group, bin_offset(pool, class));
     }
-    return status;
 }
 
 /* A slab from a chunk that has room; *slab is untouched and MRP_ERR_AGAIN returned,
@@ -153,12 +150,10 @@ static enum mrp_status take_slab(
     if (status == MRP_OK) {
         status = take_descriptors(pool, n_blocks, &first);
     }
-    if (status == MRP_OK) {
-        status = name_groups(pool, class, first, n_blocks);
-    }
     if (status != MRP_OK) {
         return status;
     }
+    name_groups(pool, class, first, n_blocks);
     *slab =
         (struct mrp_slab){chunk, (size_t)chunk->n_granules_used << chunk->granule_shift,
             first, 0, (uint32_t)n_blocks};

@@ -10,7 +10,7 @@
 
 #define MAGAZINE_SIZE_MAX (2 * MRP_MIB)
 #define MAGAZINE_SIZE_MIN (16 * MRP_KIB)
-#define MAGAZINE_SHARE 512 /* of max_bytes */
+#define MAGAZINE_SHARE 1024 /* of max_bytes */
 
 enum mrp_status mrp_pool_params_caches(
     const struct mrp_pool_params *params, struct mrp_cache_params *caches)

@@ -302,11 +302,14 @@ static void report_region(const struct mrp_pool *pool, const struct mrp_region *
     mrp_leak_add(report, &leak);
 }
 
-/* Descriptors that nobody checks do not tell; those on no free list are live then. */
-static void report_leaks(struct mrp_pool *pool, struct mrp_leak_report *report)
+/* Descriptors that nobody checks do not tell; those on no free list are live then. True when
+ * some are live, or there is no memory to find out. */
+static bool report_leaks(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
-    uint8_t *is_free =
-        pool->checks == MRP_CHECKS_NONE ? calloc(pool->n_descriptors + 1u, 1) : NULL;
+    bool is_unchecked = pool->checks == MRP_CHECKS_NONE;
+    uint8_t *is_free = is_unchecked ? calloc(pool->n_descriptors + 1u, 1) : NULL;
+    bool is_known = !is_unchecked || is_free != NULL;
+    size_t n_before = report->count;
 
     if (is_free != NULL) {
         mrp_pool_mark_free(pool, is_free);
@@ -315,11 +318,12 @@ static void report_leaks(struct mrp_pool *pool, struct mrp_leak_report *report)
         const struct mrp_region *region = mrp_region_at(pool, i);
 
         if (mrp_state_is_live(mrp_load_relaxed(&region->state)) &&
-            (is_free == NULL || is_free[i] == 0)) {
+            (!mrp_is_unchecked(pool, region) || (is_free != NULL && is_free[i] == 0))) {
             report_region(pool, region, report);
         }
     }
     free(is_free);
+    return !is_known || report->count > n_before;
 }
 
 /* Idle chunks go through the retention list; another pool's growth may be evicting one
@@ -352,12 +356,10 @@ static void report_parked(const struct mrp_pool *pool, const void *address, size
 /* Everything but the name in the context. */
 static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
-    size_t n_before = report->count;
     bool is_leaked;
 
     mrp_thread_forget(pool);
-    report_leaks(pool, report);
-    is_leaked = report->count > n_before;
+    is_leaked = report_leaks(pool, report);
     give_up_idle(pool);
     pool->epoch = 0;
     for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {

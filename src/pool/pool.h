@@ -55,10 +55,11 @@ struct mrp_key_line {
     _Atomic uint64_t remote_key;
     _Atomic uint64_t remote_delta; /* remote address - virtual address */
     _Atomic(void *) native;
+    _Atomic uint32_t flags; /* enum mrp_key_flag; where a descriptor has its state */
+    uint32_t unused;
     _Atomic uintptr_t base; /* of the chunk */
     _Atomic size_t size;
-    _Atomic uint32_t flags; /* enum mrp_key_flag */
-    uint32_t unused[3];
+    uint64_t unused_too;
 };
 _Static_assert(sizeof(struct mrp_key_line) == MRP_LINE, "keys are one line");
 
@@ -129,7 +130,8 @@ struct mrp_pool {
     uint32_t access;
     enum mrp_checks checks;
     uint32_t cache_slot; /* of each thread's arena; MRP_NO_SLOT: depot alone */
-    size_t thread_cache_size; /* bytes one thread may keep; 0: a share of max_bytes */
+    size_t
+        thread_cache_size; /* bytes one thread may keep; 0: all, a share of max_bytes */
     uint64_t native_flags;
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
     const char *budget_remedy; /* how a refusal by max_bytes ends */
@@ -139,7 +141,8 @@ struct mrp_pool {
     mrp_region_init *region_init;
     void *region_init_user;
 
-    _Alignas(64) _Atomic uint32_t n_threads; /* that have caches of this pool */
+    _Alignas(64) _Atomic uint32_t n_threads; /* that have open bins of this pool */
+    _Atomic size_t cache_charge; /* bytes that their magazines can hold */
 
     /* Growth: all below under `mutex`; nothing slow and no callback runs under it. */
     _Alignas(64) pthread_mutex_t mutex;
@@ -360,7 +363,7 @@ void mrp_depot_put_empty(
  * mrp_depot_notify() then. */
 static inline uint32_t mrp_depot_asks(const struct mrp_pool *pool, unsigned class)
 {
-    /* pairs with the fence in mrp_depot_ask() */
+    /* pairs with the fence in ask() of grow.c */
     return mrp_load_seq_cst(&pool->depots[class].asks);
 }
 
@@ -465,6 +468,11 @@ static inline void mrp_region_begin(
         mrp_v1_begin(region, size);
     }
 }
+
+/** MRP_OK for a free region of the class whose descriptor is as the pool wrote it. Where
+ * checks are full. */
+enum mrp_status mrp_region_verify(
+    struct mrp_pool *pool, const struct mrp_region *region, unsigned class);
 
 /** End a region's life: back to its depot, its chunk, or its root. */
 enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region);

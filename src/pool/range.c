@@ -96,6 +96,7 @@ void mrp_range_window(
 {
     size_t lines = MRP_RANGE_SIZE / MRP_LINE;
 
+    pthread_once(&window_once, reserve_window);
     *begin = (uintptr_t)window.begin;
     *checked_end = mrp_load_acquire(&window.n_checked) * lines;
     *unchecked_end = window.n_ranges * lines;
@@ -111,7 +112,6 @@ static void *take_new(enum mrp_range_place place)
     if (place == MRP_RANGE_ELSEWHERE) {
         return NULL;
     }
-    pthread_once(&window_once, reserve_window);
     mrp_process_lock();
     checked = mrp_load_relaxed(&window.n_checked);
     unchecked = mrp_load_relaxed(&window.n_unchecked);
@@ -168,8 +168,10 @@ static void *take_resting(enum mrp_range_place place)
 
 void *mrp_range_acquire(enum mrp_range_place place)
 {
-    void *range = take_resting(place);
+    void *range;
 
+    pthread_once(&window_once, reserve_window);
+    range = take_resting(place);
     if (range == NULL) {
         range = take_new(place);
     }

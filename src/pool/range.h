@@ -64,7 +64,7 @@ struct mrp_area {
 void *mrp_reserve_addresses(void *where, size_t size);
 
 /** Where a range lies. Pools with thread caches share a window of 64 ranges, so that one
- * comparison tells a descriptor, and five bits of its address the pool's place in a
+ * comparison tells a descriptor, and six bits of its address the pool's place in a
  * thread's arena: pools that check from its begin, pools that do not from its end; a
  * range stays of the kind that it has first served. */
 enum mrp_range_place {

@@ -88,6 +88,49 @@ enum mrp_status mrp_region_init_user(struct mrp_pool *pool, struct mrp_region *r
     return status;
 }
 
+/* As it was cut: its block begins and ends where its address leads. Where checks are
+ * full. */
+static bool is_as_cut(struct mrp_pool *pool, const struct mrp_region *region)
+{
+    const char *block = (const char *)mrp_payload(region) - pool->classes.lead;
+    unsigned class = mrp_depot_of(region);
+    const struct mrp_size_class *size_class;
+    struct mrp_error before;
+    bool is_good;
+
+    if (class >= pool->classes.n_classes || mrp_kind_of(region) != MRP_REGION_POOLED) {
+        return false;
+    }
+    size_class = &pool->classes.classes[class];
+    before = *mrp_error_last();
+    is_good = region->capacity == size_class->capacity &&
+        mrp_region_find(pool, block) == region &&
+        mrp_region_find(pool, block - 1) != region &&
+        mrp_region_find(pool, block + size_class->block_size - 1) == region &&
+        mrp_region_find(pool, block + size_class->block_size) != region;
+    mrp_error_restore(&before); /* what lies about it may be nothing */
+    return is_good;
+}
+
+enum mrp_status mrp_region_verify(
+    struct mrp_pool *pool, const struct mrp_region *region, unsigned class)
+{
+    enum mrp_region_kind kind = mrp_kind_of(region);
+    bool is_good = class == MRP_CLASS_BARE ? kind > MRP_REGION_POOLED &&
+            kind <= MRP_REGION_SLICE && region->parent < pool->n_descriptors
+                                           : is_as_cut(pool, region);
+
+    return is_good && mrp_depot_of(region) == class &&
+            mrp_load_relaxed(&region->state) == MRP_STATE_FREE
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_CORRUPT, 0,
+              "the descriptor of region %p has been overwritten (state %#x, address %p): "
+              "the region is not used again; look for writes past the end of other "
+              "memory",
+              (const void *)region, mrp_load_relaxed(&region->state),
+              mrp_payload(region));
+}
+
 /* Drop one of a live region's references; the last one ends it. */
 static enum mrp_status drop_reference(struct mrp_pool *pool, struct mrp_region *region)
 {
@@ -113,8 +156,16 @@ static enum mrp_status end_slice(struct mrp_pool *pool, struct mrp_region *slice
 
 enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region)
 {
+    enum mrp_status status = MRP_OK;
+
     mrp_store_relaxed(
         &region->state, mrp_is_unchecked(pool, region) ? MRP_STATE_LIVE : MRP_STATE_FREE);
+    if (pool->checks == MRP_CHECKS_FULL) {
+        status = mrp_region_verify(pool, region, mrp_depot_of(region));
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
     switch (mrp_kind_of(region)) {
     case MRP_REGION_POOLED:
         mrp_cache_put(pool, region);

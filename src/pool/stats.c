@@ -34,14 +34,16 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
     }
 }
 
-static void count_classes(const struct mrp_pool *pool, struct mrp_pool_stats *stats)
+static void count_classes(
+    const struct mrp_pool *pool, size_t *n_regions, struct mrp_pool_stats *stats)
 {
     for (size_t i = 0; i < pool->classes.n_classes; i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
         struct mrp_tier_stats *tier = &stats->tiers[class->tier];
 
         tier->n_classes++;
-        tier->n_regions += pool->depots[i].n_regions;
+        n_regions[i] = pool->depots[i].n_regions;
+        tier->n_regions += n_regions[i];
         tier->slab_size += pool->depots[i].slab_size;
     }
 }
@@ -64,31 +66,31 @@ static void count_caches(const struct mrp_pool *pool, struct mrp_pool_stats *sta
 }
 
 /* Free ones in the depot; no more than there are, should the stacks change meanwhile. */
-static size_t count_depot(const struct mrp_pool *pool, size_t class)
+static size_t count_depot(const struct mrp_pool *pool, size_t class, size_t n_regions)
 {
     struct mrp_depot *depot = (struct mrp_depot *)(uintptr_t)&pool->depots[class];
     size_t capacity = pool->classes.classes[class].magazine_capacity, n = 0;
     uint32_t next;
 
     for (next = (uint32_t)mrp_load_acquire(&depot->loose.head);
-         next != 0 && n < depot->n_regions;
+         next != 0 && n < n_regions;
          next = mrp_load_relaxed(mrp_link(mrp_region_links(pool), next - 1))) {
         n++;
     }
-    for (next = (uint32_t)mrp_load_acquire(&depot->full.head);
-         next != 0 && n < depot->n_regions;
+    for (next = (uint32_t)mrp_load_acquire(&depot->full.head); next != 0 && n < n_regions;
          next = mrp_load_relaxed(mrp_link(mrp_magazine_links(pool), next - 1))) {
         n += capacity;
     }
-    return mrp_min(n, depot->n_regions);
+    return mrp_min(n, n_regions);
 }
 
 /* Where no descriptor tells: what is not free is live, and of its full size. */
-static void count_unchecked(const struct mrp_pool *pool, struct mrp_pool_stats *stats)
+static void count_unchecked(
+    const struct mrp_pool *pool, const size_t *n_regions, struct mrp_pool_stats *stats)
 {
     for (size_t i = 0; i < pool->classes.n_classes; i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
-        size_t n_live = pool->depots[i].n_regions - count_depot(pool, i);
+        size_t n_live = n_regions[i] - count_depot(pool, i, n_regions[i]);
         struct mrp_thread *cursor = NULL;
         struct mrp_cache_slot *slot;
 
@@ -105,6 +107,7 @@ static void count_unchecked(const struct mrp_pool *pool, struct mrp_pool_stats *
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
+    size_t n_regions[MRP_CLASSES_MAX]; /* as they were under the mutex */
     uint32_t n_descriptors;
     enum mrp_status status = mrp_pool_check_handle(pool);
 
@@ -122,7 +125,7 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     found.max_registrations = pool->max_registrations;
     found.n_growths = pool->n_growths;
     found.n_evictions = pool->n_evictions;
-    count_classes(pool, &found);
+    count_classes(pool, n_regions, &found);
     n_descriptors = pool->n_descriptors;
     pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 0; i < n_descriptors; i++) { /* long: no allocation waits for it */
@@ -130,7 +133,7 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     }
     count_caches(pool, &found);
     if (pool->checks == MRP_CHECKS_NONE) {
-        count_unchecked(pool, &found);
+        count_unchecked(pool, n_regions, &found);
     }
     mrp_retention_count(&pool->context->retention, pool, &found.n_idle, &found.idle_size);
     for (size_t tier = 0; tier < MRP_TIERS; tier++) {

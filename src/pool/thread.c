@@ -31,7 +31,6 @@ static _Alignas(64) char no_arenas[sizeof(struct mrp_cache_arena) + 64];
 
 __thread struct mrp_cache_arena *mrp_bins_v1 = NONE_YET;
 
-static bool can_learn_of_exit;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* -- making and ending -- */
@@ -45,7 +44,7 @@ static void empty(struct mrp_cache_arena *arena, const struct mrp_pool *pool)
     for (size_t i = 0; i < MRP_V1_SLOTS; i++) {
         struct mrp_cache_slot *slot = &arena->slots[i];
 
-        if (slot->pool != 0 && (pool == NULL || pool->cache_slot == i)) {
+        if (slot->charge != 0 && (pool == NULL || pool->cache_slot == i)) {
             mrp_cache_close(slot);
         }
     }
@@ -82,7 +81,6 @@ static void after_fork_in_child(void)
 
 static void prepare(void)
 {
-    can_learn_of_exit = mrp_thread_exit_prepare(at_thread_exit) == MRP_OK;
     pthread_atfork(NULL, NULL, after_fork_in_child);
 }
 
@@ -156,16 +154,17 @@ struct mrp_cache_arena *mrp_thread_arena(void)
     }
     before = *mrp_error_last();
     pthread_once(&once, prepare);
-    thread = can_learn_of_exit ? acquire() : NULL;
+    thread = mrp_thread_exit_prepare(at_thread_exit) == MRP_OK ? acquire() : NULL;
     if (thread != NULL && mrp_thread_exit_set(thread) != MRP_OK) {
         retire(thread);
         thread = NULL;
     }
-    if (thread == NULL) { /* the depot does */
+    if (thread == NULL) { /* the depot does, until the next try */
         mrp_error_restore(&before);
+        return NULL;
     }
-    mrp_bins_v1 = thread == NULL ? NONE_EVER : thread->arena;
-    return thread == NULL ? NULL : thread->arena;
+    mrp_bins_v1 = thread->arena;
+    return thread->arena;
 }
 
 void mrp_thread_refresh(struct mrp_cache_arena *arena)
@@ -190,7 +189,7 @@ struct mrp_cache_slot *mrp_thread_next(
             return NULL;
         }
         slot = &(*cursor)->arena->slots[pool->cache_slot];
-    } while (mrp_load_relaxed(&slot->pool) == 0);
+    } while (mrp_load_relaxed(&slot->charge) == 0);
     return slot;
 }
 

@@ -155,7 +155,7 @@ static inline void cache_create(
 {
     struct mrp_pool_params params = pool_fixture_params(f);
 
-    params.max_bytes = 256 * MRP_MIB;
+    params.max_bytes = 512 * MRP_MIB;
     params.checks = (uint32_t)checks;
     params.thread_cache_size = thread_cache_size == 0 ? 16 * MRP_MIB : thread_cache_size;
     pool_fixture_create(f, &params);
