@@ -72,8 +72,9 @@ struct mrp_region {
 struct mrp_cache_slot {
     struct mrp_region **top[MRP_V1_BINS];
     struct mrp_region **bottom[MRP_V1_BINS];
-    /* The last one, and what keeps it off the fastest path: MRP_V1_UNCHECKED, _ROOMY. Written
-     * by its thread alone: a pool that has gone leaves it here, and bins that are zero. */
+    /* The last one, and what keeps it off the fastest path: MRP_V1_UNCHECKED, _ROOMY.
+     * Written by its thread alone: a pool that has gone leaves it here, and bins that are
+     * zero. */
     uintptr_t pool;
     size_t charge; /* bytes its magazines can hold; 0: none is open */
     uint32_t n_refused, hand; /* bins that found no room; the next to make some */

@@ -44,9 +44,10 @@ enum mrp_checks {
     MRP_CHECKS_DEFAULT, /**< MRPOOL_CHECKS, else MRP_CHECKS_STATE */
     /** The descriptor is not touched, which halves the cost of a region that is freed on
      *  another processor. A region freed twice is not found (mrp_pool_check finds it),
-     *  nor one with other references; mrp_region_size gives the capacity, the length is
-     *  not reset, tokens do not tell owners apart. Pointers that are no descriptor of a
-     *  pool are refused. */
+     *  nor one with other references; other calls take a freed region as live;
+     *  mrp_region_size and mrp_pool_stats give the capacity, the length is not reset,
+     *  n_allocs stays 0, tokens do not tell owners apart. Refused are pointers that are
+     *  no descriptor of a pool, not those to descriptors that were never given out. */
     MRP_CHECKS_NONE,
     /** A word in the descriptor says live, with how many references, or free: a second
      *  free is refused while the region is free. Two threads that free one region at
@@ -88,9 +89,8 @@ struct mrp_pool_params {
     mrp_region_init *region_init; /**< needs user_size; NULL: user data begins as zero */
     void *region_init_user;
     uint32_t checks; /**< enum mrp_checks */
-    /** bytes of free regions that one thread may keep for itself; 0:
-     *  MRPOOL_THREAD_CACHE_SIZE, else a sixteenth of max_bytes, shared by the threads
-     *  that use the pool; 1: none */
+    /** bytes that one thread's magazines may hold; 0: MRPOOL_THREAD_CACHE_SIZE, else
+     *  those of all threads together an eighth of max_bytes; 1: none */
     size_t thread_cache_size;
 };
 #define MRP_POOL_PARAMS_INIT \

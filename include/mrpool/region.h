@@ -47,10 +47,12 @@ MRP_API MRP_NOPLT struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, siz
 
 enum mrp_region_request_flag {
     MRP_REQUEST_ZERO = 1 << 0, /**< the first `size` bytes read as zero */
-    MRP_REQUEST_NOGROW = 1 << 1, /**< neither map nor register: MRP_ERR_AGAIN instead */
-    /** NOGROW, and no waiting for the pool's mutex: MRP_ERR_AGAIN while another thread
-     *  has it, for a thread without caches even if a magazine is full. Larger than huge
-     *  still takes two short locks. */
+    /** neither map nor register memory for the pool: MRP_ERR_AGAIN instead */
+    MRP_REQUEST_NOGROW = 1 << 1,
+    /** NOGROW, and take only what is free already: MRP_ERR_AGAIN where regions would have
+     *  to be cut first, and, for a thread without caches, while another has the pool's
+     *  mutex. What remains are short locks: where a thread makes its first caches, where
+     *  it wakes another, and larger than huge. */
     MRP_REQUEST_NOWAIT = 1 << 2
 };
 
@@ -184,7 +186,7 @@ MRP_API enum mrp_status mrp_region_registration(
  *  address in no region of this pool. Lock-free, O(1); O(log n) among n registered user
  *  buffers and array chunks. Any address is safe to ask about. The region's own line is
  *  not read: for memory that has been given back the answer is the free region, which
- *  every other call refuses as MRP_ERR_STALE. */
+ *  every other call refuses as MRP_ERR_STALE where the pool checks. */
 MRP_API struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *address);
 
 /** All that one scatter entry needs, from an address. */

@@ -66,8 +66,8 @@ struct mrp_thread_model {
 
 /** Choose the model of this process; NULL: POSIX threads, the default. The table is
  *  copied. A forked child keeps it.
- *  @return MRP_ERR_INVALID names a slot that is missing; MRP_ERR_BUSY once the library has
- *  used a model, which the first pool does, unless it is this very one. */
+ *  @return MRP_ERR_INVALID names a slot that is missing; MRP_ERR_BUSY once the library
+ *  has used a model, which the first pool does, unless it is this very one. */
 MRP_API enum mrp_status mrp_thread_model_set(const struct mrp_thread_model *model);
 
 /** Fill `model` with the one in force, all its slots: "pthreads" by default. */
@@ -75,19 +75,21 @@ MRP_API enum mrp_status mrp_thread_model_query(struct mrp_thread_model *model);
 
 /* -- the caches of a thread --
  *
- * Each thread keeps a few free regions of each size class it uses, up to two magazines of 126
- * regions or 2 MiB (less in pools under 1 GiB), and exchanges them with the pool a magazine at
- * a time. What a thread keeps, others do not get, until it frees a region of that class after
- * they have run dry: then it gives back all it has of the class. A thread's caches are given
- * back when it ends. 64 pools at a time have them; later pools work without. */
+ * Each thread keeps a few free regions of each size class it uses, up to two magazines of
+ * 126 regions or 2 MiB (a 1024th of max_bytes if that is less), and exchanges them with
+ * the pool a magazine at a time. What a thread keeps, others do not get, until it frees a
+ * region of that class after they have run dry: then it gives back all it has of the
+ * class. A thread's caches are given back when it ends. 64 pools at a time have them,
+ * fewer where pools have leaked or those that check have made way for those that do not;
+ * later pools work without. */
 
 /** Give back what the calling thread keeps of the pool, or of all pools (NULL): before it
- *  blocks for long. Two short locks. */
+ *  blocks for long. Waits for other threads that begin or end, not for growth. */
 MRP_API enum mrp_status mrp_thread_flush(struct mrp_pool *pool);
 
-/** A thread's caches as an object, for schedulers whose tasks are no threads: whoever names it
- *  in mrp_region_request.slot uses it instead of the calling thread's. One thread at a time.
- *  MRP_ERR_MEMORY, MRP_ERR_LIMIT (65,536 objects). */
+/** A thread's caches as an object, for schedulers whose tasks are no threads: whoever
+ *  names it in mrp_region_request.slot uses it instead of the calling thread's. One
+ *  thread at a time. MRP_ERR_MEMORY, MRP_ERR_LIMIT (65,536 objects). */
 MRP_API enum mrp_status mrp_thread_slot_create(struct mrp_thread_slot **slot);
 
 /** Give back all that it keeps. */

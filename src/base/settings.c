@@ -52,8 +52,8 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
         "state", "what alloc and free verify"},
     [MRP_SET_THREAD_CACHE_SIZE] = {"MRPOOL_THREAD_CACHE_SIZE", MRP_SETTING_SIZE, 1,
         (uint64_t)128 << 40, NULL, "",
-        "free regions one thread keeps of a pool; 1: none; default: a sixteenth of what "
-        "the pool may map, shared by its threads"},
+        "free regions one thread keeps of a pool; 1: none; default: all threads "
+        "together an eighth of what the pool may map"},
 };
 
 const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id)

@@ -206,9 +206,9 @@ void mrp_wait_destroy(struct mrp_waitpoint *point)
     pthread_cond_destroy(&point->woken);
 }
 
-/* `wakes` needs no order of its own. It is read under the mutex, so before any change that
- * is still to come, and raised after that change: the increment is not the value read. The
- * change itself is seen by taking the mutex again. */
+/* `wakes` needs no order of its own. It is read under the mutex, so before any change
+ * that is still to come, and raised after that change: the increment is not the value
+ * read. The change itself is seen by taking the mutex again. */
 void mrp_wait(struct mrp_waitpoint *point, pthread_mutex_t *mutex)
 {
     const struct mrp_thread_model *model = point->model;

@@ -40,9 +40,9 @@ void mrp_wait(struct mrp_waitpoint *point, pthread_mutex_t *mutex);
  *  still held or not. */
 void mrp_wake_all(struct mrp_waitpoint *point);
 
-/** Have at_exit(value) run at the end of each OS thread that has set a value. To be called
- *  before the first mrp_thread_exit_set, as often as one likes, always with the same
- *  function: the library has one key. May yield. */
+/** Have at_exit(value) run at the end of each OS thread that has set a value. To be
+ *  called before the first mrp_thread_exit_set, as often as one likes, always with the
+ *  same function: the library has one key. May yield. */
 enum mrp_status mrp_thread_exit_prepare(void (*at_exit)(void *value));
 
 /** The calling OS thread's value; NULL: its end is nobody's concern. The last one counts.

@@ -33,8 +33,8 @@ static void load_magazine(struct mrp_pool *pool, unsigned class,
     }
 }
 
-/* An empty bin gets regions: those of the other magazine, or a full one of the depot, unless
- * others ask for what is there. */
+/* An empty bin gets regions: those of the other magazine, or a full one of the depot,
+ * unless others ask for what is there. */
 static bool refill(
     struct mrp_pool *pool, unsigned class, struct mrp_cache_slot *slot, unsigned bin)
 {
@@ -164,8 +164,9 @@ static uintptr_t owner_word(const struct mrp_pool *pool)
         (is_roomy ? MRP_V1_ROOMY : 0);
 }
 
-/* The next of the slot's bins gives up its place, now and then: a thread whose sizes do not
- * all fit must not exchange them all the time, nor keep for good those it met first. */
+/* The next of the slot's bins gives up its place, now and then: a thread whose sizes do
+ * not all fit must not exchange them all the time, nor keep for good those it met first.
+ */
 static void make_room(struct mrp_pool *pool, struct mrp_cache_slot *slot)
 {
     unsigned bin = mrp_next_active(slot, slot->hand);

@@ -34,9 +34,8 @@ struct mrp_size_classes {
     struct mrp_size_class classes[MRP_CLASSES_MAX];
 };
 
-/** Sizes of a bin are in (lower bound, upper bound]: the inverse of mrp_v1_bin. Four bins per
- * doubling above 256, every multiple of 64 below. Bins 2 to
- * 4, 6 and 8 stay empty. */
+/** Sizes of a bin are in (lower bound, upper bound]: the inverse of mrp_v1_bin. Four bins
+ * per doubling above 256, every multiple of 64 below. Bins 2 to 4, 6 and 8 stay empty. */
 static inline size_t mrp_bin_lower(unsigned bin)
 {
     unsigned m = (bin + 22) >> 2;

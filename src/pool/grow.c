@@ -212,8 +212,8 @@ static struct mrp_region *refuse(struct mrp_pool *pool, unsigned class)
     return take_answer(pool, class);
 }
 
-/* Wait until somebody's growth ends, or a region comes back; NULL: it has ended. Under the
- * mutex, released meanwhile. */
+/* Wait until somebody's growth ends, or a region comes back; NULL: it has ended. Under
+ * the mutex, released meanwhile. */
 static struct mrp_region *wait_for_region(
     struct mrp_pool *pool, unsigned class, const bool *is_growing)
 {
@@ -239,8 +239,8 @@ static enum mrp_status refuse_own(const struct mrp_pool *pool)
         pool->member.named.name);
 }
 
-/* A slab, from a new chunk if need be; or, with none, a region that came back while another
- * thread built a chunk. Under the mutex, which may be released meanwhile. */
+/* A slab, from a new chunk if need be; or, with none, a region that came back while
+ * another thread built a chunk. Under the mutex, which may be released meanwhile. */
 static enum mrp_status find_slab(struct mrp_pool *pool, unsigned class, uint32_t flags,
     struct mrp_slab *slab, struct mrp_region **served)
 {
@@ -367,8 +367,8 @@ static void cut_bare(
     }
 }
 
-/* Cut one slab of the class and serve one region of it (*served is NULL before). Under the
- * mutex, released meanwhile. */
+/* Cut one slab of the class and serve one region of it (*served is NULL before). Under
+ * the mutex, released meanwhile. */
 static enum mrp_status grow_class(
     struct mrp_pool *pool, unsigned class, uint32_t flags, struct mrp_region **served)
 {

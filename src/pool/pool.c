@@ -302,8 +302,8 @@ static void report_region(const struct mrp_pool *pool, const struct mrp_region *
     mrp_leak_add(report, &leak);
 }
 
-/* Descriptors that nobody checks do not tell; those on no free list are live then. True when
- * some are live, or there is no memory to find out. */
+/* Descriptors that nobody checks do not tell; those on no free list are live then. True
+ * when some are live, or there is no memory to find out. */
 static bool report_leaks(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
     bool is_unchecked = pool->checks == MRP_CHECKS_NONE;
