@@ -262,6 +262,7 @@ static struct mrp_cache_slot *find_slot(struct mrp_pool *pool, unsigned class)
     slot = &arena->slots[pool->cache_slot];
     if (slot->charge == 0) { /* the first bin, or the first of a pool in that place */
         slot->pool = owner_word(pool);
+        slot->n_refused = slot->hand = 0;
         mrp_thread_refresh(arena);
     }
     return open_bin(pool, class, slot, bin) ? slot : NULL;

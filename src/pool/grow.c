@@ -94,7 +94,7 @@ static enum mrp_status take_descriptors(
     }
     if (status == MRP_OK) {
         *first = pool->n_descriptors;
-        pool->n_descriptors = (uint32_t)end;
+        mrp_store_relaxed(&pool->n_descriptors, (uint32_t)end);
     }
     return status;
 }

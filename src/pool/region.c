@@ -116,9 +116,10 @@ enum mrp_status mrp_region_verify(
     struct mrp_pool *pool, const struct mrp_region *region, unsigned class)
 {
     enum mrp_region_kind kind = mrp_kind_of(region);
-    bool is_good = class == MRP_CLASS_BARE ? kind > MRP_REGION_POOLED &&
-            kind <= MRP_REGION_SLICE && region->parent < pool->n_descriptors
-                                           : is_as_cut(pool, region);
+    bool is_good = class == MRP_CLASS_BARE
+        ? kind > MRP_REGION_POOLED && kind <= MRP_REGION_SLICE &&
+            region->parent < mrp_load_relaxed(&pool->n_descriptors)
+        : is_as_cut(pool, region);
 
     return is_good && mrp_depot_of(region) == class &&
             mrp_load_relaxed(&region->state) == MRP_STATE_FREE

@@ -267,7 +267,7 @@ static void limit__of_one_byte_is_none(void **state)
 }
 
 /* Of the smallest pool there is a thread keeps a sixteenth, and not a byte more. */
-static void limit__of_small_pools_is_a_sixteenth(void **state)
+static void limit__of_small_pools_is_an_eighth(void **state)
 {
     static const size_t sizes[] = {256 << 10, 1 << 20, 4 << 20, 64 << 20};
     struct pool_fixture *f = *state;
@@ -286,7 +286,7 @@ static void limit__of_small_pools_is_a_sixteenth(void **state)
         }
         for (size_t j = 0; j < n; j++) {
             pool_fixture_free(regions[j]);
-            assert_true(cache_bytes(f->pool, cache_slot(f->pool)) <= sizes[i] / 16);
+            assert_true(cache_bytes(f->pool, cache_slot(f->pool)) <= sizes[i] / 8);
         }
         destroy(f);
     }
@@ -505,7 +505,7 @@ int main(void)
         POOL_TEST(stats__tell_what_is_cached),
         POOL_TEST(limit__bounds_what_a_thread_keeps),
         POOL_TEST(limit__of_one_byte_is_none),
-        POOL_TEST(limit__of_small_pools_is_a_sixteenth),
+        POOL_TEST(limit__of_small_pools_is_an_eighth),
         POOL_TEST(limit__is_shared_by_the_threads),
         POOL_TEST(limit__too_large_a_class_leaves_the_others_alone),
         POOL_TEST(limit__a_class_that_stays_gets_its_place),
