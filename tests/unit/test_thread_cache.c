@@ -266,7 +266,7 @@ static void limit__of_one_byte_is_none(void **state)
     }
 }
 
-/* Of the smallest pool there is a thread keeps a sixteenth, and not a byte more. */
+/* Of the smallest pool there is a thread keeps an eighth, and not a byte more. */
 static void limit__of_small_pools_is_an_eighth(void **state)
 {
     static const size_t sizes[] = {256 << 10, 1 << 20, 4 << 20, 64 << 20};
