@@ -187,12 +187,13 @@ static void make_room(struct mrp_pool *pool, struct mrp_cache_slot *slot)
 static bool get_magazines(struct mrp_pool *pool, unsigned class,
     struct mrp_magazine **loaded, struct mrp_magazine **previous)
 {
-    struct mrp_error before = *mrp_error_last();
+    struct mrp_error before;
     enum mrp_status status;
 
     if (pthread_mutex_trylock(&pool->mutex) != 0) { /* the depot serves; next time then */
         return false;
     }
+    before = *mrp_error_last();
     mrp_add_relaxed(&pool->depots[class].n_caches, 1);
     status = mrp_depot_provision(pool, class, 0);
     *loaded = status == MRP_OK ? mrp_depot_take_empty(pool, class) : NULL;

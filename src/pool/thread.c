@@ -35,12 +35,11 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* -- making and ending -- */
 
-/* Give back what an arena keeps of a pool, or of all (NULL). Under the lock, a pool in a
- * slot is a live one: others' pools may be going, and mrp_thread_forget() comes before
- * their end. */
+/* Give back what an arena keeps of a pool, or of all (NULL). Under the process lock: there
+ * a pool in a slot is a live one. Others' pools may be going, and mrp_thread_forget()
+ * comes before their end. */
 static void empty(struct mrp_cache_arena *arena, const struct mrp_pool *pool)
 {
-    mrp_process_lock();
     for (size_t i = 0; i < MRP_V1_SLOTS; i++) {
         struct mrp_cache_slot *slot = &arena->slots[i];
 
@@ -48,14 +47,13 @@ static void empty(struct mrp_cache_arena *arena, const struct mrp_pool *pool)
             mrp_cache_close(slot);
         }
     }
-    mrp_process_unlock();
 }
 
 /* Empty an arena and let others have it. */
 static void retire(struct mrp_thread *thread)
 {
-    empty(thread->arena, NULL);
     mrp_process_lock();
+    empty(thread->arena, NULL);
     thread->epoch = 0;
     mrp_process_unlock();
 }
@@ -215,7 +213,9 @@ enum mrp_status mrp_thread_flush(struct mrp_pool *pool)
         return mrp_error_last()->status;
     }
     if (arena != NONE_YET && arena != NONE_EVER) {
+        mrp_process_lock();
         empty(arena, pool);
+        mrp_process_unlock();
     }
     return MRP_OK;
 }
