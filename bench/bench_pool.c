@@ -88,15 +88,6 @@ static void set_defaults(struct pool_options *options)
     }
 }
 
-/* Copy the item before the next comma; the rest, or NULL after the last. */
-static const char *next_item(const char *list, char *item, size_t size)
-{
-    size_t length = strcspn(list, ",");
-
-    snprintf(item, size, "%.*s", (int)length, list);
-    return list[length] == ',' ? list + length + 1 : NULL;
-}
-
 static void parse_sizes(
     struct pool_options *options, const char *list, struct argp_state *state)
 {
@@ -106,7 +97,7 @@ static void parse_sizes(
     while (list != NULL) {
         size_t *size = &options->sizes[options->n_sizes];
 
-        list = next_item(list, item, sizeof item);
+        list = bench_next_item(list, item, sizeof item);
         if (options->n_sizes == POOL_SIZES_MAX) {
             argp_error(state, "--sizes: at most %d of them", POOL_SIZES_MAX);
         }
@@ -124,7 +115,7 @@ static void parse_threads(
 
     options->n_threads = 0;
     while (list != NULL) {
-        list = next_item(list, item, sizeof item);
+        list = bench_next_item(list, item, sizeof item);
         if (options->n_threads == POOL_THREADS_MAX) {
             argp_error(state, "--threads: at most %d of them", POOL_THREADS_MAX);
         }
@@ -145,7 +136,7 @@ static void parse_patterns(
     while (list != NULL) {
         size_t i = 0;
 
-        list = next_item(list, item, sizeof item);
+        list = bench_next_item(list, item, sizeof item);
         while (i < CHOICES && strcmp(pool_choice_names[i], item) != 0) {
             i++;
         }
@@ -164,7 +155,7 @@ static void parse_subjects(
     while (list != NULL) {
         int i;
 
-        list = next_item(list, item, sizeof item);
+        list = bench_next_item(list, item, sizeof item);
         i = pool_subject_find(item);
         if (i < 0) {
             argp_error(state, "--subjects: no subject '%s'", item);

@@ -127,15 +127,6 @@ static void set_default_sizes(struct reg_options *options)
     }
 }
 
-/* Copy the item before the next comma; the rest, or NULL after the last. */
-static const char *next_item(const char *list, char *item, size_t size)
-{
-    size_t length = strcspn(list, ",");
-
-    snprintf(item, size, "%.*s", (int)length, list);
-    return list[length] == ',' ? list + length + 1 : NULL;
-}
-
 static void parse_sizes(
     struct reg_options *options, const char *list, struct argp_state *state)
 {
@@ -143,7 +134,7 @@ static void parse_sizes(
 
     options->n_sizes = 0;
     while (list != NULL) {
-        list = next_item(list, item, sizeof item);
+        list = bench_next_item(list, item, sizeof item);
         if (options->n_sizes == SIZES_MAX) {
             argp_error(state, "--sizes: at most %d of them", SIZES_MAX);
         }
@@ -165,7 +156,7 @@ static void parse_pages(
     while (list != NULL) {
         size_t i = 0;
 
-        list = next_item(list, item, sizeof item);
+        list = bench_next_item(list, item, sizeof item);
         while (i < BENCH_PAGES_ALL && strcmp(bench_pages_all[i].name, item) != 0) {
             i++;
         }

@@ -3,6 +3,17 @@
 
 #include "units.h"
 
+#include <stdio.h>
+#include <string.h>
+
+const char *bench_next_item(const char *list, char *item, size_t size)
+{
+    size_t length = strcspn(list, ",");
+
+    snprintf(item, size, "%.*s", (int)length, list);
+    return list[length] == ',' ? list + length + 1 : NULL;
+}
+
 enum {
     OPTION_JSON = 256,
     OPTION_CSV,

@@ -32,6 +32,10 @@ struct bench_options {
 /** Children of a subcommand's argp; child 0 takes a struct bench_options as its input. */
 extern const struct argp_child bench_options_child[];
 
+/** Copy the first item of a list separated by commas. @return what follows; NULL at the
+ * end. */
+const char *bench_next_item(const char *list, char *item, size_t size);
+
 struct bench_command {
     const char *name;
     const char *purpose;
