@@ -7,10 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
 build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
 bench=$build_dir/bench/mrpool-bench
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-n_checks=0
+# shellcheck source=tests/integration/support/program.sh
+. "$here/support/program.sh"
 
 if [[ ! -x $bench || ! -x $build_dir/bench/workers/worker-mrpool ]]; then
     echo "SKIP: mrpool-bench or its workers are not built"
@@ -20,24 +18,8 @@ while IFS='=' read -r name _; do
     [[ $name == MRPOOL_* ]] && unset "$name"
 done < <(env)
 
-problem() {
-    echo "FAIL: $1"
-    sed 's/^/    /' "$work/out" "$work/err" | head -n 20
-    failures=$((failures + 1))
-}
-
-# expect STATUS ARGUMENT...: runs mrpool-bench pool, keeps its output
-expect() {
-    local wanted=$1 status=0
-    shift
-    n_checks=$((n_checks + 1))
-    "$bench" pool "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-    [[ $status -eq $wanted ]] || problem "exit status $status, not $wanted: pool $*"
-}
-
-says() {
-    n_checks=$((n_checks + 1))
-    grep -Eq -- "$2" "$work/$1" || problem "std$1 has no line like '$2'"
+pool() {
+    "$bench" pool "$@"
 }
 
 # holds EXPRESSION: true in python of the last output, as JSON in `it`; `results` by case, size, threads
@@ -56,7 +38,7 @@ PYTHON
 same='and r["size"] == b["size"] and r["threads"] == b["threads"]'
 
 check_json() {
-    expect 0 --quick --json
+    expect 0 pool --quick --json
     holds 'it["benchmark"] == "pool" and len(results) == len(it["results"]) > 100'
     holds 'all(list(r) == ["case", "provider", "size", "threads", "unit", "median", "min", "max",
         "baseline", "ratio"] and r["min"] <= r["median"] <= r["max"] for r in it["results"])'
@@ -89,40 +71,39 @@ check_formats() {
     local few=(--quick --sizes 64 --threads 1)
 
     few+=(--patterns "pair,batch" --subjects "mrpool,glibc,mutex")
-    expect 0 "${few[@]}" --csv
+    expect 0 pool "${few[@]}" --csv
     says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio$'
     says out '^pair/mrpool,,64,1,ns,'
-    expect 0 "${few[@]}" --all
+    expect 0 pool "${few[@]}" --all
     says out '^ *shared 1 +64 B .* glibc '
     says out '^ +mutex +[0-9.]+ ns'
     n_checks=$((n_checks + 1))
     ! grep -qE '.{81}| $' "$work/out" || problem "lines over 80 columns, or blanks at an end"
-    expect 0 "${few[@]}" --json
+    expect 0 pool "${few[@]}" --json
     holds '{r["case"].split("/")[1] for r in it["results"]} == {"mrpool", "glibc", "mutex"}'
     if command -v gnuplot >/dev/null; then
-        expect 0 "${few[@]}" --plot "$work/plot.svg"
+        expect 0 pool "${few[@]}" --plot "$work/plot.svg"
         grep -q '<svg' "$work/plot.svg" || problem "--plot drew no SVG"
     fi
-    expect 1 "${few[@]}" --plot "$work/plot.xyz"
+    expect 1 pool "${few[@]}" --plot "$work/plot.xyz"
     says err 'end it in .svg'
 }
 
 check_usage() {
-    expect 0 --help
+    expect 0 pool --help
     says out 'Examples:'
-    expect 64 --nonsense
-    expect 64 --sizes 63
-    expect 64 --sizes 2M
-    expect 64 --threads 0
-    expect 64 --patterns pear
+    expect 64 pool --nonsense
+    expect 64 pool --sizes 63
+    expect 64 pool --sizes 2M
+    expect 64 pool --threads 0
+    expect 64 pool --patterns pear
     says err "no pattern 'pear'"
-    expect 64 --subjects nobody
+    expect 64 pool --subjects nobody
     says err "no subject 'nobody'"
-    expect 64 --repetitions 0
+    expect 64 pool --repetitions 0
 }
 
 check_usage
 check_formats
 check_json
-echo "$n_checks checks, $failures failed"
-[[ $failures -eq 0 ]]
+finish

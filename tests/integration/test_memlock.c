@@ -7,6 +7,7 @@
 #include "base/align.h"
 #include "mrpool/context.h"
 #include "mrpool/pool.h"
+#include "support/child.h"
 #include "support/test_system.h"
 
 #include <setjmp.h>
@@ -22,16 +23,6 @@
 
 #define NOBODY 65534
 #define SKIPPED 77
-
-/* In the child, where CMocka's assertions do not reach. */
-#define require(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "line %d: %s: %s\n", __LINE__, #condition, \
-                mrp_error_last()->text); \
-            _exit(1); \
-        } \
-    } while (0)
 
 static void become_ordinary(size_t memlock)
 {
@@ -72,11 +63,11 @@ static struct mrp_pool *default_pool(struct mrp_context **context)
     struct mrp_provider *host;
     struct mrp_pool *pool;
 
-    require(mrp_context_create(NULL, context) == MRP_OK);
-    require(mrp_provider_open(*context, "host", NULL, &host) == MRP_OK);
+    EXPECT(mrp_context_create(NULL, context) == MRP_OK);
+    EXPECT(mrp_provider_open(*context, "host", NULL, &host) == MRP_OK);
     params.rails = &host;
     params.n_rails = 1;
-    require(mrp_pool_create(*context, &params, &pool) == MRP_OK);
+    EXPECT(mrp_pool_create(*context, &params, &pool) == MRP_OK);
     return pool;
 }
 
@@ -84,7 +75,7 @@ static size_t locked(void)
 {
     struct mrp_system system = MRP_SYSTEM_INIT;
 
-    require(mrp_system_query(&system) == MRP_OK);
+    EXPECT(mrp_system_query(&system) == MRP_OK);
     return system.locked_size;
 }
 
@@ -98,24 +89,24 @@ static void use_8_mib(void)
     struct mrp_context *context;
     struct mrp_pool *pool = default_pool(&context);
 
-    require(mrp_pool_stats(pool, &stats) == MRP_OK);
-    require(stats.max_bytes <= 8 * MRP_MIB && stats.max_bytes > 7 * MRP_MIB);
+    EXPECT(mrp_pool_stats(pool, &stats) == MRP_OK);
+    EXPECT(stats.max_bytes <= 8 * MRP_MIB && stats.max_bytes > 7 * MRP_MIB);
     for (size_t round = 0; round < 3; round++) {
         for (size_t i = 0; i < 27; i++) {
             size_t size = sizes[i % 9];
 
             regions[i] = mrp_region_alloc(pool, i >= 18 && size > 100000 ? 1 : size);
-            require(regions[i] != NULL);
+            EXPECT(regions[i] != NULL);
             memset(mrp_region_address(regions[i]), 1, mrp_region_size(regions[i]));
         }
-        require(mrp_pool_stats(pool, &stats) == MRP_OK);
-        require(locked() >= stats.mapped_size);
-        require(stats.mapped_size <= stats.max_bytes);
-        require(mrp_region_free_many(regions, 27, NULL) == MRP_OK);
+        EXPECT(mrp_pool_stats(pool, &stats) == MRP_OK);
+        EXPECT(locked() >= stats.mapped_size);
+        EXPECT(stats.mapped_size <= stats.max_bytes);
+        EXPECT(mrp_region_free_many(regions, 27, NULL) == MRP_OK);
     }
-    require(mrp_pool_check(pool) == MRP_OK);
-    require(mrp_context_destroy(context) == MRP_OK);
-    require(locked() == 0);
+    EXPECT(mrp_pool_check(pool) == MRP_OK);
+    EXPECT(mrp_context_destroy(context) == MRP_OK);
+    EXPECT(locked() == 0);
 }
 
 /* The end of the budget is the end of the limit, and is told before the system is asked. */
@@ -129,17 +120,17 @@ static void use_up_8_mib(void)
     while (n < 64 && (regions[n] = mrp_region_alloc(pool, 256 * MRP_KIB)) != NULL) {
         n++;
     }
-    require(n >= 28 && n <= 32);
-    require(mrp_error_last()->status == MRP_ERR_LIMIT);
-    require(strstr(mrp_error_last()->text, "what memlock left") != NULL);
-    require(mrp_region_free_many(regions, n, NULL) == MRP_OK);
-    require(mrp_region_alloc(pool, 20 * MRP_MIB) == NULL);
-    require(mrp_error_last()->status == MRP_ERR_LIMIT);
+    EXPECT(n >= 28 && n <= 32);
+    EXPECT(mrp_error_last()->status == MRP_ERR_LIMIT);
+    EXPECT(strstr(mrp_error_last()->text, "what memlock left") != NULL);
+    EXPECT(mrp_region_free_many(regions, n, NULL) == MRP_OK);
+    EXPECT(mrp_region_alloc(pool, 20 * MRP_MIB) == NULL);
+    EXPECT(mrp_error_last()->status == MRP_ERR_LIMIT);
     regions[0] = mrp_region_alloc(pool, 256 * MRP_KIB);
-    require(regions[0] != NULL);
-    require(mrp_region_free(regions[0]) == MRP_OK);
-    require(mrp_pool_check(pool) == MRP_OK);
-    require(mrp_context_destroy(context) == MRP_OK);
+    EXPECT(regions[0] != NULL);
+    EXPECT(mrp_region_free(regions[0]) == MRP_OK);
+    EXPECT(mrp_pool_check(pool) == MRP_OK);
+    EXPECT(mrp_context_destroy(context) == MRP_OK);
 }
 
 static void use_64_kib(void)
@@ -153,20 +144,20 @@ static void use_64_kib(void)
         const char *text;
 
         mrp_error_clear();
-        require(mrp_region_alloc(pool, sizes[i]) == NULL);
-        require(mrp_error_last()->status == MRP_ERR_LIMIT);
+        EXPECT(mrp_region_alloc(pool, sizes[i]) == NULL);
+        EXPECT(mrp_error_last()->status == MRP_ERR_LIMIT);
         text = mrp_error_last()->text;
         if (sizes[i] < MRP_MIB) { /* larger ones stop at the pool's own budget */
-            require(strstr(text, "65536") != NULL);
-            require(strstr(text, "locked") != NULL);
-            require(strstr(text, "ulimit -l") != NULL || strstr(text, "memlock") != NULL);
+            EXPECT(strstr(text, "65536") != NULL);
+            EXPECT(strstr(text, "locked") != NULL);
+            EXPECT(strstr(text, "ulimit -l") != NULL || strstr(text, "memlock") != NULL);
         }
     }
-    require(mrp_pool_stats(pool, &stats) == MRP_OK);
-    require(stats.mapped_size == 0 && stats.n_registrations == 0);
-    require(mrp_pool_check(pool) == MRP_OK);
-    require(mrp_context_destroy(context) == MRP_OK);
-    require(locked() == 0);
+    EXPECT(mrp_pool_stats(pool, &stats) == MRP_OK);
+    EXPECT(stats.mapped_size == 0 && stats.n_registrations == 0);
+    EXPECT(mrp_pool_check(pool) == MRP_OK);
+    EXPECT(mrp_context_destroy(context) == MRP_OK);
+    EXPECT(locked() == 0);
 }
 
 static void pool__default_one_works_with_8_mib_of_memlock(void **unused)

@@ -8,39 +8,16 @@ source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
 build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
 tool=$build_dir/tools/mrpool
 bench=$build_dir/bench/mrpool-bench
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-n_checks=0
+# shellcheck source=tests/integration/support/program.sh
+. "$here/support/program.sh"
 
 # The settings of whoever runs this are not what is tested here.
 while IFS='=' read -r name _; do
     [[ $name == MRPOOL_* && $name != MRPOOL_PROVIDER_PATH ]] && unset "$name"
 done < <(env)
 
-problem() {
-    echo "FAIL: $1"
-    sed 's/^/    /' "$work/out" "$work/err" | head -n 20
-    failures=$((failures + 1))
-}
-
-# expect STATUS COMMAND...: runs it, keeps its output in $work/out and $work/err
-expect() {
-    local wanted=$1 status=0
-    shift
-    n_checks=$((n_checks + 1))
-    "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-    [[ $status -eq $wanted ]] || problem "exit status $status, not $wanted: $*"
-}
-
 to_full_disk() {
     "$@" >/dev/full
-}
-
-# says FILE REGEX: the output of the last command has a line like that
-says() {
-    n_checks=$((n_checks + 1))
-    grep -Eq -- "$2" "$work/$1" || problem "std$1 has no line like '$2'"
 }
 
 # holds EXPRESSION: true in python of the last output, parsed as JSON into `it`
@@ -215,5 +192,4 @@ check_info_settings
 check_usage
 check_benchmarks
 check_reg
-echo "$n_checks checks, $failures failed"
-[[ $failures -eq 0 ]]
+finish

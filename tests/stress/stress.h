@@ -218,6 +218,28 @@ static inline struct mrp_pool_stats stress_stats(struct mrp_pool *pool)
     return stats;
 }
 
+/** Every region that was cut is free, once, and no thread has caches. What remains of the
+ * calling thread's has been flushed. */
+static inline struct mrp_pool_stats stress_check_rest(struct mrp_pool *pool)
+{
+    struct mrp_pool_stats stats;
+
+    if (mrp_pool_check(pool) != MRP_OK) {
+        fail_msg("%s", mrp_error_last()->text);
+    }
+    stats = stress_stats(pool);
+    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
+        assert_int_equal(stats.tiers[tier].n_live, 0);
+        assert_int_equal(stats.tiers[tier].n_free, stats.tiers[tier].n_regions);
+        assert_int_equal(stats.tiers[tier].n_cached, 0);
+    }
+    assert_int_equal(stats.n_large, 0);
+    assert_int_equal(stats.n_slices, 0);
+    assert_int_equal(stats.n_threads, 0);
+    assert_int_equal(stats.cached_size, 0);
+    return stats;
+}
+
 /** The pool is whole, and the network holds one registration a chunk. */
 static inline void stress_check_pool(struct stress_world *world)
 {

@@ -52,25 +52,10 @@ struct load {
 
 /* -- at rest -- */
 
-/* Every region that was cut is free, once, and no thread that has ended keeps
- * any. */
 static struct mrp_pool_stats check_rest(struct mrp_pool *pool)
 {
-    struct mrp_pool_stats stats;
-
     assert_int_equal(mrp_thread_flush(NULL), MRP_OK);
-    if (mrp_pool_check(pool) != MRP_OK) {
-        fail_msg("%s", mrp_error_last()->text);
-    }
-    stats = stress_stats(pool);
-    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
-        assert_int_equal(stats.tiers[tier].n_live, 0);
-        assert_int_equal(stats.tiers[tier].n_free, stats.tiers[tier].n_regions);
-        assert_int_equal(stats.tiers[tier].n_cached, 0);
-    }
-    assert_int_equal(stats.n_threads, 0);
-    assert_int_equal(stats.cached_size, 0);
-    return stats;
+    return stress_check_rest(pool);
 }
 
 /* -- parcels -- */

@@ -45,22 +45,10 @@ static size_t random_size(struct stress_thread *thread)
     return stress_random(thread) & (((size_t)1 << (4 + stress_random(thread) % 11)) - 1);
 }
 
-/* Every region that was cut is free, once; no thread has caches. */
 static void check_rest(struct mrp_pool *pool)
 {
-    struct mrp_pool_stats stats;
-
     assert_int_equal(mrp_thread_flush(NULL), MRP_OK);
-    if (mrp_pool_check(pool) != MRP_OK) {
-        fail_msg("%s", mrp_error_last()->text);
-    }
-    stats = stress_stats(pool);
-    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
-        assert_int_equal(stats.tiers[tier].n_live, 0);
-        assert_int_equal(stats.tiers[tier].n_free, stats.tiers[tier].n_regions);
-    }
-    assert_int_equal(stats.n_threads, 0);
-    assert_int_equal(stats.cached_size, 0);
+    stress_check_rest(pool);
 }
 
 /* A few regions of all sizes, back at once: the thread has caches then. */

@@ -8,6 +8,7 @@
 #include "mrpool/inline.h"
 #include "mrpool/thread.h"
 #include "stress.h"
+#include "support/child.h"
 
 #include <sched.h>
 #include <sys/wait.h>
@@ -29,17 +30,6 @@ struct load {
 };
 
 static const uint32_t modes[POOLS] = {MRP_CHECKS_STATE, MRP_CHECKS_NONE, MRP_CHECKS_FULL};
-
-/* In the child: what is not as it should be is told on stderr, and by the exit
- * status. */
-#define EXPECT(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "child, line %d: %s: %s\n", __LINE__, #condition, \
-                mrp_error_last()->text); \
-            _exit(1); \
-        } \
-    } while (0)
 
 static size_t random_size(struct stress_thread *thread)
 {
@@ -245,21 +235,6 @@ static void work_or_fork(struct stress_thread *thread)
     }
 }
 
-static void check_rest(struct mrp_pool *pool)
-{
-    struct mrp_pool_stats stats;
-
-    if (mrp_pool_check(pool) != MRP_OK) {
-        fail_msg("%s", mrp_error_last()->text);
-    }
-    stats = stress_stats(pool);
-    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
-        assert_int_equal(stats.tiers[tier].n_live, 0);
-        assert_int_equal(stats.tiers[tier].n_free, stats.tiers[tier].n_regions);
-    }
-    assert_int_equal(stats.n_threads, 0);
-}
-
 /* The allocator of gcc 12's AddressSanitizer holds its locks across a fork: malloc waits
  * for ever in a child whose parent had another thread in it. */
 static bool survives_fork(const char *test)
@@ -302,7 +277,7 @@ static void fork__in_the_middle_of_everything(void **state)
         assert_true(stress_is_intact(load.held[i], 4242 + i));
         assert_int_equal(mrp_region_free(load.held[i]), MRP_OK);
         assert_int_equal(mrp_thread_flush(NULL), MRP_OK);
-        check_rest(load.pools[i]);
+        stress_check_rest(load.pools[i]);
         assert_int_equal(mrp_pool_destroy(load.pools[i]), MRP_OK);
     }
     stress_destroy(&load.world);

@@ -276,25 +276,6 @@ static void clear_shelves(struct load *load)
     }
 }
 
-/* Every region that was cut is free, once; no thread has caches. */
-static void check_rest(struct mrp_pool *pool)
-{
-    struct mrp_pool_stats stats;
-
-    assert_int_equal(mrp_thread_flush(pool), MRP_OK);
-    if (mrp_pool_check(pool) != MRP_OK) {
-        fail_msg("%s", mrp_error_last()->text);
-    }
-    stats = stress_stats(pool);
-    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
-        assert_int_equal(stats.tiers[tier].n_live, 0);
-        assert_int_equal(stats.tiers[tier].n_free, stats.tiers[tier].n_regions);
-    }
-    assert_int_equal(stats.n_large, 0);
-    assert_int_equal(stats.n_slices, 0);
-    assert_int_equal(stats.n_threads, 0);
-}
-
 static void play_with(const struct mrp_pool_params *params, size_t rounds)
 {
     static struct load load;
@@ -308,7 +289,8 @@ static void play_with(const struct mrp_pool_params *params, size_t rounds)
     if (!stress_goes_on()) {
         fail_msg("%s", stress_failure);
     }
-    check_rest(load.world.pool);
+    assert_int_equal(mrp_thread_flush(load.world.pool), MRP_OK);
+    stress_check_rest(load.world.pool);
     stress_destroy(&load.world);
 }
 

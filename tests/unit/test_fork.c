@@ -6,6 +6,7 @@
 #include "mrpool/mrpool.h"
 #include "recording_backend.h"
 #include "refusal.h"
+#include "support/child.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,16 +26,6 @@ struct family {
     struct mrp_remote *remote;
     void *block;
 };
-
-/* In the child: what is not as it should be is told on stderr, and by the exit status. */
-#define EXPECT(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "child, line %d: %s: %s\n", __LINE__, #condition, \
-                mrp_error_last()->text); \
-            _exit(1); \
-        } \
-    } while (0)
 
 static void open_remote(struct family *family)
 {

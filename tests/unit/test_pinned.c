@@ -4,6 +4,7 @@
  */
 #include "mrpool/mrpool.h"
 #include "refusal.h"
+#include "support/child.h"
 #include "support/test_system.h"
 
 #include <stdlib.h>
@@ -93,15 +94,6 @@ static void alloc__pins_on_any_backend(void **unused)
 }
 
 /* -- an ordinary user -- */
-
-#define EXPECT(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "child, line %d: %s: %s\n", __LINE__, #condition, \
-                mrp_error_last()->text); \
-            _exit(1); \
-        } \
-    } while (0)
 
 static void expect_nothing_left(struct mrp_context *context, size_t locked)
 {

@@ -3,6 +3,7 @@
  * Caches and fork: the child finds none of its parent's, and has its own; the parent
  * loses nothing.
  */
+#include "support/child.h"
 #include "thread_cache.h"
 
 #include <sys/wait.h>
@@ -11,16 +12,6 @@
 #define N_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define SIZE 200
 #define HELD 300
-
-/* In the child: what is not as it should be is told on stderr, and by the exit status. */
-#define EXPECT(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "child, line %d: %s: %s\n", __LINE__, #condition, \
-                mrp_error_last()->text); \
-            _exit(1); \
-        } \
-    } while (0)
 
 struct family {
     struct mrp_pool *pool;

@@ -9,22 +9,13 @@
 #include "base/thread.h"
 #include "mrpool/mrpool.h"
 #include "refusal.h"
+#include "support/child.h"
 #include "support/test_system.h"
 #include "support/thread_models.h"
 
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* In the child, any thread: what is wrong is told on stderr and by the exit status. */
-#define EXPECT(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "child, line %d: %s: %s\n", __LINE__, #condition, \
-                mrp_error_last()->text); \
-            _exit(1); \
-        } \
-    } while (0)
 
 static inline void in_child(void (*job)(const struct mrp_thread_model *model),
     const struct mrp_thread_model *model)
