@@ -126,6 +126,7 @@ struct mrp_mapping {
     bool zeroed; /**< known to read as zero */
     bool prefaulted;
     void *handle; /**< the backend's own */
+    int device; /**< of the memory kind, from 0; 0 for host memory */
 };
 
 struct mrp_backend_ops {

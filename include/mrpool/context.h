@@ -11,6 +11,8 @@
 #include "mrpool/base.h"
 #include "mrpool/provider.h"
 
+#include <stdio.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -22,6 +24,7 @@ struct mrp_pool;
 enum mrp_object_kind {
     MRP_OBJECT_BLOCK, /**< of mrp_memory_alloc */
     MRP_OBJECT_REGION,
+    MRP_OBJECT_ABANDONED, /**< a region in quarantine: its fence was never drained */
     MRP_OBJECT_REGISTRATION /**< one the network refused to take back: parked memory */
 };
 
@@ -47,10 +50,19 @@ struct mrp_context_params {
      *  MRPOOL_RETAINED_SIZE */
     size_t retained_size;
     size_t retained_count; /**< chunks of it; 0: as MRPOOL_RETAINED_COUNT */
+    /** memory all pools map together at most; 0: MRPOOL_CONTEXT_MAX_BYTES, else seven
+     *  eighths of RAM or of the cgroup's limit */
+    size_t max_bytes;
+    /** of it, memory that pools with a rail that pins may map; 0: what memlock leaves
+     *  when the context is created */
+    size_t max_pinned;
+    /** registrations of all pools and rails together; 0:
+     *  MRPOOL_CONTEXT_MAX_REGISTRATIONS, else 16384 */
+    size_t max_registrations;
 };
 #define MRP_CONTEXT_PARAMS_INIT \
     { \
-        sizeof(struct mrp_context_params), NULL, NULL, NULL, 0, 0 \
+        sizeof(struct mrp_context_params), NULL, NULL, NULL, 0, 0, 0, 0, 0 \
     }
 
 /** Create a context. Validates the library's MRPOOL_* environment: a value out of range or
@@ -82,10 +94,14 @@ struct mrp_context_stats {
     size_t n_registrations, registered_size;
     size_t n_retained, retained_size; /**< idle chunks kept for reuse, bytes */
     size_t n_parked, parked_size; /**< kept mapped because a deregistration failed */
+    /** what the pools' chunks use of the context's budgets: bytes, bytes with a rail that
+     *  pins, registrations */
+    size_t charged_size, max_bytes, pinned_size, max_pinned, n_charged, max_registrations;
 };
 #define MRP_CONTEXT_STATS_INIT \
     { \
-        sizeof(struct mrp_context_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+        sizeof(struct mrp_context_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0, 0, 0 \
     }
 MRP_API enum mrp_status mrp_context_stats(
     struct mrp_context *context, struct mrp_context_stats *stats);
@@ -93,6 +109,40 @@ MRP_API enum mrp_status mrp_context_stats(
 /** Deregister and unmap idle memory, least recently used first, until at most `keep`
  *  bytes of it are left. Blocks. */
 MRP_API enum mrp_status mrp_context_trim(struct mrp_context *context, size_t keep);
+
+/** How much idle memory to keep for reuse. Each place has bounds and a list of its own,
+ *  the least recently used goes first; a place that nobody has set bounds for has the
+ *  context's retained_size and retained_count. */
+struct mrp_retention_params {
+    size_t struct_size;
+    enum mrp_memory_kind kind;
+    int device; /**< of that kind; 0 for host memory */
+    int node; /**< MRP_NODE(n), for memory bound to it; 0: for memory bound to none */
+    size_t max_size; /**< bytes; 0: keep nothing */
+    size_t max_count; /**< chunks; 0: keep nothing */
+};
+#define MRP_RETENTION_PARAMS_INIT \
+    { \
+        sizeof(struct mrp_retention_params), MRP_MEMORY_HOST, 0, 0, 0, 0 \
+    }
+
+/** Set a place's bounds, in either direction, at any time; what is beyond them goes before
+ *  the call returns. Blocks. MRP_ERR_LIMIT: 64 places have bounds already. */
+MRP_API enum mrp_status mrp_context_retain(
+    struct mrp_context *context, const struct mrp_retention_params *params);
+
+enum mrp_report_format {
+    MRP_REPORT_TEXT,
+    MRP_REPORT_JSON
+};
+
+/** Write who holds what memory, how old it is, and how much of each budget is used: of
+ *  the context and of every pool, per tier live, cached in threads, in the depot, idle,
+ *  quarantined, parked; fragmentation, and what could be given back. The JSON is one
+ *  object, with the same numbers. Numbers read while others work are inexact.
+ *  MRP_ERR_INVALID, MRP_ERR_SYSTEM (the file refuses). */
+MRP_API enum mrp_status mrp_context_report(
+    struct mrp_context *context, enum mrp_report_format format, FILE *file);
 
 /* -- tracked blocks -- */
 

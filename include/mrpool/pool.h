@@ -31,11 +31,16 @@ struct mrp_tier_params {
     size_t max_size;
     /** regions of its largest size made by mrp_pool_create; 0: none */
     size_t preallocate;
+    /** bytes of slabs that other tiers, and larger-than-huge regions, leave to this one;
+     *  0: none. All of them together at most max_bytes. */
+    size_t reserve;
 };
 
 /** Fill a new region's user data, once, when its block is cut. Runs under no lock; must
  *  not call the pool. The keys are valid already. A failure fails the request; nothing
- *  is lost, and the next growth of the size class tries the same region again. */
+ *  is lost, and the next growth of the size class tries the same region again. Memory
+ *  that has gone back to the system, or to another size class, and comes again, is a new
+ *  region: its user data begins as zero, and this is called. */
 typedef enum mrp_status mrp_region_init(
     struct mrp_region *region, void *user_data, void *init_user);
 
@@ -57,6 +62,51 @@ enum mrp_checks {
      *  descriptor is compared with the chunk's tables at each alloc and free:
      *  MRP_ERR_CORRUPT, and the region is not used again. */
     MRP_CHECKS_FULL
+};
+
+/** What a request gets when a budget, or the system, allows no more memory: after free
+ *  memory of other size classes has been regrouped, and idle memory given up, and growth
+ *  tried once more. Requests with MRP_REQUEST_NOWAIT or _NOGROW get MRP_ERR_AGAIN. */
+enum mrp_at_limit {
+    MRP_AT_LIMIT_DEFAULT, /**< MRPOOL_AT_LIMIT, else MRP_AT_LIMIT_FAIL */
+    MRP_AT_LIMIT_FAIL, /**< an error that names the budget and its use */
+    /** A place in the line, first come first served, until a free makes room or wait_ms
+     *  have passed, then the same error. */
+    MRP_AT_LIMIT_WAIT,
+    /** Memory of its own beyond max_bytes and max_registrations, within the context's
+     *  budgets: mapped and registered for this request, given back at its free. */
+    MRP_AT_LIMIT_TEMPORARY
+};
+
+/** Settings that go together. What the params set themselves wins. */
+enum mrp_preset {
+    MRP_PRESET_DEFAULT, /**< MRPOOL_PRESET, else MRP_PRESET_THREAD_LOCAL */
+    MRP_PRESET_THREAD_LOCAL, /**< thread caches over the depot */
+    MRP_PRESET_SHARED, /**< the depot alone: nothing is kept by threads */
+    /** malloc, registered at each alloc, deregistered at each free: what a program
+     *  without a pool does. Refuses a backend of the caller's. */
+    MRP_PRESET_MALLOC,
+    /** the tiers of AllocTools: 1 KiB, 16 KiB, 64 KiB, 1 MiB, of which 1024, 2048, 64
+     *  and 16 regions are made at once */
+    MRP_PRESET_ALLOCTOOLS,
+    /** the size limits of hwmalloc, and its environment (HWMALLOC_*), which wins over
+     *  the defaults: docs/MEMORY.md has the table */
+    MRP_PRESET_HWMALLOC
+};
+
+/** Debugging at run time; each bit but ORIGINS costs the thread caches. */
+enum mrp_debug_flag {
+    MRP_DEBUG_OFF = 1 << 0, /**< none, whatever the environment says */
+    /** fill freed blocks with 0xdeadbeef, and verify it when they are given out again:
+     *  MRP_ERR_CORRUPT, and the region is not used again */
+    MRP_DEBUG_POISON = 1 << 1,
+    /** an inaccessible page before and after each larger-than-huge region, which ends at
+     *  the second; freed ones are unmapped at once */
+    MRP_DEBUG_GUARD = 1 << 2,
+    MRP_DEBUG_ORIGINS = 1 << 3, /**< remember who allocated each region: a backtrace */
+    /** tell AddressSanitizer or Valgrind, whichever the process runs under, which blocks
+     *  are free: the default where there is one of them */
+    MRP_DEBUG_MEMCHECK = 1 << 4
 };
 
 struct mrp_pool_params {
@@ -92,11 +142,37 @@ struct mrp_pool_params {
     /** bytes that one thread's magazines may hold; 0: MRPOOL_THREAD_CACHE_SIZE, else
      *  those of all threads together an eighth of max_bytes; 1: none */
     size_t thread_cache_size;
+    uint32_t preset; /**< enum mrp_preset */
+    uint32_t at_limit; /**< enum mrp_at_limit */
+    uint32_t wait_ms; /**< at the limit; 0: MRPOOL_WAIT_MS, else 10000 */
+    /** Idle memory that has not been used for so long is given back to the system, by
+     *  whichever call next takes a slow path; 0: MRPOOL_DECAY_MS, else 10000;
+     *  UINT32_MAX: only mrp_pool_trim and pressure give it back. */
+    uint32_t decay_ms;
+    /** bytes of idle memory that decay leaves; 0: MRPOOL_RESERVE, else none */
+    size_t reserve;
+    /** memory that has been mapped stays until the pool goes; idle larger-than-huge
+     *  regions are not counted against the context's retention */
+    bool never_free;
+    /** Each region has a mapping and a registration of its own, so that no right to it
+     *  reaches a neighbour, and an abandoned one can be revoked. Every request is then
+     *  larger than huge: 56 ns from the idle ones, else a registration. */
+    bool isolate;
+    /** Abandoned regions with a registration of their own (isolated, larger than huge)
+     *  are revoked when their fence has not been reported drained for so long, where all
+     *  rails can revoke (MRP_PROVIDER_REVOKES); 0: MRPOOL_QUARANTINE_MS, else 10000;
+     *  UINT32_MAX: never. */
+    uint32_t quarantine_ms;
+    /** MRP_NODE(n): memory of NUMA node n; 0: of the node of the thread that grows. A
+     *  request may name another one. */
+    int node;
+    uint32_t debug; /**< enum mrp_debug_flag; 0: MRPOOL_DEBUG */
 };
 #define MRP_POOL_PARAMS_INIT \
     { \
         sizeof(struct mrp_pool_params), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, \
-            {{0, 0}, {0, 0}, {0, 0}, {0, 0}}, NULL, 0, 0, 0, 0, 0, NULL, NULL, 0, 0 \
+            {{0, 0, 0}, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}}, NULL, 0, 0, 0, 0, 0, NULL, \
+            NULL, 0, 0, 0, 0, 0, 0, 0, false, false, 0, 0, 0 \
     }
 
 /** Create a pool. No provider is called before the first growth, unless preallocation
@@ -127,6 +203,8 @@ struct mrp_tier_stats {
     size_t live_size; /**< bytes asked for by the live ones */
     size_t slab_size; /**< bytes of chunks cut into this tier's blocks */
     uint64_t n_allocs; /**< since the pool was made, modulo 2^32 per region */
+    size_t block_live_size; /**< bytes of the blocks of the live ones */
+    size_t reserve; /**< bytes that the others leave to it */
 };
 
 /** Counters; exact while no other thread uses the pool. */
@@ -141,30 +219,54 @@ struct mrp_pool_stats {
     size_t n_registrations; /**< live, per rail */
     size_t max_registrations; /**< per rail */
     size_t n_large, large_size; /**< larger than huge, live; bytes asked for */
-    size_t n_idle,
-        idle_size; /**< larger than huge, kept registered for reuse; bytes held */
+    /** chunks without a live region, kept registered for reuse: larger-than-huge ones,
+     *  and those whose slabs have all gone; bytes held */
+    size_t n_idle, idle_size;
     size_t n_user, user_size; /**< of mrp_region_register; bytes */
     size_t n_slices;
-    uint64_t n_growths; /**< chunks for size classes ever made */
+    uint64_t
+        n_growths; /**< times that a chunk was made, or taken up again, for size classes */
     uint64_t n_evictions; /**< idle chunks given up for room */
     size_t n_threads; /**< threads and thread slots with caches of this pool */
     size_t cached_size; /**< bytes of blocks in them */
+    size_t n_temporary, temporary_size; /**< beyond the budgets, live; bytes mapped */
+    size_t n_quarantined, quarantined_size; /**< abandoned and not drained; bytes */
+    size_t n_waiting; /**< requests in line now */
+    uint64_t n_waits; /**< requests that ever stood in line */
+    uint64_t n_released, released_size; /**< chunks given back to the system, bytes */
+    uint64_t n_revoked; /**< abandoned regions whose keys were revoked */
+    size_t room_size; /**< bytes of chunks in no slab */
     struct mrp_tier_stats tiers[MRP_TIERS];
 };
 #define MRP_POOL_STATS_INIT \
     { \
         sizeof(struct mrp_pool_stats), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, \
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
         { \
-            {0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0, 0}, \
-                {0, 0, 0, 0, 0, 0, 0, 0, 0}, \
+            {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, \
+                {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, \
             { \
-                0, 0, 0, 0, 0, 0, 0, 0, 0 \
+                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
             } \
         } \
     }
 MRP_API enum mrp_status mrp_pool_stats(
     struct mrp_pool *pool, struct mrp_pool_stats *stats);
+
+/** Give back what nobody uses: free blocks that fill a slab make room in their chunk for
+ *  any size class, chunks without slabs and idle larger-than-huge regions go back to the
+ *  system, the least recently used first, until `keep` bytes of them are left. What
+ *  threads keep in their caches stays (mrp_thread_flush), and a slab with one such
+ *  region; keys of live regions never change. A pool with never_free regroups only.
+ *  Blocks; other threads allocate and free meanwhile, and find what this call has in its
+ *  hands. *released (may be NULL): bytes given back to the system. O(free regions). */
+MRP_API enum mrp_status mrp_pool_trim(
+    struct mrp_pool *pool, size_t keep, size_t *released);
+
+/** Report that the network can no longer touch what was abandoned under this fence: those
+ *  regions may be used again. *n_regions (may be NULL) counts them; 0 is no failure. */
+MRP_API enum mrp_status mrp_pool_drained(
+    struct mrp_pool *pool, uint64_t fence, size_t *n_regions);
 
 /** Verify every invariant the pool has: stacks, magazines, descriptors, granule tables,
  *  keys, address map. No other thread may be using it. O(regions).

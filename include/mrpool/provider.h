@@ -79,7 +79,9 @@ enum mrp_provider_trait {
     MRP_PROVIDER_REMOTE_KEY = 1 << 2, /**< gives remote keys */
     /** remote addresses are virtual addresses, not offsets from the registration */
     MRP_PROVIDER_VIRTUAL_ADDRESS = 1 << 3,
-    MRP_PROVIDER_RAW_KEY = 1 << 4 /**< keys are blobs that the peer has to import */
+    MRP_PROVIDER_RAW_KEY = 1 << 4, /**< keys are blobs that the peer has to import */
+    /** once deregister has returned, the network refuses who still uses the key */
+    MRP_PROVIDER_REVOKES = 1 << 5
 };
 
 struct mrp_provider_info {

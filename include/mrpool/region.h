@@ -64,10 +64,18 @@ struct mrp_region_request {
     size_t alignment;
     /** whose caches to take it from; NULL: the calling thread's */
     struct mrp_thread_slot *slot;
+    /** MRP_NODE(n): memory of NUMA node n, or refused; 0: the pool's. Not from thread
+     *  caches, unless it is the pool's own node. Up to 3 nodes besides that. */
+    int node;
+    /** milliseconds to stand in line at the limit; 0: as the pool is set; UINT32_MAX:
+     *  for ever. Not 0: wait, whatever the pool does at the limit. */
+    uint32_t wait_ms;
+    /** who it is for, kept by reference for reports of leaks; NULL: none */
+    const char *tag;
 };
 #define MRP_REGION_REQUEST_INIT \
     { \
-        sizeof(struct mrp_region_request), 0, 0, NULL \
+        sizeof(struct mrp_region_request), 0, 0, NULL, 0, 0, NULL \
     }
 
 /** mrp_region_alloc with wishes. request may be NULL. */
@@ -79,6 +87,46 @@ MRP_API struct mrp_region *mrp_region_alloc_with(
  *  record. */
 MRP_API size_t mrp_region_alloc_many(
     struct mrp_pool *pool, size_t size, size_t count, struct mrp_region **regions);
+
+/** A request that stands in line, embedded in the caller's own object: valid and untouched
+ *  from mrp_region_alloc_async until notify is called or the waiter is cancelled. */
+struct mrp_waiter {
+    /** Called once, under no lock, by the thread whose free made room, or by the one that
+     *  trims, flushes or destroys the pool. Must not block; may call the pool.
+     *  region: the caller's, of the size asked for; or NULL and
+     *    MRP_ERR_AGAIN   there is room now, but only growth can use it: call
+     *                    mrp_region_alloc_async again, in a thread that may grow. It
+     *                    keeps its place in the line.
+     *    MRP_ERR_STALE   the pool is being destroyed */
+    void (*notify)(
+        struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status);
+    void *user; /**< the caller's */
+    /* the library's own: all zero before the first use */
+    struct mrp_waiter *next, *previous;
+    struct mrp_pool *pool;
+    struct mrp_region *region;
+    void *point;
+    size_t size;
+    uint64_t turn;
+    uint32_t class_index, state;
+};
+#define MRP_WAITER_INIT(notify_function, user_data) \
+    { \
+        (notify_function), (user_data), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0 \
+    }
+
+/** mrp_region_alloc, except that at the limit the request takes a place in the line and
+ *  the call returns. First come, first served among all who wait; newcomers queue behind
+ *  them, unless their own thread's cache serves them.
+ *  @return MRP_OK and *region; MRP_ERR_AGAIN: it stands in line, waiter->notify will be
+ *  called; else refused, as mrp_region_alloc. */
+MRP_API enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
+    struct mrp_waiter *waiter, struct mrp_region **region);
+
+/** Leave the line. MRP_OK: notify has not been called and will not be.
+ *  MRP_ERR_NOT_FOUND: the waiter stands in no line: notify has been called or is being
+ *  called now. */
+MRP_API enum mrp_status mrp_waiter_cancel(struct mrp_waiter *waiter);
 
 /** Give a region back. Only for the only reference: MRP_ERR_BUSY while others hold it.
  *  Never waits for growth, cannot fail for a valid region, except that larger-than-huge
@@ -99,6 +147,22 @@ MRP_API enum mrp_status mrp_region_retain(struct mrp_region *region);
 
 /** Drop a reference; the last one gives the region back as mrp_region_free does. */
 MRP_API enum mrp_status mrp_region_release(struct mrp_region *region);
+
+/** Give up a region that the network may still write to: an aborted transfer's buffer. It
+ *  is in quarantine, neither live nor free, until mrp_pool_drained(pool, fence). `fence`
+ *  is any number of the caller's that names what has to drain first: a connection, an
+ *  epoch. Only for the only reference (MRP_ERR_BUSY); a slice keeps its hold on its root.
+ *  Cannot fail otherwise for a valid region. */
+MRP_API enum mrp_status mrp_region_abandon(struct mrp_region *region, uint64_t fence);
+
+/** Change the size. In place where the region's capacity allows, which *resized then is
+ *  again; else a new region with the first min(old, new) bytes, and `region` is free.
+ *  On failure `region` is as before. Only for the only reference (MRP_ERR_BUSY), host
+ *  memory, and regions that own their memory: no slice and no registered memory
+ *  (MRP_ERR_UNSUPPORTED). Without checks the bytes copied are the capacity's. The new
+ *  region's message length is 0, its user data its own. */
+MRP_API enum mrp_status mrp_region_realloc(
+    struct mrp_region *region, size_t size, struct mrp_region **resized);
 
 /** A region for `size` bytes at `offset` of another, with its keys. It holds a
  *  reference on the root (the region that owns the memory; slices of slices hold the
@@ -134,7 +198,9 @@ enum mrp_region_kind {
     MRP_REGION_POOLED, /**< a block of a size class */
     MRP_REGION_LARGE, /**< larger than huge: a chunk of its own */
     MRP_REGION_USER, /**< the caller's memory, of mrp_region_register */
-    MRP_REGION_SLICE
+    MRP_REGION_SLICE,
+    MRP_REGION_ADOPTED, /**< the pool's now, of mrp_region_adopt */
+    MRP_REGION_TEMPORARY /**< beyond the budgets: MRP_AT_LIMIT_TEMPORARY */
 };
 
 /** Everything about a region in one struct. */
@@ -231,6 +297,34 @@ struct mrp_region_register_params {
 MRP_API enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address,
     size_t size, const struct mrp_region_register_params *params,
     struct mrp_region **region);
+
+struct mrp_region_adopt_params {
+    size_t struct_size;
+    /** gives the memory back, once the pool has deregistered it: when it is evicted, or
+     *  the pool goes; under no lock; must not call the pool. NULL: nothing to do */
+    void (*release)(void *address, size_t size, void *user);
+    void *user;
+};
+#define MRP_REGION_ADOPT_PARAMS_INIT \
+    { \
+        sizeof(struct mrp_region_adopt_params), NULL, NULL \
+    }
+
+/** Hand [address, address + size) over to the pool, registered with its rights on all its
+ *  rails, as a live region. After its free it is idle memory like a larger-than-huge
+ *  region, for requests of at least three quarters of its size. Counts against the
+ *  budgets. size: more than the huge tier's limit. Errors as mrp_region_register. */
+MRP_API enum mrp_status mrp_region_adopt(struct mrp_pool *pool, void *address,
+    size_t size, const struct mrp_region_adopt_params *params,
+    struct mrp_region **region);
+
+/** Take a region's memory out of the pool: deregistered, and the caller's from now on.
+ *  Of an adopted region it is the adopted memory, whose release is not called. Of a
+ *  larger-than-huge or isolated one it is a block of the context's, for
+ *  mrp_memory_free. MRP_ERR_BUSY: others hold a reference; MRP_ERR_UNSUPPORTED: a part
+ *  of a chunk, a slice, registered or temporary memory. */
+MRP_API enum mrp_status mrp_region_forget(
+    struct mrp_region *region, void **address, size_t *size);
 
 /* -- by plain pointer -- */
 

@@ -54,6 +54,26 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
         (uint64_t)128 << 40, NULL, "",
         "free regions one thread keeps of a pool; 1: none; default: all threads "
         "together an eighth of what the pool may map"},
+    [MRP_SET_AT_LIMIT] = {"MRPOOL_AT_LIMIT", MRP_SETTING_CHOICE, 0, 0,
+        "fail|wait|temporary", "fail",
+        "what a request gets when a budget allows no more memory"},
+    [MRP_SET_WAIT_MS] = {"MRPOOL_WAIT_MS", MRP_SETTING_COUNT, 1, UINT32_MAX, NULL,
+        "10000", "milliseconds a request waits at the limit"},
+    [MRP_SET_DECAY_MS] = {"MRPOOL_DECAY_MS", MRP_SETTING_COUNT, 1, UINT32_MAX, NULL,
+        "10000",
+        "milliseconds until idle memory goes back to the system; 4294967295: never"},
+    [MRP_SET_RESERVE] = {"MRPOOL_RESERVE", MRP_SETTING_SIZE, 0, (uint64_t)128 << 40, NULL,
+        "0", "idle memory of a pool that decay leaves"},
+    [MRP_SET_QUARANTINE_MS] = {"MRPOOL_QUARANTINE_MS", MRP_SETTING_COUNT, 1, UINT32_MAX,
+        NULL, "10000",
+        "milliseconds until an abandoned region that can be revoked is; 4294967295: "
+        "never"},
+    [MRP_SET_CONTEXT_MAX_BYTES] = {"MRPOOL_CONTEXT_MAX_BYTES", MRP_SETTING_SIZE,
+        256 * MRP_KIB, (uint64_t)128 << 40, NULL, "",
+        "memory all pools of a context map at most; default: seven eighths of RAM"},
+    [MRP_SET_CONTEXT_MAX_REGISTRATIONS] = {"MRPOOL_CONTEXT_MAX_REGISTRATIONS",
+        MRP_SETTING_COUNT, 1, 10000000, NULL, "16384",
+        "registrations of all pools and rails of a context at most"},
 };
 
 const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id)

@@ -263,6 +263,63 @@ static enum mrp_status resolve_budgets(
     return status;
 }
 
+/* A setting of the table into a member of 32 bits. */
+static enum mrp_status resolve_number(
+    enum mrp_setting_id id, const char *where, uint32_t given, uint32_t *resolved)
+{
+    uint64_t value = 0;
+    enum mrp_status status = mrp_setting_number(id, where, given, &value);
+
+    *resolved = (uint32_t)value;
+    return status;
+}
+
+/* How much stays, for how long, and what comes when there is no more. */
+static enum mrp_status resolve_limits(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
+{
+    size_t left = pool->max_bytes;
+    uint64_t value = params->at_limit;
+    enum mrp_status status = MRP_OK;
+
+    if (value > MRP_AT_LIMIT_TEMPORARY) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "at_limit is %u: MRP_AT_LIMIT_DEFAULT, _FAIL, _WAIT or _TEMPORARY",
+            params->at_limit);
+    }
+    if (value == MRP_AT_LIMIT_DEFAULT) {
+        status = mrp_setting_number(MRP_SET_AT_LIMIT, "at_limit", 0, &value);
+        value += MRP_AT_LIMIT_FAIL;
+    }
+    pool->at_limit = (enum mrp_at_limit)value;
+    if (status == MRP_OK) {
+        status =
+            resolve_number(MRP_SET_WAIT_MS, "wait_ms", params->wait_ms, &pool->wait_ms);
+    }
+    if (status == MRP_OK) {
+        status = resolve_number(
+            MRP_SET_DECAY_MS, "decay_ms", params->decay_ms, &pool->decay_ms);
+    }
+    if (status == MRP_OK) {
+        status = resolve_number(MRP_SET_QUARANTINE_MS, "quarantine_ms",
+            params->quarantine_ms, &pool->quarantine_ms);
+    }
+    if (status == MRP_OK) {
+        status = mrp_setting_number(MRP_SET_RESERVE, "reserve", params->reserve, &value);
+        pool->reserve = (size_t)value;
+    }
+    for (size_t tier = 0; status == MRP_OK && tier < MRP_TIERS; tier++) {
+        pool->tier_reserve[tier] = params->tiers[tier].reserve;
+        if (pool->tier_reserve[tier] > left) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "tiers[%zu].reserve is %zu: the reserves together exceed max_bytes, %zu",
+                tier, pool->tier_reserve[tier], pool->max_bytes);
+        }
+        left -= pool->tier_reserve[tier];
+    }
+    return status;
+}
+
 static enum mrp_status check_rails(struct mrp_pool *pool)
 {
     for (size_t i = 0; i < pool->n_rails; i++) {
@@ -298,6 +355,9 @@ enum mrp_status mrp_pool_params_resolve(
     }
     pool->access = params->access != 0 ? params->access : MRP_ACCESS_LOCAL;
     pool->native_flags = params->native_flags;
+    pool->never_free = params->never_free;
+    pool->is_isolated = params->isolate;
+    pool->node = params->node;
     pool->user_size = params->user_size;
     pool->user_stride = mrp_align_up(params->user_size, MRP_LINE);
     pool->region_init = params->region_init;
@@ -308,6 +368,9 @@ enum mrp_status mrp_pool_params_resolve(
     }
     if (status == MRP_OK) {
         status = resolve_budgets(pool, params);
+    }
+    if (status == MRP_OK) {
+        status = resolve_limits(pool, params);
     }
     if (status == MRP_OK) {
         mrp_size_classes_divide(&pool->classes,

@@ -133,6 +133,12 @@ struct mrp_pool {
     size_t
         thread_cache_size; /* bytes one thread may keep; 0: all, a share of max_bytes */
     uint64_t native_flags;
+    enum mrp_at_limit at_limit;
+    uint32_t wait_ms, decay_ms, quarantine_ms;
+    size_t reserve; /* idle bytes that decay leaves */
+    bool never_free, is_isolated;
+    int node; /* MRP_NODE(n), or 0 */
+    size_t tier_reserve[MRP_TIERS];
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
     const char *budget_remedy; /* how a refusal by max_bytes ends */
     size_t user_size, user_stride;
