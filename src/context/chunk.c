@@ -271,6 +271,16 @@ void mrp_chunk_withdraw(struct mrp_chunk *chunk)
     end_view(&chunk->view);
 }
 
+struct mrp_place mrp_chunk_place(const struct mrp_chunk *chunk)
+{
+    return (struct mrp_place){
+        .kind =
+            chunk->backend == NULL ? MRP_MEMORY_HOST : chunk->backend->ops.memory_kind,
+        .device = chunk->mapping.device,
+        .node = chunk->mapping.node,
+    };
+}
+
 enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)
 {
     struct mrp_context_state *context = chunk->context;

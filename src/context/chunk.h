@@ -93,6 +93,9 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
 enum mrp_status mrp_chunk_publish(struct mrp_chunk *chunk);
 void mrp_chunk_withdraw(struct mrp_chunk *chunk);
 
+/** Where its memory lies, for retention. */
+struct mrp_place mrp_chunk_place(const struct mrp_chunk *chunk);
+
 /** Deregister with every rail, then unmap. Where a rail refuses, the mapping is parked
  * with it and MRP_ERR_REGISTER comes back; the record is released in any case. */
 enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk);

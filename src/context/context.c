@@ -368,3 +368,35 @@ enum mrp_status mrp_context_trim(struct mrp_context *handle, size_t keep)
     }
     return MRP_OK;
 }
+
+enum mrp_status mrp_context_retain(
+    struct mrp_context *handle, const struct mrp_retention_params *given)
+{
+    struct mrp_retention_params params;
+    struct mrp_context_state *context;
+    struct mrp_place place;
+    enum mrp_status status = mrp_context_get(handle, &context);
+
+    if (status == MRP_OK) {
+        status = mrp_params_read(&params, sizeof params, given, "mrp_retention_params");
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    if ((unsigned)params.kind > MRP_MEMORY_ROCM) {
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "kind is %d: no enum mrp_memory_kind", (int)params.kind);
+    }
+    if (params.device < 0 || (params.kind == MRP_MEMORY_HOST && params.device != 0)) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "device is %d: %s", params.device,
+            params.device < 0 ? "devices count from 0" : "host memory has no device");
+    }
+    if (params.node < 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "node is %d: it must be MRP_NODE(n), or 0 for memory bound to no node",
+            params.node);
+    }
+    place = (struct mrp_place){params.kind, params.device, params.node};
+    return mrp_retention_limit(
+        &context->retention, &place, params.max_size, params.max_count);
+}

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "context/retention.h"
 
+#include <time.h>
+
 void mrp_retention_create(
     struct mrp_retention *retention, size_t max_items, size_t max_size)
 {
@@ -8,6 +10,7 @@ void mrp_retention_create(
         .mutex = PTHREAD_MUTEX_INITIALIZER,
         .max_items = max_items,
         .max_size = max_size,
+        .places[MRP_PLACES_MAX].is_shared = true,
     };
 }
 
@@ -16,70 +19,354 @@ void mrp_retention_destroy(struct mrp_retention *retention)
     pthread_mutex_destroy(&retention->mutex);
 }
 
-static void unlink_item(struct mrp_retention *retention, struct mrp_retained *item)
+uint64_t mrp_retention_now(void)
 {
-    *(item->newer != NULL ? &item->newer->older : &retention->newest) = item->older;
-    *(item->older != NULL ? &item->older->newer : &retention->oldest) = item->newer;
-    item->newer = item->older = NULL;
-    retention->n_items--;
-    retention->size -= item->size;
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
+
+/* -- places: all under the mutex -- */
+
+static struct mrp_retention_place *elsewhere(struct mrp_retention *retention)
+{
+    return &retention->places[MRP_PLACES_MAX];
+}
+
+static bool is_same(const struct mrp_place *a, const struct mrp_place *b)
+{
+    return a->kind == b->kind && a->device == b->device && a->node == b->node;
+}
+
+static bool is_used(const struct mrp_retention_place *place)
+{
+    return place->has_bounds || place->n_items > 0 || place->n_kept > 0;
+}
+
+/* The record in use for a place; else a free one, or NULL. Few have ever been used. */
+static struct mrp_retention_place *find_place(
+    struct mrp_retention *retention, const struct mrp_place *wanted)
+{
+    struct mrp_retention_place *unused = NULL;
+
+    for (size_t i = 0; i < retention->n_places; i++) {
+        struct mrp_retention_place *place = &retention->places[i];
+
+        if (is_used(place) && is_same(&place->place, wanted)) {
+            return place;
+        }
+        if (unused == NULL && !is_used(place)) {
+            unused = place;
+        }
+    }
+    if (unused == NULL && retention->n_places < MRP_PLACES_MAX) {
+        unused = &retention->places[retention->n_places++];
+    }
+    return unused;
+}
+
+static bool is_beyond(
+    const struct mrp_retention *retention, const struct mrp_retention_place *place)
+{
+    return place->has_bounds
+        ? place->n_items > place->max_items || place->size > place->max_size
+        : place->n_items > retention->max_items || place->size > retention->max_size;
+}
+
+static void link_there(struct mrp_retention_place *place, struct mrp_retained *item)
+{
+    struct mrp_retained *older = place->items.newest;
+
+    item->home = place;
+    if (item->is_kept) {
+        place->n_kept++;
+        place->kept_size += item->size;
+        return;
+    }
+    place->n_items++;
+    place->size += item->size;
+    item->newer_there = NULL;
+    item->older_there = older;
+    *(older != NULL ? &older->newer_there : &place->items.oldest) = item;
+    place->items.newest = item;
+}
+
+static void unlink_there(struct mrp_retained *item)
+{
+    struct mrp_retention_place *place = item->home;
+    struct mrp_retained *newer = item->newer_there, *older = item->older_there;
+
+    item->home = NULL;
+    if (item->is_kept) {
+        place->n_kept--;
+        place->kept_size -= item->size;
+        return;
+    }
+    place->n_items--;
+    place->size -= item->size;
+    *(newer != NULL ? &newer->older_there : &place->items.newest) = older;
+    *(older != NULL ? &older->newer_there : &place->items.oldest) = newer;
+    item->newer_there = item->older_there = NULL;
+}
+
+/* Put every item of `wanted` on the list of `place`, among those that are there. O(items):
+ * for when all records are, or were, in use. */
+static void collect(struct mrp_retention *retention, const struct mrp_place *wanted,
+    struct mrp_retention_place *place)
+{
+    for (size_t list = 0; list < 2; list++) {
+        for (struct mrp_retained *item = retention->lists[list].oldest; item != NULL;
+             item = item->newer) {
+            if (item->home == place || is_same(&item->place, wanted)) {
+                unlink_there(item);
+                link_there(place, item);
+            }
+        }
+    }
+}
+
+/* The record of a place, made if there is room for it; else NULL. */
+static struct mrp_retention_place *provide_place(
+    struct mrp_retention *retention, const struct mrp_place *wanted)
+{
+    struct mrp_retention_place *place = find_place(retention, wanted);
+
+    if (place != NULL && !is_used(place)) {
+        place->place = *wanted;
+        if (is_used(elsewhere(retention))) {
+            collect(retention, wanted, place);
+        }
+    }
+    return place;
+}
+
+/* Let a place without bounds of its own share the last record with others like it; false
+ * when there is none. */
+static bool vacate_place(struct mrp_retention *retention)
+{
+    for (size_t i = 0; i < MRP_PLACES_MAX; i++) {
+        struct mrp_retention_place *place = &retention->places[i];
+
+        if (!place->has_bounds) {
+            struct mrp_place there = place->place;
+
+            collect(retention, &there, elsewhere(retention));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* -- items: all under the mutex -- */
 
 static void link_newest(struct mrp_retention *retention, struct mrp_retained *item)
 {
+    struct mrp_retained_list *list = &retention->lists[item->is_kept];
+
     item->newer = NULL;
-    item->older = retention->newest;
-    *(item->older != NULL ? &item->older->newer : &retention->oldest) = item;
-    retention->newest = item;
-    retention->n_items++;
-    retention->size += item->size;
+    item->older = list->newest;
+    *(item->older != NULL ? &item->older->newer : &list->oldest) = item;
+    list->newest = item;
 }
 
-/* Chain the items through `older` and evict them outside the lock. */
-static size_t evict_chain(struct mrp_retained *chain)
+static void take_off(struct mrp_retention *retention, struct mrp_retained *item)
 {
+    struct mrp_retained_list *list = &retention->lists[item->is_kept];
+
+    *(item->newer != NULL ? &item->newer->older : &list->newest) = item->older;
+    *(item->older != NULL ? &item->older->newer : &list->oldest) = item->newer;
+    item->newer = item->older = NULL;
+    unlink_there(item);
+}
+
+/* Where a walk over both lists is. */
+struct walk {
+    struct mrp_retained *at, *at_kept;
+};
+
+static struct mrp_retained *next_older(struct walk *walk)
+{
+    bool is_kept = walk->at == NULL ||
+        (walk->at_kept != NULL && walk->at_kept->turn > walk->at->turn);
+    struct mrp_retained **at = is_kept ? &walk->at_kept : &walk->at, *item = *at;
+
+    *at = item != NULL ? item->older : NULL;
+    return item;
+}
+
+static struct mrp_retained *next_newer(struct walk *walk)
+{
+    bool is_kept = walk->at == NULL ||
+        (walk->at_kept != NULL && walk->at_kept->turn < walk->at->turn);
+    struct mrp_retained **at = is_kept ? &walk->at_kept : &walk->at, *item = *at;
+
+    *at = item != NULL ? item->newer : NULL;
+    return item;
+}
+
+/* -- what goes -- */
+
+/* Items off the list, chained through `older`, the oldest first. */
+struct leaving {
+    struct mrp_retained *first, *last;
+};
+
+/* Under the mutex. */
+static void leave(
+    struct mrp_retention *retention, struct mrp_retained *item, struct leaving *leaving)
+{
+    take_off(retention, item);
+    *(leaving->last != NULL ? &leaving->last->older : &leaving->first) = item;
+    leaving->last = item;
+}
+
+/* Under the mutex. */
+static void leave_beyond(struct mrp_retention *retention,
+    struct mrp_retention_place *place, struct leaving *leaving)
+{
+    while (is_beyond(retention, place) && place->items.oldest != NULL) {
+        leave(retention, place->items.oldest, leaving);
+    }
+}
+
+/* No lock. */
+static size_t evict_all(const struct leaving *leaving)
+{
+    struct mrp_retained *item = leaving->first, *next;
     size_t n_evicted = 0;
 
-    while (chain != NULL) {
-        struct mrp_retained *next = chain->older;
-
-        chain->older = NULL;
-        chain->evict(chain);
+    for (; item != NULL; item = next) {
+        next = item->older;
+        item->older = NULL;
+        item->evict(item);
         n_evicted++;
-        chain = next;
     }
     return n_evicted;
 }
 
 void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *item)
 {
-    struct mrp_retained *chain = NULL;
+    struct leaving leaving = {NULL, NULL};
+    struct mrp_retention_place *place;
 
     pthread_mutex_lock(&retention->mutex);
+    item->turn = ++retention->last_turn;
+    item->since = mrp_retention_now(); /* under the mutex: later ones are no older */
+    place = provide_place(retention, &item->place);
     link_newest(retention, item);
-    while (retention->n_items > retention->max_items ||
-        retention->size > retention->max_size) {
-        struct mrp_retained *oldest = retention->oldest;
+    link_there(place != NULL ? place : elsewhere(retention), item);
+    leave_beyond(retention, item->home, &leaving);
+    pthread_mutex_unlock(&retention->mutex);
+    evict_all(&leaving);
+}
 
-        unlink_item(retention, oldest);
-        oldest->older = chain;
-        chain = oldest;
+size_t mrp_retention_evict(
+    struct mrp_retention *retention, const void *owner, size_t size)
+{
+    struct leaving leaving = {NULL, NULL};
+    struct mrp_retained *item;
+    size_t taken = 0;
+    struct walk walk;
+
+    pthread_mutex_lock(&retention->mutex);
+    walk.at = retention->lists[false].oldest;
+    walk.at_kept = owner != NULL ? retention->lists[true].oldest : NULL;
+    while (taken < size && (item = next_newer(&walk)) != NULL) {
+        if (owner == NULL || item->owner == owner) {
+            taken += item->size;
+            leave(retention, item, &leaving);
+        }
     }
     pthread_mutex_unlock(&retention->mutex);
-    evict_chain(chain);
+    return evict_all(&leaving);
+}
+
+/* Bytes of the owner's that may go. Under the mutex. */
+static size_t sum_size(const struct mrp_retention *retention, const void *owner)
+{
+    size_t size = 0;
+
+    for (const struct mrp_retained *item = retention->lists[false].newest; item != NULL;
+         item = item->older) {
+        size += owner == NULL || item->owner == owner ? item->size : 0;
+    }
+    return size;
+}
+
+size_t mrp_retention_evict_aged(struct mrp_retention *retention, const void *owner,
+    uint64_t before, size_t keep, size_t max_items)
+{
+    struct leaving leaving = {NULL, NULL};
+    struct mrp_retained *item, *newer;
+    size_t left, n_leaving = 0;
+
+    pthread_mutex_lock(&retention->mutex);
+    item = retention->lists[false].oldest;
+    left = item != NULL && item->since < before ? sum_size(retention, owner) : 0;
+    for (; item != NULL && item->since < before && left > keep && n_leaving < max_items;
+         item = newer) {
+        newer = item->newer;
+        if ((owner == NULL || item->owner == owner) && left - item->size >= keep) {
+            left -= item->size;
+            leave(retention, item, &leaving);
+            n_leaving++;
+        }
+    }
+    pthread_mutex_unlock(&retention->mutex);
+    return evict_all(&leaving);
+}
+
+enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
+    const struct mrp_place *wanted, size_t max_size, size_t max_items)
+{
+    struct leaving leaving = {NULL, NULL};
+    struct mrp_retention_place *place;
+
+    pthread_mutex_lock(&retention->mutex);
+    place = provide_place(retention, wanted);
+    if (place == NULL && vacate_place(retention)) {
+        place = provide_place(retention, wanted);
+    }
+    if (place != NULL) {
+        place->has_bounds = true;
+        place->max_size = max_size;
+        place->max_items = max_items;
+        leave_beyond(retention, place, &leaving);
+        leave_beyond(retention, elsewhere(retention), &leaving);
+    }
+    pthread_mutex_unlock(&retention->mutex);
+    evict_all(&leaving);
+    return place != NULL
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_LIMIT, 0,
+              "%d places have retention bounds of their own already, the most there can "
+              "be: change those of one of them",
+              MRP_PLACES_MAX);
+}
+
+/* -- what is there -- */
+
+static bool lies_at(const struct mrp_retained *item, const struct mrp_place *place)
+{
+    return place == NULL ||
+        (item->place.kind == place->kind && item->place.device == place->device &&
+            (place->node == 0 || item->place.node == place->node));
 }
 
 struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
-    const void *owner, size_t size, size_t max_size,
+    const void *owner, size_t size, size_t max_size, const struct mrp_place *place,
     bool (*accepts)(const struct mrp_retained *, const void *), const void *accepts_user)
 {
     struct mrp_retained *item;
+    struct walk walk;
 
     pthread_mutex_lock(&retention->mutex);
-    for (item = retention->newest; item != NULL; item = item->older) {
+    walk = (struct walk){retention->lists[false].newest, retention->lists[true].newest};
+    while ((item = next_older(&walk)) != NULL) {
         if (item->owner == owner && item->size >= size && item->size <= max_size &&
-            (accepts == NULL || accepts(item, accepts_user))) {
-            unlink_item(retention, item);
+            lies_at(item, place) && (accepts == NULL || accepts(item, accepts_user))) {
+            take_off(retention, item);
             break;
         }
     }
@@ -87,37 +374,45 @@ struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
     return item;
 }
 
-size_t mrp_retention_evict(
-    struct mrp_retention *retention, const void *owner, size_t size)
-{
-    struct mrp_retained *chain = NULL, *item, *newer;
-    size_t taken = 0;
-
-    pthread_mutex_lock(&retention->mutex);
-    for (item = retention->oldest; item != NULL && taken < size; item = newer) {
-        newer = item->newer;
-        if (owner == NULL || item->owner == owner) {
-            taken += item->size;
-            unlink_item(retention, item);
-            item->older = chain;
-            chain = item;
-        }
-    }
-    pthread_mutex_unlock(&retention->mutex);
-    return evict_chain(chain);
-}
-
 void mrp_retention_count(
     struct mrp_retention *retention, const void *owner, size_t *n_items, size_t *size)
 {
+    struct mrp_retained *item;
+    struct walk walk;
+
     *n_items = *size = 0;
     pthread_mutex_lock(&retention->mutex);
-    for (const struct mrp_retained *item = retention->newest; item != NULL;
-         item = item->older) {
+    walk = (struct walk){retention->lists[false].newest, retention->lists[true].newest};
+    while ((item = next_older(&walk)) != NULL) {
         if (owner == NULL || item->owner == owner) {
             (*n_items)++;
             *size += item->size;
         }
     }
     pthread_mutex_unlock(&retention->mutex);
+}
+
+void mrp_retention_visit(struct mrp_retention *retention,
+    void (*visit)(const struct mrp_retention_place *place, void *user), void *user)
+{
+    struct mrp_retention_place places[MRP_PLACES_MAX + 1];
+    size_t n_places = 0;
+
+    pthread_mutex_lock(&retention->mutex);
+    for (size_t i = 0; i <= MRP_PLACES_MAX; i++) {
+        if (is_used(&retention->places[i])) {
+            struct mrp_retention_place *place = &places[n_places++];
+
+            *place = retention->places[i];
+            place->items = (struct mrp_retained_list){NULL, NULL};
+            if (!place->has_bounds) {
+                place->max_items = retention->max_items;
+                place->max_size = retention->max_size;
+            }
+        }
+    }
+    pthread_mutex_unlock(&retention->mutex);
+    for (size_t i = 0; i < n_places; i++) {
+        visit(&places[i], user);
+    }
 }

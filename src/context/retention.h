@@ -1,52 +1,116 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Retention: what is expensive to make and idle now, least recently used last, bounded by
- * bytes and count. One list in the context serves every owner.
+ * Retention: what is expensive to make and idle now. One mechanism in the context serves
+ * every owner.
+ *
+ *   all          what may go, in the order of its use: pressure takes the oldest
+ *   all kept     what only its owner may give up, likewise
+ *   per place    what may go there, with bounds of bytes and count; beyond them the
+ *                oldest there goes
+ *
+ * An item is on one of the first two lists and, where it may go, on that of its place.
+ * While it is on a list nobody changes it.
  */
 #ifndef MRP_CONTEXT_RETENTION_H
 #define MRP_CONTEXT_RETENTION_H
 
+#include "mrpool/backend.h"
 #include "mrpool/base.h"
 
 #include <pthread.h>
 
+#define MRP_PLACES_MAX 64
+
+/** Where memory lies. Of host memory the node tells; MRP_NODE(n), or 0: bound to none. */
+struct mrp_place {
+    enum mrp_memory_kind kind;
+    int device;
+    int node;
+};
+
 struct mrp_retained {
-    struct mrp_retained *newer, *older;
+    struct mrp_retained *newer, *older; /* of everybody's */
+    struct mrp_retained *newer_there, *older_there; /* of its place's */
+    struct mrp_retention_place *home;
+    uint64_t turn; /* counts additions */
+    uint64_t since; /* when it was added: mrp_retention_now() */
+
+    /* set by who adds it */
     size_t size; /* bytes it holds */
     const void *owner; /* whose it is: a pool */
+    struct mrp_place place;
+    /** Counts against no bounds, and goes only when its owner evicts. */
+    bool is_kept;
     /** Give the memory up. Called under no lock, once the item is off the list. */
     void (*evict)(struct mrp_retained *item);
 };
 
+/** Ends of a list. */
+struct mrp_retained_list {
+    struct mrp_retained *newest, *oldest;
+};
+
+/** What is retained of one place. Free when it has neither items nor bounds of its own. */
+struct mrp_retention_place {
+    struct mrp_place place;
+    bool is_shared; /* stands for all places that found no record of their own */
+    bool has_bounds; /* of its own; else those of all */
+    size_t max_items, max_size;
+    size_t n_items, size; /* of what may go: */
+    struct mrp_retained_list items;
+    size_t n_kept, kept_size;
+};
+
 struct mrp_retention {
     pthread_mutex_t mutex; /* leaf lock */
-    struct mrp_retained *newest, *oldest;
-    size_t n_items, size;
-    size_t max_items, max_size;
+    uint64_t last_turn;
+    struct mrp_retained_list lists[2]; /* by is_kept */
+    size_t max_items, max_size; /* of each place without bounds of its own */
+    size_t n_places; /* records that have ever been used */
+    struct mrp_retention_place places[MRP_PLACES_MAX + 1]; /* the last is shared */
 };
 
 void mrp_retention_create(
     struct mrp_retention *retention, size_t max_items, size_t max_size);
 void mrp_retention_destroy(struct mrp_retention *retention);
 
-/** Keep an item; the oldest beyond the bounds are evicted before this returns, the item
- * itself if it alone is too large. */
+/** Nanoseconds of the clock that items are dated by; steps of some milliseconds. */
+uint64_t mrp_retention_now(void);
+
+/** Keep an item; the oldest of its place beyond the bounds are evicted before this
+ *  returns, the item itself if it alone is too large. */
 void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *item);
 
 /** Take the most recent item of `owner` that holds at least `size` bytes and no more than
- *  `max_size`, and satisfies `accepts` (NULL: any), off the list; NULL when there is
- *  none. */
+ *  `max_size`, lies at `place` (NULL: anywhere; with node 0: on any node), and satisfies
+ *  `accepts` (NULL: any), off the list; NULL when there is none. */
 struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
-    const void *owner, size_t size, size_t max_size,
+    const void *owner, size_t size, size_t max_size, const struct mrp_place *place,
     bool (*accepts)(const struct mrp_retained *, const void *), const void *accepts_user);
 
-/** Evict the oldest items of `owner` (NULL: of anybody) until `size` bytes have gone.
- *  @return how many items went. */
+/** Evict the oldest items of `owner` (NULL: of anybody, but none that is kept) until
+ *  `size` bytes have gone. @return how many items went. */
 size_t mrp_retention_evict(
     struct mrp_retention *retention, const void *owner, size_t size);
 
-/** Count what `owner` keeps (NULL: everybody). */
+/** Evict items of `owner` (NULL: of anybody) that were added before `before`, oldest first
+ *  and none that is kept, at most `max_items`; passes over those without which less than
+ *  `keep` bytes of the owner's would be left. @return how many items went. */
+size_t mrp_retention_evict_aged(struct mrp_retention *retention, const void *owner,
+    uint64_t before, size_t keep, size_t max_items);
+
+/** Set the bounds of one place; what is beyond them is evicted before this returns.
+ *  MRP_ERR_LIMIT: MRP_PLACES_MAX others have some. */
+enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
+    const struct mrp_place *place, size_t max_size, size_t max_items);
+
+/** Count what `owner` has retained (NULL: everybody). */
 void mrp_retention_count(
     struct mrp_retention *retention, const void *owner, size_t *n_items, size_t *size);
+
+/** Call `visit` for each place that has items or bounds, from a snapshot with the bounds in
+ *  force, under no lock. */
+void mrp_retention_visit(struct mrp_retention *retention,
+    void (*visit)(const struct mrp_retention_place *place, void *user), void *user);
 
 #endif

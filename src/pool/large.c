@@ -148,7 +148,7 @@ struct mrp_region *mrp_large_alloc(
     }
     idle = mrp_retention_take(&pool->context->retention, pool,
         size + pool->classes.lead + pool->classes.tailroom,
-        mrp_max(rounded, size / 3 * 4), is_aligned_item, &alignment);
+        mrp_max(rounded, size / 3 * 4), NULL, is_aligned_item, &alignment);
     if (idle != NULL) {
         count_idle(pool, -1, idle->size, false);
         region = chunk_of(idle)->region;
@@ -176,6 +176,8 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
     }
     chunk->retained.size = chunk->mapping.size;
     chunk->retained.owner = pool;
+    chunk->retained.place = mrp_chunk_place(chunk);
+    chunk->retained.is_kept = pool->never_free;
     chunk->retained.evict = evict;
     count_idle(pool, 1, chunk->mapping.size, false);
     mrp_retention_add(&pool->context->retention, &chunk->retained);

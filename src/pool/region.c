@@ -117,7 +117,7 @@ enum mrp_status mrp_region_verify(
 {
     enum mrp_region_kind kind = mrp_kind_of(region);
     bool is_good = class == MRP_CLASS_BARE
-        ? kind > MRP_REGION_POOLED && kind <= MRP_REGION_SLICE &&
+        ? kind > MRP_REGION_POOLED && kind <= MRP_REGION_TEMPORARY &&
             region->parent < mrp_load_relaxed(&pool->n_descriptors)
         : is_as_cut(pool, region);
 
@@ -175,6 +175,8 @@ enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region)
         return end_slice(pool, region);
     case MRP_REGION_LARGE:
     case MRP_REGION_USER:
+    case MRP_REGION_ADOPTED:
+    case MRP_REGION_TEMPORARY:
         return mrp_large_free(pool, region);
     }
     return mrp_fail(MRP_ERR_CORRUPT, 0, "region %p is of no kind", (void *)region);

@@ -2,91 +2,10 @@
  *
  * What is kept idle: at most so many and so much, the least recently used goes first.
  */
-#include "context/retention.h"
-#include "refusal.h"
+#include "retained_items.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-static const char *const alice = "alice", *const bob = "bob";
-
-/* An item of the test, and the order in which items have gone. */
-struct item {
-    struct mrp_retained retained; /* first */
-    int number;
-};
-
-static struct mrp_retention *present; /* whose items are evicted */
-static int gone[32];
-static size_t n_gone;
-
-/* Under no lock, and off the list: it may ask the list anything. */
-static void evict(struct mrp_retained *retained)
-{
-    struct item *item = (struct item *)retained;
-    size_t n_items, size;
-
-    assert_null(item->retained.newer);
-    assert_null(item->retained.older);
-    mrp_retention_count(present, NULL, &n_items, &size);
-    gone[n_gone++] = item->number;
-}
-
-static struct item items[16];
-
-static int begin(void **unused)
-{
-    (void)unused;
-    n_gone = 0;
-    for (int i = 0; i < 16; i++) {
-        items[i] = (struct item){{NULL, NULL, 10, alice, evict}, i};
-    }
-    return 0;
-}
-
-static void start(struct mrp_retention *retention, size_t max_items, size_t max_size)
-{
-    mrp_retention_create(retention, max_items, max_size);
-    present = retention;
-}
-
-static void add(struct mrp_retention *retention, int from, int to)
-{
-    for (int i = from; i <= to; i++) {
-        mrp_retention_add(retention, &items[i].retained);
-    }
-}
-
-static void check_gone(const int *numbers, size_t count)
-{
-    assert_int_equal(n_gone, count);
-    for (size_t i = 0; i < count; i++) {
-        assert_int_equal(gone[i], numbers[i]);
-    }
-    n_gone = 0;
-}
-
-#define assert_gone(...) \
-    check_gone((const int[]){__VA_ARGS__}, sizeof((int[]){__VA_ARGS__}) / sizeof(int))
-
-static void check_kept(
-    struct mrp_retention *retention, const char *owner, size_t wanted, size_t size)
-{
-    size_t n_items = 99, found = 99;
-
-    mrp_retention_count(retention, owner, &n_items, &found);
-    assert_int_equal(n_items, wanted);
-    assert_int_equal(found, size);
-}
-
-static int take(
-    struct mrp_retention *retention, const char *owner, size_t size, size_t max)
-{
-    struct item *item =
-        (struct item *)mrp_retention_take(retention, owner, size, max, NULL, NULL);
-
-    return item == NULL ? -1 : item->number;
-}
 
 /* The regression of the row L1: capacity 4, 10 layouts, 6 freed, none lost. */
 static void add__keeps_4_of_10(void **unused)
@@ -193,9 +112,10 @@ static void take__what_the_asker_accepts(void **unused)
     start(&retention, 100, SIZE_MAX);
     add(&retention, 0, 3);
     assert_ptr_equal(
-        mrp_retention_take(&retention, alice, 0, SIZE_MAX, has_number, &wanted),
+        mrp_retention_take(&retention, alice, 0, SIZE_MAX, NULL, has_number, &wanted),
         &items[1].retained);
-    assert_null(mrp_retention_take(&retention, alice, 0, SIZE_MAX, has_number, &wanted));
+    assert_null(
+        mrp_retention_take(&retention, alice, 0, SIZE_MAX, NULL, has_number, &wanted));
     check_kept(&retention, NULL, 3, 30);
     mrp_retention_evict(&retention, NULL, SIZE_MAX);
     mrp_retention_destroy(&retention);
@@ -211,8 +131,8 @@ static void add__again_is_a_use(void **unused)
     add(&retention, 0, 2);
     assert_int_equal(take(&retention, alice, 0, SIZE_MAX), 2);
     items[0].retained.size = 11;
-    assert_ptr_equal(
-        mrp_retention_take(&retention, alice, 10, 10, NULL, NULL), &items[1].retained);
+    assert_ptr_equal(mrp_retention_take(&retention, alice, 10, 10, NULL, NULL, NULL),
+        &items[1].retained);
     add(&retention, 2, 2);
     add(&retention, 1, 1); /* now 0, 2, 1 */
     add(&retention, 3, 3);
@@ -279,7 +199,8 @@ static void *keep_and_take(void *user)
     size_t n_wrong = 0;
 
     for (size_t i = 0; i < 8; i++) {
-        own[i].retained = (struct mrp_retained){NULL, NULL, 1 + i, own, evict_counted};
+        own[i].retained =
+            (struct mrp_retained){.size = 1 + i, .owner = own, .evict = evict_counted};
         own[i].shared = shared;
         own[i].is_kept = false;
     }
@@ -291,7 +212,7 @@ static void *keep_and_take(void *user)
             mrp_retention_add(&shared->retention, &item->retained);
         } else {
             item = (struct counted *)mrp_retention_take(
-                &shared->retention, own, 1, 8, NULL, NULL);
+                &shared->retention, own, 1, 8, NULL, NULL, NULL);
             n_wrong += item != NULL && !item->is_kept;
             if (item != NULL) {
                 item->is_kept = false;
