@@ -195,8 +195,12 @@ uint64_t mrp_thread_id(void)
 void mrp_wait_init(struct mrp_waitpoint *point)
 {
     const struct mrp_thread_model *model = mrp_thread_model_use();
+    pthread_condattr_t attributes;
 
-    pthread_cond_init(&point->woken, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&point->woken, &attributes);
+    pthread_condattr_destroy(&attributes);
     point->model = model == &posix_threads ? NULL : model;
     atomic_init(&point->wakes, 0);
 }
@@ -206,29 +210,54 @@ void mrp_wait_destroy(struct mrp_waitpoint *point)
     pthread_cond_destroy(&point->woken);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
 /* `wakes` needs no order of its own. It is read under the mutex, so before any change
  * that is still to come, and raised after that change: the increment is not the value
  * read. The change itself is seen by taking the mutex again. */
-void mrp_wait(struct mrp_waitpoint *point, pthread_mutex_t *mutex)
+static bool wait_by_model(
+    struct mrp_waitpoint *point, pthread_mutex_t *mutex, uint64_t deadline)
 {
-    const struct mrp_thread_model *model = point->model;
-    uint64_t pause = SLEEP_MIN, before;
+    uint64_t pause = SLEEP_MIN, before = mrp_load_relaxed(&point->wakes);
+    bool is_woken = true;
 
-    if (model == NULL) {
-        pthread_cond_wait(&point->woken, mutex);
-        return;
-    }
-    before = mrp_load_relaxed(&point->wakes);
     pthread_mutex_unlock(mutex);
-    for (unsigned n = 0; mrp_load_relaxed(&point->wakes) == before; n++) {
+    for (unsigned n = 0; mrp_load_relaxed(&point->wakes) == before && is_woken; n++) {
         if (n < YIELDS) {
-            model->yield();
+            point->model->yield();
         } else {
-            model->sleep(pause);
+            point->model->sleep(pause);
             pause = mrp_min(2 * pause, SLEEP_MAX);
         }
+        is_woken = deadline == UINT64_MAX || now_ns() < deadline;
     }
     pthread_mutex_lock(mutex);
+    return is_woken;
+}
+
+void mrp_wait(struct mrp_waitpoint *point, pthread_mutex_t *mutex)
+{
+    if (point->model == NULL) {
+        pthread_cond_wait(&point->woken, mutex);
+    } else {
+        wait_by_model(point, mutex, UINT64_MAX);
+    }
+}
+
+bool mrp_wait_until(
+    struct mrp_waitpoint *point, pthread_mutex_t *mutex, uint64_t deadline)
+{
+    struct timespec time = {
+        (time_t)(deadline / 1000000000), (long)(deadline % 1000000000)};
+
+    return point->model == NULL ? pthread_cond_timedwait(&point->woken, mutex, &time) == 0
+                                : wait_by_model(point, mutex, deadline);
 }
 
 void mrp_wake_all(struct mrp_waitpoint *point)

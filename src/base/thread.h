@@ -36,6 +36,10 @@ void mrp_wait_destroy(struct mrp_waitpoint *point);
  *  found before are another thread's. */
 void mrp_wait(struct mrp_waitpoint *point, pthread_mutex_t *mutex);
 
+/** mrp_wait, but no longer than until `deadline`, ns of CLOCK_MONOTONIC: false then. */
+bool mrp_wait_until(
+    struct mrp_waitpoint *point, pthread_mutex_t *mutex, uint64_t deadline);
+
 /** Wake all who wait. A change made under the mutex is not missed, whether the mutex is
  *  still held or not. */
 void mrp_wake_all(struct mrp_waitpoint *point);

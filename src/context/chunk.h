@@ -58,7 +58,11 @@ struct mrp_chunk {
     uint32_t id;
     struct mrp_region *region;
     uint32_t n_granules, n_granules_used, granule_shift;
+    uint32_t first_free; /* granules below are in slabs */
     _Atomic uint64_t *granules;
+    uint64_t serial; /* chunks are used oldest first */
+    bool has_room; /* it is on the pool's list */
+    bool is_over_budget;
     struct mrp_chunk *next_with_room;
 };
 
@@ -80,6 +84,7 @@ struct mrp_chunk_request {
     uint32_t access;
     uint64_t native_flags;
     struct mrp_pool *pool;
+    bool is_over_budget; /* for a temporary region: charged to the context alone */
 };
 
 void mrp_chunk_store_create(struct mrp_chunk_store *store);

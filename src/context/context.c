@@ -114,6 +114,7 @@ enum mrp_status mrp_context_get(
 static void destroy_parts(struct mrp_context_state *context)
 {
     mrp_chunk_store_destroy(&context->chunks);
+    mrp_budget_destroy(&context->budget);
     mrp_retention_destroy(&context->retention);
     mrp_address_map_destroy(&context->map);
 }
@@ -131,6 +132,10 @@ static enum mrp_status create_parts(
         status = mrp_setting_number(
             MRP_SET_RETAINED_COUNT, "retained_count", params->retained_count, &max_items);
     }
+    if (status != MRP_OK) {
+        return status;
+    }
+    status = mrp_budget_create(&context->budget, params);
     if (status != MRP_OK) {
         return status;
     }
@@ -218,7 +223,8 @@ undo_allocate:
 
 void mrp_leak_add(struct mrp_leak_report *report, const struct mrp_leak *leak)
 {
-    static const char *const kinds[] = {"block", "region", "registration"};
+    static const char *const kinds[] = {
+        "block", "region", "abandoned region", "registration"};
 
     if (report->count++ == 0) {
         snprintf(report->first, sizeof report->first,
@@ -322,6 +328,7 @@ enum mrp_status mrp_context_stats(
     struct mrp_context *handle, struct mrp_context_stats *stats)
 {
     struct mrp_context_stats found = MRP_CONTEXT_STATS_INIT;
+    struct mrp_charge used, max;
     struct mrp_context_state *context;
     enum mrp_status status = mrp_context_get(handle, &context);
 
@@ -350,6 +357,13 @@ enum mrp_status mrp_context_stats(
     pthread_mutex_unlock(&context->chunks.mutex);
     mrp_retention_count(
         &context->retention, NULL, &found.n_retained, &found.retained_size);
+    mrp_budget_read(&context->budget, &used, &max);
+    found.charged_size = used.bytes;
+    found.max_bytes = max.bytes;
+    found.pinned_size = used.pinned;
+    found.max_pinned = max.pinned;
+    found.n_charged = used.n_registrations;
+    found.max_registrations = max.n_registrations;
     return mrp_info_write(stats, &found, sizeof found, "mrp_context_stats");
 }
 

@@ -10,6 +10,7 @@
 #include "base/atomic.h"
 #include "context/address_map.h"
 #include "context/block_table.h"
+#include "context/budget.h"
 #include "context/chunk.h"
 #include "context/retention.h"
 #include "mrpool/context.h"
@@ -60,6 +61,7 @@ struct mrp_context_state {
     struct mrp_address_map map;
     struct mrp_chunk_store chunks;
     struct mrp_retention retention;
+    struct mrp_budget budget;
 };
 
 struct mrp_backend_state {

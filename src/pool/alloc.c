@@ -4,32 +4,76 @@
  */
 #include "base/error.h"
 #include "pool/cache.h"
+#include "pool/wait.h"
 
 #include <string.h>
 
 /* -- alloc -- */
 
+enum mrp_status mrp_region_hand_over(
+    struct mrp_pool *pool, struct mrp_region *region, unsigned class, size_t size)
+{
+    enum mrp_status status = MRP_OK;
+
+    if (pool->checks == MRP_CHECKS_FULL) {
+        status = mrp_region_verify(pool, region, class);
+    }
+    if (status == MRP_OK) {
+        mrp_region_begin(pool, region, size);
+    }
+    return status;
+}
+
 /* What the calling thread's cache does not have at hand. `cached` is what it gave after
  * all. */
 static struct mrp_region *alloc_class(struct mrp_pool *pool, unsigned class, size_t size,
-    uint32_t flags, struct mrp_region *cached)
+    const struct mrp_region_request *request, struct mrp_region *cached)
 {
     struct mrp_region *region =
-        cached != NULL ? cached : mrp_pool_grow(pool, class, flags);
+        cached != NULL ? cached : mrp_pool_grow(pool, class, size, request);
 
-    if (region != NULL && pool->checks == MRP_CHECKS_FULL &&
-        mrp_region_verify(pool, region, class) != MRP_OK) {
-        return NULL;
-    }
-    if (region != NULL) {
-        mrp_region_begin(pool, region, size);
+    return region != NULL && mrp_region_hand_over(pool, region, class, size) == MRP_OK
+        ? region
+        : NULL;
+}
+
+static bool wants_temporary(
+    const struct mrp_pool *pool, const struct mrp_region_request *request)
+{
+    return pool->at_limit == MRP_AT_LIMIT_TEMPORARY && request->wait_ms == 0 &&
+        (request->flags & (MRP_REQUEST_NOGROW | MRP_REQUEST_NO_LINE)) == 0 &&
+        mrp_is_no_more(mrp_error_last()->status);
+}
+
+/* Whatever the size, and whatever the pool does at its limit. */
+static struct mrp_region *alloc_any(struct mrp_pool *pool, unsigned class, size_t size,
+    size_t alignment, const struct mrp_region_request *request, struct mrp_region *cached)
+{
+    struct mrp_region *region = class == pool->classes.n_classes
+        ? mrp_large_alloc(pool, size, alignment, request)
+        : alloc_class(pool, class, size, request, cached);
+
+    if (region == NULL && wants_temporary(pool, request)) {
+        region = mrp_large_temporary(pool, size, alignment);
     }
     return region;
+}
+
+static const struct mrp_region_request plain = MRP_REGION_REQUEST_INIT;
+
+/* Now and then, once a magazine has been used up: what has been idle for long goes. */
+static void decay(struct mrp_pool *pool, const struct mrp_region *region)
+{
+    if (pool->cache_slot != MRP_NO_SLOT || region == NULL ||
+        mrp_load_relaxed(&region->generation) % 64 == 0) {
+        mrp_pool_tick(pool);
+    }
 }
 
 static __attribute__((noinline)) struct mrp_region *alloc_slow(
     struct mrp_pool *pool, size_t size)
 {
+    struct mrp_region *region = NULL;
     unsigned class;
 
     if (!mrp_pool_is_live(pool)) {
@@ -37,10 +81,14 @@ static __attribute__((noinline)) struct mrp_region *alloc_slow(
         return NULL;
     }
     if (size > pool->classes.max_payload) {
-        return mrp_large_alloc(pool, size, pool->classes.alignment, 0);
+        class = (unsigned)pool->classes.n_classes;
+    } else {
+        class = mrp_class_of(&pool->classes, size);
+        region = mrp_cache_take(pool, class);
     }
-    class = mrp_class_of(&pool->classes, size);
-    return alloc_class(pool, class, size, 0, mrp_cache_take(pool, class));
+    region = alloc_any(pool, class, size, pool->classes.alignment, &plain, region);
+    decay(pool, region);
+    return region;
 }
 
 /* mrp_v1_take() of pools that do not check, or have room about the payload. */
@@ -141,8 +189,9 @@ static enum mrp_status take_from(struct mrp_pool *pool, unsigned class,
         *region = mrp_cache_take(pool, class);
         /* nobody frees through a slot, which is when threads give up what others ask for
          */
-        mrp_cache_put_many(pool, class, NULL, 0);
+        mrp_cache_give_asked(pool, class);
         mrp_thread_leave(own);
+        mrp_depot_tell(pool, class, NULL, 0);
     }
     return status;
 }
@@ -171,15 +220,75 @@ struct mrp_region *mrp_region_alloc_with(
             ? mrp_class_of(&pool->classes, size)
             : aligned_class(pool, size, alignment);
     }
-    if (class == pool->classes.n_classes) {
-        region = mrp_large_alloc(pool, size, alignment, request.flags);
-    } else if (take_from(pool, class, request.slot, &region) == MRP_OK) {
-        region = alloc_class(pool, class, size, request.flags, region);
+    if (class == pool->classes.n_classes ||
+        take_from(pool, class, request.slot, &region) == MRP_OK) {
+        region = alloc_any(pool, class, size, alignment, &request, region);
     }
     if (region != NULL && (request.flags & MRP_REQUEST_ZERO) != 0) {
         memset(mrp_payload(region), 0, size);
     }
     return region;
+}
+
+static struct mrp_region *join_line(
+    struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter)
+{
+    struct mrp_region *region;
+
+    if (class == pool->classes.n_classes) {
+        region = mrp_large_join(pool, size, waiter);
+        class = MRP_CLASS_BARE;
+    } else {
+        region = mrp_pool_join(pool, class, size, waiter);
+    }
+    return region != NULL && mrp_region_hand_over(pool, region, class, size) == MRP_OK
+        ? region
+        : NULL;
+}
+
+enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
+    struct mrp_waiter *waiter, struct mrp_region **allocated)
+{
+    struct mrp_region_request request = {
+        .struct_size = sizeof request, .flags = MRP_REQUEST_NO_LINE};
+    enum mrp_status status = mrp_pool_check_handle(pool);
+    struct mrp_region *region = NULL;
+    unsigned class;
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (waiter == NULL || waiter->notify == NULL || allocated == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "waiter %p: pass one with a notify function (MRP_WAITER_INIT), and where to "
+            "store a region that can be had at once",
+            (void *)waiter);
+    }
+    if (waiter->state != 0) {
+        return mrp_fail(
+            MRP_ERR_BUSY, 0, "waiter %p stands in a line already", (void *)waiter);
+    }
+    class = (unsigned)pool->classes.n_classes;
+    if (size <= pool->classes.max_payload) {
+        class = mrp_class_of(&pool->classes, size);
+        region = mrp_cache_take(pool, class);
+    }
+    region = alloc_any(pool, class, size, pool->classes.alignment, &request, region);
+    if (region == NULL && mrp_is_no_more(mrp_error_last()->status)) {
+        region = join_line(pool, class, size, waiter);
+        if (region == NULL) {
+            return mrp_fail(MRP_ERR_AGAIN, 0,
+                "pool %s has no room for %zu bytes: the request stands in line, and its "
+                "waiter is notified",
+                pool->member.named.name, size);
+        }
+    }
+    if (region == NULL) {
+        return mrp_error_last()->status;
+    }
+    waiter->turn = 0;
+    *allocated = region;
+    return MRP_OK;
 }
 
 size_t mrp_region_alloc_many(

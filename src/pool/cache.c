@@ -7,6 +7,7 @@
 #include "pool/cache.h"
 
 #include "base/error.h"
+#include "pool/wait.h"
 
 #include <string.h>
 
@@ -128,7 +129,6 @@ static void close_bin(
         mrp_depot_put_empty(pool, class, loaded);
     }
     mrp_sub_relaxed(&pool->depots[class].n_caches, 1);
-    mrp_depot_notify(pool, class);
 }
 
 static unsigned class_of_bin(const struct mrp_pool *pool, unsigned bin)
@@ -141,7 +141,7 @@ static unsigned class_of_bin(const struct mrp_pool *pool, unsigned bin)
     return class;
 }
 
-void mrp_cache_close(struct mrp_cache_slot *slot)
+struct mrp_pool *mrp_cache_close(struct mrp_cache_slot *slot)
 {
     struct mrp_pool *pool = (struct mrp_pool *)(slot->pool & /* NOLINT */
         ~(MRP_V1_UNCHECKED | MRP_V1_ROOMY));
@@ -150,6 +150,7 @@ void mrp_cache_close(struct mrp_cache_slot *slot)
     {
         close_bin(pool, class_of_bin(pool, bin), slot, bin);
     }
+    return pool;
 }
 
 /* -- opening -- */
@@ -178,8 +179,11 @@ static void make_room(struct mrp_pool *pool, struct mrp_cache_slot *slot)
         bin = mrp_next_active(slot, 0);
     }
     if (bin < MRP_V1_BINS) {
-        close_bin(pool, class_of_bin(pool, bin), slot, bin);
+        unsigned class = class_of_bin(pool, bin);
+
+        close_bin(pool, class, slot, bin);
         slot->hand = bin + 1;
+        mrp_depot_tell(pool, class, NULL, 0);
     }
 }
 
@@ -321,6 +325,8 @@ void mrp_cache_put_many(struct mrp_pool *pool, unsigned class,
 {
     unsigned bin = pool->classes.classes[class].bin;
     struct mrp_cache_slot *slot = find_slot(pool, class);
+    struct mrp_region *const *given = regions;
+    size_t n_given = count;
 
     while (slot != NULL && count > 0) {
         struct mrp_region **top = slot->top[bin];
@@ -345,7 +351,19 @@ void mrp_cache_put_many(struct mrp_pool *pool, unsigned class,
     }
     if (slot != NULL) {
         close_bin(pool, class, slot, bin);
+        mrp_depot_tell(pool, class, NULL, 0);
     } else {
-        mrp_depot_notify(pool, class);
+        mrp_depot_tell(pool, class, given, n_given);
+    }
+}
+
+void mrp_cache_give_asked(struct mrp_pool *pool, unsigned class)
+{
+    unsigned bin = pool->classes.classes[class].bin;
+    struct mrp_cache_slot *slot = &mrp_bins_v1->slots[pool->cache_slot % MRP_V1_SLOTS];
+
+    if (pool->cache_slot != MRP_NO_SLOT && bin != 0 && slot->bottom[bin] != NULL &&
+        mrp_depot_asks(pool, class) != 0) {
+        close_bin(pool, class, slot, bin);
     }
 }

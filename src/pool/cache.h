@@ -28,9 +28,12 @@ void mrp_cache_put(struct mrp_pool *pool, struct mrp_region *region);
 void mrp_cache_put_many(struct mrp_pool *pool, unsigned class,
     struct mrp_region *const *regions, size_t count);
 
+/** Close the calling thread's bin of the class if others ask for it; tell them then. */
+void mrp_cache_give_asked(struct mrp_pool *pool, unsigned class);
+
 /** Give everything in a slot back to its pool, and its magazines; its bins are zero then.
  */
-void mrp_cache_close(struct mrp_cache_slot *slot);
+struct mrp_pool *mrp_cache_close(struct mrp_cache_slot *slot);
 
 /* -- thread.c: all threads -- */
 

@@ -3,7 +3,7 @@
  * The pool's chunks: what they may cost, what they are called, how one is built.
  */
 #include "base/error.h"
-#include "pool/pool.h"
+#include "pool/wait.h"
 
 /* -- budgets and numbers -- */
 
@@ -96,23 +96,61 @@ static void make_room(struct mrp_pool *pool, size_t size)
     }
 }
 
-enum mrp_status mrp_pool_charge(struct mrp_pool *pool, size_t size, uint32_t *chunk_id)
+static bool is_pinned(const struct mrp_pool *pool)
 {
-    enum mrp_status status;
+    for (size_t rail = 0; rail < pool->n_rails; rail++) {
+        if ((pool->rails[rail]->info.traits & MRP_PROVIDER_PINS) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
-    pthread_mutex_lock(&pool->mutex);
-    make_room(pool, size);
-    status =
-        fits_budget(pool, size) ? take_chunk_id(pool, chunk_id) : over_budget(pool, size);
-    if (status == MRP_OK) {
+/* What a chunk takes of the context's budgets. Pinned is what is registered, the caller's
+ * own memory, too. */
+static struct mrp_charge charge_of(
+    const struct mrp_pool *pool, size_t charged, size_t registered)
+{
+    return (struct mrp_charge){charged, is_pinned(pool) ? registered : 0, pool->n_rails};
+}
+
+static void count_charge(
+    struct mrp_pool *pool, const struct mrp_chunk_request *request, bool is_over)
+{
+    size_t size = request->backend == NULL ? 0 : request->size;
+
+    if (is_over) {
+        pool->n_temporary++;
+        pool->temporary_size += size;
+    } else {
         pool->mapped_size += size;
         pool->n_charged++;
+    }
+}
+
+static enum mrp_status charge_pool(
+    struct mrp_pool *pool, const struct mrp_chunk_request *request, uint32_t *chunk_id)
+{
+    size_t size = request->backend == NULL ? 0 : request->size;
+    enum mrp_status status = MRP_OK;
+
+    pthread_mutex_lock(&pool->mutex);
+    if (!request->is_over_budget) {
+        make_room(pool, size);
+        status = fits_budget(pool, size) ? MRP_OK : over_budget(pool, size);
+    }
+    if (status == MRP_OK) {
+        status = take_chunk_id(pool, chunk_id);
+    }
+    if (status == MRP_OK) {
+        count_charge(pool, request, request->is_over_budget);
     }
     pthread_mutex_unlock(&pool->mutex);
     return status;
 }
 
-void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id)
+static void discharge_pool(
+    struct mrp_pool *pool, size_t size, bool is_over, uint32_t chunk_id)
 {
     struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, chunk_id);
 
@@ -120,9 +158,102 @@ void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id)
     entry->chunk = NULL;
     entry->next_free = pool->free_chunk_id;
     pool->free_chunk_id = chunk_id + 1;
-    pool->mapped_size -= size;
-    pool->n_charged--;
+    if (is_over) {
+        pool->n_temporary--;
+        pool->temporary_size -= size;
+    } else {
+        pool->mapped_size -= size;
+        pool->n_charged--;
+    }
     pthread_mutex_unlock(&pool->mutex);
+}
+
+/* Lift what a chunk was charged with, and offer the room to who waits. */
+static void discharge(
+    struct mrp_pool *pool, size_t charged, size_t registered, bool is_over, uint32_t id)
+{
+    struct mrp_charge charge = charge_of(pool, charged, registered);
+
+    mrp_budget_lift(&pool->context->budget, &charge);
+    discharge_pool(pool, charged, is_over, id);
+    mrp_pool_serve(pool);
+}
+
+void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->n_idle += (size_t)n;
+    pool->idle_size += n < 0 ? (size_t)0 - size : n > 0 ? size : 0;
+    pool->n_evictions += is_evicted;
+    pool->n_released += is_evicted;
+    pool->released_size += is_evicted ? size : 0;
+    pool->idle_changes++;
+    mrp_wake_all(&pool->grown);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
+    void (*evict)(struct mrp_retained *item))
+{
+    chunk->retained.size = chunk->mapping.size;
+    chunk->retained.owner = pool;
+    chunk->retained.place = mrp_chunk_place(chunk);
+    chunk->retained.is_kept = pool->never_free;
+    chunk->retained.evict = evict;
+    mrp_retention_add(&pool->context->retention, &chunk->retained);
+}
+
+/* -- granule tables -- */
+
+/* A free table begins with the place of the next: lookups never read that word. */
+static _Atomic uint64_t *table_at(struct mrp_pool *pool, size_t index)
+{
+    return (_Atomic uint64_t *)((uintptr_t)pool + MRP_GRANULES_OFFSET) +
+        index; /* NOLINT */
+}
+
+static unsigned table_bucket(size_t n_granules)
+{
+    return 64 - (unsigned)__builtin_clzl(n_granules); /* of 2^n words: one more */
+}
+
+/* The table of a chunk's granules, all of them zero. Under the mutex. */
+static enum mrp_status take_granules(struct mrp_pool *pool, struct mrp_chunk *chunk)
+{
+    uint32_t shift = mrp_granule_shift(chunk->mapping.size);
+    size_t n_granules = chunk->mapping.size >> shift;
+    unsigned bucket = table_bucket(n_granules);
+    size_t index = pool->free_tables[bucket];
+    enum mrp_status status = MRP_OK;
+
+    if (index != 0) {
+        pool->free_tables[bucket] = (uint32_t)mrp_load_relaxed(table_at(pool, index));
+    } else {
+        index = pool->n_granule_words + 1; /* 0 is no table */
+        status = mrp_range_commit(pool, &pool->granule_area,
+            MRP_GRANULES_OFFSET + (index + ((size_t)1 << bucket)) * sizeof(uint64_t),
+            "granule tables");
+        pool->n_granule_words += status == MRP_OK ? (size_t)1 << bucket : 0;
+    }
+    if (status == MRP_OK) {
+        chunk->granules = table_at(pool, index + 1);
+        chunk->granule_shift = shift;
+        chunk->n_granules = (uint32_t)n_granules;
+        chunk->n_granules_used = chunk->first_free = 0;
+    }
+    return status;
+}
+
+/* All entries are zero again: its slabs have been retired. */
+static void return_granules(struct mrp_pool *pool, struct mrp_chunk *chunk)
+{
+    unsigned bucket = table_bucket(chunk->n_granules);
+
+    pthread_mutex_lock(&pool->mutex);
+    mrp_store_relaxed(&chunk->granules[-1], pool->free_tables[bucket]);
+    pool->free_tables[bucket] = (uint32_t)(&chunk->granules[-1] - table_at(pool, 0));
+    pthread_mutex_unlock(&pool->mutex);
+    chunk->granules = NULL;
 }
 
 /* -- chunks -- */
@@ -191,27 +322,38 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
     return mrp_max(size, least);
 }
 
-/* Charge the budget, map and register. *asked: the system was asked, not just the
- * budget. */
+/* Charge the budgets, map and register. *asked: somebody beyond this pool was asked, so
+ * that idle memory of other pools can help. */
 static enum mrp_status try_chunk(struct mrp_pool *pool,
     const struct mrp_chunk_request *request, struct mrp_chunk **made, uint32_t *chunk_id,
     bool *asked)
 {
-    size_t charge = request->backend == NULL ? 0 : request->size;
-    enum mrp_status status = mrp_pool_charge(pool, charge, chunk_id);
+    size_t size = request->backend == NULL ? 0 : request->size;
+    struct mrp_charge charge = charge_of(pool, size, request->size), more;
+    enum mrp_status status = charge_pool(pool, request, chunk_id);
 
     *asked = status == MRP_OK;
     if (status != MRP_OK) {
         return status;
     }
-    status = mrp_chunk_create(pool->context, request, made);
+    status = mrp_budget_charge(&pool->context->budget, &charge);
     if (status != MRP_OK) {
-        mrp_pool_discharge(pool, charge, *chunk_id);
+        discharge_pool(pool, size, request->is_over_budget, *chunk_id);
         return status;
     }
+    status = mrp_chunk_create(pool->context, request, made);
+    if (status != MRP_OK) {
+        discharge(pool, size, request->size, request->is_over_budget, *chunk_id);
+        return status;
+    }
+    more = charge_of(pool, mrp_chunk_charge(*made) - size, /* rounded up to its pages */
+        (*made)->mapping.size - request->size);
+    more.n_registrations = 0;
+    mrp_budget_force(&pool->context->budget, &more);
     pthread_mutex_lock(&pool->mutex);
-    pool->mapped_size += mrp_chunk_charge(*made) - charge; /* rounded up to its pages */
+    *(request->is_over_budget ? &pool->temporary_size : &pool->mapped_size) += more.bytes;
     pthread_mutex_unlock(&pool->mutex);
+    (*made)->is_over_budget = request->is_over_budget;
     return MRP_OK;
 }
 
@@ -240,15 +382,29 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     return status;
 }
 
+enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
+{
+    struct mrp_pool *pool = chunk->pool;
+    size_t charged = mrp_chunk_charge(chunk), registered = chunk->mapping.size;
+    bool is_over = chunk->is_over_budget;
+    uint32_t id = chunk->id;
+    enum mrp_status status;
+
+    mrp_pool_leave_chunk(pool, id);
+    if (chunk->granules != NULL) {
+        return_granules(pool, chunk);
+    }
+    status = mrp_chunk_destroy(chunk);
+    discharge(pool, charged, registered, is_over, id);
+    return status;
+}
+
 void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
 {
     struct mrp_error cause = *mrp_error_last(); /* of what failed, not of undoing it */
-    size_t charge = mrp_chunk_charge(chunk);
-    uint32_t id = chunk->id;
 
-    mrp_pool_leave_chunk(pool, id);
-    mrp_chunk_destroy(chunk);
-    mrp_pool_discharge(pool, charge, id);
+    (void)pool;
+    mrp_pool_dissolve_chunk(chunk);
     mrp_error_restore(&cause);
 }
 
@@ -267,26 +423,6 @@ void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment
     };
 }
 
-/* The table of a chunk's granules, from the granule area. Under the mutex. */
-static enum mrp_status take_granules(struct mrp_pool *pool, struct mrp_chunk *chunk)
-{
-    uint32_t shift = mrp_granule_shift(chunk->mapping.size);
-    size_t n_granules = chunk->mapping.size >> shift;
-    size_t begin = MRP_GRANULES_OFFSET + pool->granules_used;
-    size_t end = begin + n_granules * sizeof *chunk->granules;
-    enum mrp_status status =
-        mrp_range_commit(pool, &pool->granule_area, end, "granule tables");
-
-    if (status == MRP_OK) {
-        pool->granules_used += n_granules * sizeof *chunk->granules;
-        chunk->granules = (_Atomic uint64_t *)((uintptr_t)pool + begin); /* NOLINT */
-        chunk->granule_shift = shift;
-        chunk->n_granules = (uint32_t)n_granules;
-        chunk->n_granules_used = 0;
-    }
-    return status;
-}
-
 /* Give the chunk its granule table and show it to lookups. No lock. */
 static enum mrp_status publish_chunk(
     struct mrp_pool *pool, struct mrp_chunk *chunk, uint32_t id)
@@ -295,6 +431,7 @@ static enum mrp_status publish_chunk(
 
     chunk->id = id;
     chunk->region = NULL;
+    chunk->has_room = false;
     pthread_mutex_lock(&pool->mutex);
     status = take_granules(pool, chunk);
     pthread_mutex_unlock(&pool->mutex);
@@ -308,33 +445,67 @@ static enum mrp_status publish_chunk(
     return status;
 }
 
-enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least)
+static bool is_empty(const struct mrp_retained *item, const void *user)
+{
+    (void)user;
+    return ((const struct mrp_chunk *)(const void *)((const char *)item -
+                offsetof(struct mrp_chunk, retained)))
+               ->region == NULL;
+}
+
+/* A chunk that has been idle since its last slab was retired, or NULL. No lock. */
+static struct mrp_chunk *take_up(struct mrp_pool *pool, size_t least)
+{
+    struct mrp_retained *item = mrp_retention_take(
+        &pool->context->retention, pool, least, SIZE_MAX, NULL, is_empty, NULL);
+
+    if (item == NULL) {
+        return NULL;
+    }
+    mrp_pool_count_idle(pool, -1, item->size, false);
+    return (
+        struct mrp_chunk *)(void *)((char *)item - offsetof(struct mrp_chunk, retained));
+}
+
+static enum mrp_status new_chunk(
+    struct mrp_pool *pool, size_t size, size_t least, struct mrp_chunk **made)
 {
     struct mrp_chunk_request request;
     /* of fixed memory another pool may have a part: then any chunk will do */
     size_t less = pool->backend->max_size != 0 ? least : mrp_max(least, pool->chunk_min);
-    struct mrp_chunk *chunk;
     enum mrp_status status;
     uint32_t id;
 
-    mrp_pool_request_chunk(
-        pool, plan_chunk(pool, least), pool->classes.alignment, &request);
+    mrp_pool_request_chunk(pool, size, pool->classes.alignment, &request);
+    status = mrp_pool_make_chunk(pool, &request, mrp_min(less, request.size), made, &id);
+    return status == MRP_OK ? publish_chunk(pool, *made, id) : status;
+}
+
+enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least)
+{
+    size_t size = plan_chunk(pool, least);
+    struct mrp_chunk *chunk;
+    enum mrp_status status = MRP_OK;
+    bool is_new;
+
     pthread_mutex_unlock(&pool->mutex);
-    status =
-        mrp_pool_make_chunk(pool, &request, mrp_min(less, request.size), &chunk, &id);
-    if (status == MRP_OK) {
-        status = publish_chunk(pool, chunk, id);
+    chunk = take_up(pool, least);
+    is_new = chunk == NULL;
+    if (is_new) {
+        status = new_chunk(pool, size, least, &chunk);
     }
     pthread_mutex_lock(&pool->mutex);
     if (status != MRP_OK) {
         return status;
     }
-    chunk->next_with_room = pool->with_room;
-    pool->with_room = chunk;
+    if (is_new) {
+        chunk->serial = ++pool->last_serial;
+        pool->next_chunk_size = mrp_min(
+            mrp_max(pool->next_chunk_size, chunk->mapping.size) * 2, pool->chunk_max);
+    }
+    mrp_chunk_offer(pool, chunk);
     pool->n_chunks++;
     pool->chunk_size += chunk->mapping.size;
     pool->n_growths++;
-    pool->next_chunk_size =
-        mrp_min(mrp_max(pool->next_chunk_size, chunk->mapping.size) * 2, pool->chunk_max);
     return MRP_OK;
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "pool/classes.h"
 
-#define MAGAZINE_REGIONS 126
-
 static uint8_t tier_of(const struct mrp_size_classes *classes, size_t smallest_request)
 {
     uint8_t tier = 0;
@@ -98,7 +96,7 @@ void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_s
         unsigned bin = (unsigned)mrp_v1_bin(class->block_size);
 
         class->magazine_capacity = (uint32_t)mrp_max(
-            mrp_min(magazine_size / class->block_size, MAGAZINE_REGIONS), 1);
+            mrp_min(magazine_size / class->block_size, MRP_MAGAZINE_REGIONS), 1);
         class->bin = 0;
         if (class->magazine_capacity > 1 && is_exact(classes, i, bin)) {
             class->bin = (uint16_t)bin;

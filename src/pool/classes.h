@@ -14,6 +14,7 @@
 #define MRP_CLASSES_MAX 128
 #define MRP_BINS 234 /* up to 2^64 - 1; bin 0 is of no size */
 #define MRP_BLOCK_SIZES_MAX 64
+#define MRP_MAGAZINE_REGIONS 126
 
 struct mrp_size_class {
     size_t block_size; /* bytes from one block to the next */

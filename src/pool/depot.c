@@ -24,8 +24,7 @@ void mrp_depot_put(struct mrp_pool *pool, struct mrp_region *region)
         mrp_region_index(region));
 }
 
-/* Link regions[0..count), count > 0, and push them by one compare-and-swap. */
-static void push_loose(struct mrp_pool *pool, unsigned class,
+void mrp_depot_put_loose(struct mrp_pool *pool, unsigned class,
     struct mrp_region *const *regions, size_t count)
 {
     struct mrp_links links = mrp_region_links(pool);
@@ -87,10 +86,10 @@ struct mrp_region *mrp_depot_take_locked(struct mrp_pool *pool, unsigned class)
     }
     magazine = mrp_depot_take_full(pool, class);
     if (magazine == NULL) {
-        return NULL;
+        return mrp_sift_take(pool, class);
     }
     region = magazine->regions[0];
-    push_loose(pool, class, magazine->regions + 1,
+    mrp_depot_put_loose(pool, class, magazine->regions + 1,
         pool->classes.classes[class].magazine_capacity - 1);
     mrp_depot_put_empty(pool, class, magazine);
     return region;
@@ -138,7 +137,7 @@ void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
         mrp_depot_put_full(pool, class, magazine);
     }
     if (count > 0) {
-        push_loose(pool, class, regions, count);
+        mrp_depot_put_loose(pool, class, regions, count);
     }
 }
 
@@ -174,11 +173,24 @@ enum mrp_status mrp_depot_provision(
     return MRP_OK;
 }
 
-void mrp_depot_notify(struct mrp_pool *pool, unsigned class)
+/* -- lists -- */
+
+void mrp_list_push(
+    struct mrp_pool *pool, struct mrp_region_list *list, struct mrp_region *region)
 {
-    if ((mrp_depot_asks(pool, class) & ~MRP_ASKS_REFUSED) != 0) {
-        pthread_mutex_lock(&pool->mutex);
-        mrp_wake_all(&pool->grown);
-        pthread_mutex_unlock(&pool->mutex);
+    uint32_t index = mrp_region_index(region);
+
+    mrp_store_relaxed(mrp_link(mrp_region_links(pool), index), list->first);
+    list->first = index + 1;
+}
+
+struct mrp_region *mrp_list_pop(struct mrp_pool *pool, struct mrp_region_list *list)
+{
+    uint32_t index = list->first - 1;
+
+    if (list->first == 0) {
+        return NULL;
     }
+    list->first = mrp_load_relaxed(mrp_link(mrp_region_links(pool), index));
+    return mrp_region_at(pool, index);
 }

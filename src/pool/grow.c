@@ -6,166 +6,13 @@
  * mapping, registering, region_init and the writing of descriptors happen outside it,
  * announced by `growing` (of the class) and `chunk_growing` (of the pool).
  */
+#include "base/error.h"
 #include "pool/cache.h"
+#include "pool/wait.h"
 
-#define SLAB_SIZE_MAX (2 * MRP_MIB)
-#define SLAB_BLOCKS_MAX \
-    1024 /* so that the request that ran dry does not write megabytes */
-#define SLAB_CHUNK_SHARE 64 /* one slab takes at most this part of a chunk */
+#include <string.h>
+
 #define BATCH 128
-
-/* -- slabs -- */
-
-/* The shortest slab that is whole granules and wastes at most an eighth behind its last
- * block. Standard classes, five to eight times a power of two, have one without waste. */
-static size_t shortest_slab(size_t block_size, uint32_t shift)
-{
-    size_t granule = (size_t)1 << shift;
-    size_t least = mrp_align_up(block_size, granule) >> shift;
-
-    for (size_t granules = least; granules < least + 8; granules++) {
-        if ((granules << shift) % block_size == 0) {
-            return granules;
-        }
-    }
-    for (size_t granules = least;; granules++) {
-        if ((granules << shift) % block_size <= (granules << shift) / 8) {
-            return granules;
-        }
-    }
-}
-
-/* Granules for the next slab of a class in a chunk: a small share of the chunk in whole
- * units of the shortest slab, or what is left if that holds a block; 0 if it does not. */
-static size_t plan_slab(size_t block_size, const struct mrp_chunk *chunk)
-{
-    size_t unit = shortest_slab(block_size, chunk->granule_shift);
-    size_t room = chunk->n_granules - chunk->n_granules_used;
-    size_t share = mrp_min(chunk->mapping.size / SLAB_CHUNK_SHARE, SLAB_SIZE_MAX);
-    size_t most = mrp_min(share, SLAB_BLOCKS_MAX * block_size) >> chunk->granule_shift;
-    size_t wanted = mrp_max(most / unit, 1) * unit;
-
-    if (wanted <= room) {
-        return wanted;
-    }
-    return room << chunk->granule_shift >= block_size ? room : 0;
-}
-
-static void drop_full_chunks(struct mrp_pool *pool)
-{
-    struct mrp_chunk **link = &pool->with_room;
-
-    while (*link != NULL) {
-        if ((*link)->n_granules_used == (*link)->n_granules) {
-            *link = (*link)->next_with_room;
-        } else {
-            link = &(*link)->next_with_room;
-        }
-    }
-}
-
-/* Descriptors, links and user data for a slab, in whole groups. Under the mutex. */
-static enum mrp_status take_descriptors(
-    struct mrp_pool *pool, size_t n_blocks, uint32_t *first)
-{
-    size_t n = mrp_align_up(n_blocks, MRP_REGIONS_PER_GROUP),
-           end = pool->n_descriptors + n;
-    enum mrp_status status;
-
-    if (end > MRP_REGIONS_MAX) {
-        return mrp_fail(MRP_ERR_LIMIT, 0,
-            "pool %s has cut %u of at most %u regions: use larger blocks or a second "
-            "pool",
-            pool->member.named.name, pool->n_descriptors, MRP_REGIONS_MAX);
-    }
-    status = mrp_range_commit(pool, &pool->descriptor_area,
-        MRP_DESCRIPTORS_OFFSET + end * sizeof(struct mrp_region), "regions");
-    if (status == MRP_OK) {
-        status = mrp_range_commit(
-            pool, &pool->link_area, MRP_LINKS_OFFSET + end * sizeof(uint32_t), "links");
-    }
-    if (status == MRP_OK && pool->checks == MRP_CHECKS_NONE) {
-        status = mrp_range_commit(pool, &pool->group_area,
-            (uintptr_t)mrp_group_bin(pool, (uint32_t)end) - (uintptr_t)pool, "groups");
-    }
-    if (status == MRP_OK && pool->user_base != NULL) {
-        status = mrp_range_commit(
-            pool->user_base, &pool->user_area, end * pool->user_stride, "user data");
-    }
-    if (status == MRP_OK) {
-        *first = pool->n_descriptors;
-        mrp_store_relaxed(&pool->n_descriptors, (uint32_t)end);
-    }
-    return status;
-}
-
-/* Bytes from a thread's arena to its bin of the class; 0: it has none. */
-static uint32_t bin_offset(const struct mrp_pool *pool, unsigned class)
-{
-    size_t bin = pool->classes.classes[class].bin;
-
-    return bin == 0 || pool->cache_slot == MRP_NO_SLOT
-        ? 0
-        : (uint32_t)((size_t)pool->cache_slot * sizeof(struct mrp_cache_slot) +
-              bin * sizeof(void *));
-}
-
-/* Let frees that do not read descriptors know the class. Under the mutex. */
-static void name_groups(
-    struct mrp_pool *pool, unsigned class, uint32_t first, size_t n_blocks)
-{
-    uint32_t *end = mrp_group_bin(pool, first + (uint32_t)n_blocks - 1) + 1;
-
-    for (uint32_t *group = mrp_group_bin(pool, first);
-         pool->checks == MRP_CHECKS_NONE && group < end; group++) {
-        mrp_store_relaxed(group, bin_offset(pool, class));
-    }
-}
-
-/* A slab from a chunk that has room; *slab is untouched and MRP_ERR_AGAIN returned,
- * without a record, when none has. Under the mutex. */
-static enum mrp_status take_slab(
-    struct mrp_pool *pool, unsigned class, struct mrp_slab *slab)
-{
-    size_t block_size = pool->classes.classes[class].block_size, n_granules = 0;
-    size_t n_blocks, slab_size;
-    uint64_t entry;
-    struct mrp_depot *depot = &pool->depots[class];
-    struct mrp_chunk *chunk;
-    enum mrp_status status;
-    uint32_t first;
-
-    for (chunk = pool->with_room; chunk != NULL; chunk = chunk->next_with_room) {
-        n_granules = plan_slab(block_size, chunk);
-        if (n_granules > 0) {
-            break;
-        }
-    }
-    if (chunk == NULL) {
-        return MRP_ERR_AGAIN;
-    }
-    slab_size = n_granules << chunk->granule_shift;
-    n_blocks = slab_size / block_size;
-    status = mrp_depot_provision(pool, class, n_blocks);
-    if (status == MRP_OK) {
-        status = take_descriptors(pool, n_blocks, &first);
-    }
-    if (status != MRP_OK) {
-        return status;
-    }
-    name_groups(pool, class, first, n_blocks);
-    *slab =
-        (struct mrp_slab){chunk, (size_t)chunk->n_granules_used << chunk->granule_shift,
-            first, 0, (uint32_t)n_blocks};
-    entry = mrp_slab_pack(first, slab->offset, class, slab_size % block_size != 0);
-    for (size_t i = 0; i < n_granules; i++) {
-        mrp_store_release(&chunk->granules[chunk->n_granules_used + i], entry);
-    }
-    chunk->n_granules_used += (uint32_t)n_granules;
-    depot->slab_size += slab_size;
-    drop_full_chunks(pool);
-    return MRP_OK;
-}
 
 /* -- asking -- */
 
@@ -192,11 +39,13 @@ static void ask(struct mrp_pool *pool, unsigned class, uint32_t asks)
     }
 }
 
-/* Take what is there; it answers those that were refused. Under the mutex. */
+/* Take what is there, unless somebody stands in line for it; it answers those that were
+ * refused. Under the mutex. */
 static struct mrp_region *take_answer(struct mrp_pool *pool, unsigned class)
 {
     _Atomic uint32_t *asks = &pool->depots[class].asks;
-    struct mrp_region *region = mrp_depot_take_locked(pool, class);
+    struct mrp_region *region =
+        pool->depots[class].n_waiting > 0 ? NULL : mrp_depot_take_locked(pool, class);
 
     if (region != NULL && (mrp_load_relaxed(asks) & MRP_ASKS_REFUSED) != 0) {
         mrp_store_relaxed(asks, mrp_load_relaxed(asks) & ~MRP_ASKS_REFUSED);
@@ -239,10 +88,59 @@ static enum mrp_status refuse_own(const struct mrp_pool *pool)
         pool->member.named.name);
 }
 
-/* A slab, from a new chunk if need be; or, with none, a region that came back while
- * another thread built a chunk. Under the mutex, which may be released meanwhile. */
-static enum mrp_status find_slab(struct mrp_pool *pool, unsigned class, uint32_t flags,
-    struct mrp_slab *slab, struct mrp_region **served)
+/* Free memory of all classes makes slabs free, and they make room: true when they did.
+ * Under the mutex, released meanwhile. */
+static bool regroup(struct mrp_pool *pool)
+{
+    struct mrp_chunk *emptied = NULL;
+    uint64_t n_retired = pool->n_retired;
+
+    mrp_pool_sift_all(pool, &emptied);
+    if (emptied != NULL) {
+        pthread_mutex_unlock(&pool->mutex);
+        mrp_trim_keep_idle(pool, emptied);
+        pthread_mutex_lock(&pool->mutex);
+    }
+    return pool->n_retired != n_retired;
+}
+
+bool mrp_is_no_more(enum mrp_status status)
+{
+    return status == MRP_ERR_LIMIT || status == MRP_ERR_MEMORY ||
+        status == MRP_ERR_REGISTER;
+}
+
+/* What the search for a slab has tried. */
+struct search {
+    uint32_t flags; /* enum mrp_region_request_flag */
+    bool has_regrouped;
+    struct mrp_region *served; /* a region that came back meanwhile */
+};
+
+/* Before more is mapped: is as much free in other classes, or on its way? True when it is
+ * time to look again. Under the mutex, released meanwhile. */
+static bool look_before_mapping(
+    struct mrp_pool *pool, unsigned class, struct search *search)
+{
+    if (pool->chunk_growing) {
+        search->served = wait_for_region(pool, class, &pool->chunk_growing);
+        return true;
+    }
+    if (pool->n_coming > 0) { /* an idle chunk */
+        mrp_wait(&pool->grown, &pool->mutex);
+        return true;
+    }
+    if (!search->has_regrouped &&
+        (pool->is_sifting || mrp_depots_size(pool) >= pool->next_chunk_size)) {
+        search->has_regrouped = true;
+        regroup(pool);
+        search->served = take_answer(pool, class);
+        return true;
+    }
+    return false;
+}
+
+static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
 {
     size_t block_size = pool->classes.classes[class].block_size;
     size_t granule_max = (size_t)1 << MRP_GRANULE_SHIFT_MAX;
@@ -251,12 +149,28 @@ static enum mrp_status find_slab(struct mrp_pool *pool, unsigned class, uint32_t
         block_size, (size_t)1 << mrp_granule_shift(block_size + granule_max));
     enum mrp_status status;
 
-    for (;;) {
-        status = take_slab(pool, class, slab);
+    pool->chunk_growing = true;
+    pool->chunk_grower = mrp_thread_id();
+    status = mrp_pool_build_chunk(pool, least);
+    pool->chunk_growing = false;
+    mrp_wake_all(&pool->grown);
+    return status;
+}
+
+/* A slab, from a new chunk if need be; or, with none, a region that came back meanwhile.
+ * Under the mutex, which may be released meanwhile. */
+static enum mrp_status find_slab(
+    struct mrp_pool *pool, unsigned class, struct search *search, struct mrp_slab **slab)
+{
+    enum mrp_status status;
+    bool is_more;
+
+    do {
+        status = mrp_slab_take(pool, class, slab);
         if (status != MRP_ERR_AGAIN) {
             return status;
         }
-        if ((flags & MRP_REQUEST_NOGROW) != 0) {
+        if ((search->flags & MRP_REQUEST_NOGROW) != 0) {
             return mrp_fail(MRP_ERR_AGAIN, 0,
                 "pool %s has no free region of %zu bytes and may not grow here",
                 pool->member.named.name, pool->classes.classes[class].capacity);
@@ -264,44 +178,54 @@ static enum mrp_status find_slab(struct mrp_pool *pool, unsigned class, uint32_t
         if (pool->chunk_growing && pool->chunk_grower == mrp_thread_id()) {
             return refuse_own(pool);
         }
-        if (pool->chunk_growing) {
-            *served = wait_for_region(pool, class, &pool->chunk_growing);
-            if (*served != NULL) {
-                return MRP_OK;
-            }
+        if (look_before_mapping(pool, class, search)) {
             continue;
         }
-        pool->chunk_growing = true;
-        pool->chunk_grower = mrp_thread_id();
-        status = mrp_pool_build_chunk(pool, least);
-        pool->chunk_growing = false;
-        mrp_wake_all(&pool->grown);
+        status = build_chunk(pool, class);
+        if (mrp_is_no_more(status) && !search->has_regrouped) {
+            struct mrp_error cause = *mrp_error_last();
+
+            search->has_regrouped = true;
+            is_more = regroup(pool);
+            search->served = take_answer(pool, class);
+            if (is_more || search->served != NULL) {
+                status = MRP_OK;
+            }
+            mrp_error_restore(&cause);
+        }
         if (status != MRP_OK) {
             return status;
         }
-    }
+    } while (search->served == NULL);
+    return MRP_OK;
 }
 
 /* -- regions -- */
 
 /* Write one descriptor, run region_init on it as on a live region. */
-static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
-    const struct mrp_slab *slab, uint32_t block, struct mrp_region **cut)
+static enum mrp_status cut_region(struct mrp_pool *pool, const struct mrp_slab *slab,
+    uint32_t block, struct mrp_region **cut)
 {
+    unsigned class = slab->size_class;
     const struct mrp_size_class *size_class = &pool->classes.classes[class];
     struct mrp_region *region = mrp_region_at(pool, slab->descriptor + block);
-    uintptr_t address = (uintptr_t)slab->chunk->mapping.address + slab->offset +
+    uintptr_t address = (uintptr_t)slab->chunk->mapping.address +
+        ((size_t)slab->granule << slab->chunk->granule_shift) +
         block * size_class->block_size;
     enum mrp_status status;
 
     region->offset = (int64_t)(address + pool->classes.lead - (uintptr_t)region);
     region->capacity = size_class->capacity;
     mrp_store_relaxed(&region->size, size_class->capacity); /* where nobody keeps it */
-    region->cache = bin_offset(pool, class);
+    mrp_store_relaxed(&region->length, 0);
+    region->cache = mrp_bin_offset(pool, class);
     region->chunk = slab->chunk->id;
     mrp_store_relaxed(&region->size_class, (uint8_t) class);
     mrp_store_relaxed(&region->kind, MRP_REGION_POOLED);
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
+    if (pool->user_base != NULL) { /* a descriptor that has served before begins anew */
+        memset(mrp_region_user(region), 0, pool->user_size);
+    }
     status = mrp_region_init_user(pool, region);
     if (pool->checks != MRP_CHECKS_NONE) {
         mrp_store_relaxed(&region->state, MRP_STATE_FREE);
@@ -311,20 +235,21 @@ static enum mrp_status cut_region(struct mrp_pool *pool, unsigned class,
 }
 
 /* Cut a slab into free regions. The first one is kept for the request that ran dry. No
- * lock. */
-static enum mrp_status cut_slab(struct mrp_pool *pool, unsigned class,
-    struct mrp_slab *slab, struct mrp_region **served)
+ * lock. *n_allocs: what the descriptors have counted before. */
+static enum mrp_status cut_slab(struct mrp_pool *pool, struct mrp_slab *slab,
+    uint64_t *n_allocs, struct mrp_region **served)
 {
+    unsigned class = slab->size_class;
     struct mrp_region *batch[BATCH], *region;
     enum mrp_status status = MRP_OK;
     size_t n_batch = 0;
 
-    *served = NULL;
-    for (; slab->next < slab->n_blocks; slab->next++) {
-        status = cut_region(pool, class, slab, slab->next, &region);
+    for (; slab->n_cut < slab->n_blocks; slab->n_cut++) {
+        status = cut_region(pool, slab, slab->n_cut, &region);
         if (status != MRP_OK) {
             break;
         }
+        *n_allocs += mrp_load_relaxed(&region->generation);
         if (*served == NULL) {
             *served = region;
             continue;
@@ -339,27 +264,15 @@ static enum mrp_status cut_slab(struct mrp_pool *pool, unsigned class,
     return *served != NULL ? MRP_OK : status;
 }
 
-/* Descriptors without memory, for slices, large regions and user regions. */
-static enum mrp_status take_bare(struct mrp_pool *pool, struct mrp_slab *slab)
-{
-    uint32_t first;
-    enum mrp_status status = take_descriptors(pool, MRP_REGIONS_PER_GROUP, &first);
-
-    if (status == MRP_OK) {
-        *slab = (struct mrp_slab){NULL, 0, first, 0, MRP_REGIONS_PER_GROUP};
-    }
-    return status;
-}
-
 static void cut_bare(
     struct mrp_pool *pool, struct mrp_slab *slab, struct mrp_region **served)
 {
-    for (; slab->next < slab->n_blocks; slab->next++) {
-        struct mrp_region *region = mrp_region_at(pool, slab->descriptor + slab->next);
+    for (; slab->n_cut < slab->n_blocks; slab->n_cut++) {
+        struct mrp_region *region = mrp_region_at(pool, slab->descriptor + slab->n_cut);
 
         mrp_store_relaxed(&region->size_class, MRP_CLASS_BARE);
         mrp_store_relaxed(&region->state, MRP_STATE_FREE);
-        if (slab->next == 0) {
+        if (*served == NULL) {
             *served = region;
         } else {
             mrp_depot_put(pool, region);
@@ -367,74 +280,194 @@ static void cut_bare(
     }
 }
 
-/* Cut one slab of the class and serve one region of it (*served is NULL before). Under
- * the mutex, released meanwhile. */
+/* A slab for the class: one that was left half-way, or a new one. Under the mutex. */
+static enum mrp_status begin_slab(
+    struct mrp_pool *pool, unsigned class, struct search *search, struct mrp_slab **slab)
+{
+    uint32_t pending = pool->depots[class].pending;
+
+    if (class == MRP_CLASS_BARE) {
+        return mrp_slab_take_bare(pool, slab);
+    }
+    if (pending != 0) {
+        *slab = mrp_slab_at(pool, pending - 1);
+        (*slab)->is_cutting = true;
+        return MRP_OK;
+    }
+    return find_slab(pool, class, search, slab);
+}
+
+/* Cut one slab of the class and serve one region of it. Under the mutex, released
+ * meanwhile. */
 static enum mrp_status grow_class(
-    struct mrp_pool *pool, unsigned class, uint32_t flags, struct mrp_region **served)
+    struct mrp_pool *pool, unsigned class, struct search *search)
 {
     struct mrp_depot *depot = &pool->depots[class];
-    struct mrp_slab slab = depot->pending;
+    struct mrp_slab *slab = NULL;
+    uint64_t n_allocs = 0;
     uint32_t first;
-    enum mrp_status status = MRP_OK;
+    enum mrp_status status;
 
     depot->growing = true;
     depot->grower = mrp_thread_id();
-    if (slab.next == slab.n_blocks) {
-        status = class == MRP_CLASS_BARE ? take_bare(pool, &slab)
-                                         : find_slab(pool, class, flags, &slab, served);
-    }
-    if (status == MRP_OK && *served == NULL) {
+    status = begin_slab(pool, class, search, &slab);
+    if (status == MRP_OK && search->served == NULL) {
+        first = slab->n_cut;
         pthread_mutex_unlock(&pool->mutex);
-        first = slab.next;
         if (class == MRP_CLASS_BARE) {
-            cut_bare(pool, &slab, served);
+            cut_bare(pool, slab, &search->served);
         } else {
-            status = cut_slab(pool, class, &slab, served);
+            status = cut_slab(pool, slab, &n_allocs, &search->served);
         }
         pthread_mutex_lock(&pool->mutex);
-        depot->n_regions += slab.next - first;
-        depot->pending = slab; /* finished, unless region_init failed */
+        depot->n_regions += slab->n_cut - first;
+        depot->n_allocs -= n_allocs;
+        slab->is_cutting = false;
+        depot->pending = slab->n_cut < slab->n_blocks /* region_init failed */
+            ? (uint32_t)(slab - mrp_slab_at(pool, 0)) + 1
+            : 0;
     }
     depot->growing = false;
     mrp_wake_all(&pool->grown);
     return status;
 }
 
-struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags)
+/* -- a request that found its class dry -- */
+
+/* Grow, or wait for who grows the class already. Under the mutex, released meanwhile. */
+static struct mrp_region *find_region(
+    struct mrp_pool *pool, unsigned class, uint32_t flags)
 {
     struct mrp_depot *depot = &pool->depots[class];
-    struct mrp_region *region;
-    bool is_own;
+    bool is_own = depot->growing && depot->grower == mrp_thread_id();
+    struct search search = {.flags = flags};
+    struct mrp_region *region = take_answer(pool, class);
 
-    if ((flags & MRP_REQUEST_NOWAIT) == 0) {
-        pthread_mutex_lock(&pool->mutex);
-    } else if (pthread_mutex_trylock(&pool->mutex) != 0) {
-        mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
-            pool->member.named.name);
-        return NULL;
-    }
-    region = take_answer(pool, class);
-    is_own = depot->growing && depot->grower == mrp_thread_id();
     while (region == NULL && depot->growing && !is_own &&
         (flags & MRP_REQUEST_NOGROW) == 0) {
         region = wait_for_region(pool, class, &depot->growing);
     }
-    if (region == NULL && is_own) {
+    if (region != NULL) {
+        return region;
+    }
+    if (is_own) {
         refuse_own(pool);
-    } else if (region == NULL && (flags & MRP_REQUEST_NOWAIT) != 0) {
+    } else if ((flags & MRP_REQUEST_NOWAIT) != 0) {
         mrp_fail(MRP_ERR_AGAIN, 0,
             "pool %s has no free region of that size and may not grow here",
             pool->member.named.name);
-        region = refuse(pool, class);
-    } else if (region == NULL && depot->growing) {
-        /* that may be mapping and registering */
+    } else if (depot->growing) { /* that may be mapping and registering */
         mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
             pool->member.named.name);
-        region = refuse(pool, class);
-    } else if (region == NULL && grow_class(pool, class, flags, &region) != MRP_OK) {
+    } else if (mrp_line_is_served(pool) && class != MRP_CLASS_BARE) {
+        mrp_fail(MRP_ERR_LIMIT, 0,
+            "pool %s has no free region of %zu bytes, and %u requests stand in line "
+            "for room: wait (wait_ms), or free some",
+            pool->member.named.name, pool->classes.classes[class].capacity,
+            mrp_load_relaxed(&pool->n_waiting));
+    } else if (grow_class(pool, class, &search) == MRP_OK) {
+        return search.served;
+    }
+    return NULL;
+}
+
+static struct mrp_region *attempt(struct mrp_pool *pool, void *user)
+{
+    unsigned class = *(const unsigned *)user;
+    struct mrp_depot *depot = &pool->depots[class];
+    struct search search = {.flags = 0};
+
+    while (depot->growing) {
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
+    return grow_class(pool, class, &search) == MRP_OK ? search.served : NULL;
+}
+
+uint32_t mrp_pool_patience(
+    const struct mrp_pool *pool, const struct mrp_region_request *request)
+{
+    if ((request->flags &
+            (MRP_REQUEST_NOGROW | MRP_REQUEST_NOWAIT | MRP_REQUEST_NO_LINE)) != 0 ||
+        !mrp_is_no_more(mrp_error_last()->status)) {
+        return 0;
+    }
+    if (request->wait_ms != 0) {
+        return request->wait_ms;
+    }
+    return pool->at_limit == MRP_AT_LIMIT_WAIT ? pool->wait_ms : 0;
+}
+
+/* The pool's mutex for a thread that is dry: who sifts lets it pass. */
+static bool enter_dry(struct mrp_pool *pool, uint32_t flags)
+{
+    /* who holds it to sift has what this one wants, and is quick */
+    if ((flags & MRP_REQUEST_NOWAIT) != 0 && !mrp_load_relaxed(&pool->is_sifting)) {
+        if (pthread_mutex_trylock(&pool->mutex) != 0) {
+            mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
+                pool->member.named.name);
+            return false;
+        }
+        return true;
+    }
+    mrp_add_relaxed(&pool->n_dry, 1);
+    pthread_mutex_lock(&pool->mutex);
+    mrp_sub_relaxed(&pool->n_dry, 1);
+    return true;
+}
+
+struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t size,
+    const struct mrp_region_request *request)
+{
+    struct mrp_region *region;
+    uint32_t wait_ms;
+
+    if (!enter_dry(pool, request->flags)) {
+        return NULL;
+    }
+    region = find_region(pool, class, request->flags);
+    wait_ms = region == NULL ? mrp_pool_patience(pool, request) : 0;
+    if (wait_ms > 0) {
+        pthread_mutex_unlock(&pool->mutex);
+        mrp_thread_flush(pool); /* while it sleeps, it frees nothing */
+        pthread_mutex_lock(&pool->mutex);
+        region = mrp_line_wait(pool, class, size, wait_ms, attempt, &class);
+    } else if (region == NULL) {
         region = refuse(pool, class);
     }
     pthread_mutex_unlock(&pool->mutex);
+    if (mrp_load_relaxed(&pool->n_waiting) > 0) {
+        mrp_depot_tell(pool, class, &region, 0); /* the rest of a slab */
+    }
+    mrp_line_call(pool);
+    mrp_pool_tick(pool);
+    return region;
+}
+
+struct mrp_region *mrp_pool_cut(struct mrp_pool *pool, unsigned class)
+{
+    struct search search = {.flags = MRP_REQUEST_NOGROW};
+    struct mrp_region *region = NULL;
+
+    pthread_mutex_lock(&pool->mutex);
+    region = take_answer(pool, class);
+    if (region == NULL && !pool->depots[class].growing &&
+        grow_class(pool, class, &search) == MRP_OK) {
+        region = search.served;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return region;
+}
+
+struct mrp_region *mrp_pool_join(
+    struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter)
+{
+    struct mrp_region *region;
+
+    mrp_thread_flush(pool);
+    pthread_mutex_lock(&pool->mutex);
+    region = mrp_line_join(pool, class, size, waiter, attempt, &class);
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_line_call(pool);
     return region;
 }
 
@@ -443,12 +476,13 @@ enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size
     enum mrp_status status = MRP_OK;
 
     pthread_mutex_lock(&pool->mutex);
+    pool->depots[class].n_preallocated = count;
     while (status == MRP_OK && pool->depots[class].n_regions < count) {
-        struct mrp_region *region = NULL;
+        struct search search = {.has_regrouped = true}; /* all are free */
 
-        status = grow_class(pool, class, 0, &region);
+        status = grow_class(pool, class, &search);
         if (status == MRP_OK) {
-            mrp_depot_put(pool, region);
+            mrp_depot_put(pool, search.served);
         }
     }
     pthread_mutex_unlock(&pool->mutex);

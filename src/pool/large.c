@@ -7,7 +7,7 @@
  * for good.
  */
 #include "base/error.h"
-#include "pool/pool.h"
+#include "pool/wait.h"
 
 #include <string.h>
 
@@ -32,40 +32,21 @@ static struct mrp_chunk *chunk_of(const struct mrp_retained *item)
         offsetof(struct mrp_chunk, retained));
 }
 
+/* A chunk that is one region: those whose slabs have gone are idle, too. */
 static bool is_aligned_item(const struct mrp_retained *item, const void *alignment)
 {
-    return ((uintptr_t)mrp_payload(chunk_of(item)->region) &
-               (*(const size_t *)alignment - 1)) == 0;
+    const struct mrp_region *region = chunk_of(item)->region;
+
+    return region != NULL &&
+        ((uintptr_t)mrp_payload(region) & (*(const size_t *)alignment - 1)) == 0;
 }
 
 /* Take a chunk's region and number away and give its memory back. */
 static enum mrp_status dissolve(struct mrp_chunk *chunk)
 {
-    struct mrp_pool *pool = chunk->pool;
-    struct mrp_region *region = chunk->region;
-    size_t charge = mrp_chunk_charge(chunk);
-    uint32_t id = chunk->id;
-    enum mrp_status status;
-
     mrp_chunk_withdraw(chunk);
-    mrp_pool_leave_chunk(pool, id);
-    mrp_depot_put(pool, region);
-    status = mrp_chunk_destroy(chunk);
-    mrp_pool_discharge(pool, charge, id);
-    return status;
-}
-
-/* `n` chunks of `size` bytes became idle, or are no longer (negative). Whoever waits for
- * room, or for the last of them to go, looks again. */
-static void count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted)
-{
-    pthread_mutex_lock(&pool->mutex);
-    pool->n_idle += (size_t)n;
-    pool->idle_size += n < 0 ? (size_t)0 - size : n > 0 ? size : 0;
-    pool->n_evictions += is_evicted;
-    pool->idle_changes++;
-    mrp_wake_all(&pool->grown);
-    pthread_mutex_unlock(&pool->mutex);
+    mrp_depot_put(chunk->pool, chunk->region);
+    return mrp_pool_dissolve_chunk(chunk);
 }
 
 /* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
@@ -75,7 +56,7 @@ static void evict(struct mrp_retained *item)
     size_t size = item->size;
 
     dissolve(chunk_of(item));
-    count_idle(pool, -1, size, true);
+    mrp_pool_count_idle(pool, -1, size, true);
 }
 
 /* -- one new chunk with one region -- */
@@ -133,34 +114,160 @@ static struct mrp_region *make_region(
     return region;
 }
 
-struct mrp_region *mrp_large_alloc(
-    struct mrp_pool *pool, size_t size, size_t alignment, uint32_t flags)
+/* -- alloc and free -- */
+
+/* One that is wanted. */
+struct want {
+    size_t size, alignment;
+    uint32_t flags; /* enum mrp_region_request_flag */
+};
+
+static struct mrp_region *take_idle(struct mrp_pool *pool, const struct want *want)
 {
-    size_t rounded = round_large(pool, size);
+    size_t rounded = round_large(pool, want->size);
+    struct mrp_retained *idle = mrp_retention_take(&pool->context->retention, pool,
+        want->size + pool->classes.lead + pool->classes.tailroom,
+        mrp_max(rounded, want->size / 3 * 4), NULL, is_aligned_item, &want->alignment);
+
+    if (idle == NULL) {
+        return NULL;
+    }
+    mrp_pool_count_idle(pool, -1, idle->size, false);
+    return chunk_of(idle)->region;
+}
+
+static bool others_first(struct mrp_pool *pool)
+{
+    bool is_served;
+
+    if (mrp_load_relaxed(&pool->n_waiting) == 0) {
+        return false;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    is_served = mrp_line_is_served(pool);
+    pthread_mutex_unlock(&pool->mutex);
+    return is_served;
+}
+
+static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *want)
+{
+    size_t unmet = mrp_tiers_unmet(pool, MRP_TIERS), left;
     struct mrp_chunk_request request;
-    struct mrp_retained *idle;
+
+    mrp_pool_request_chunk(
+        pool, round_large(pool, want->size), want->alignment, &request);
+    left =
+        pool->max_bytes - mrp_min(mrp_load_relaxed(&pool->mapped_size), pool->max_bytes);
+    if (unmet > 0 && left + pool->idle_size < unmet + request.size) {
+        mrp_fail(MRP_ERR_LIMIT, 0,
+            "pool %s has %zu bytes left, and keeps %zu of them for its tiers "
+            "(tiers[].reserve): %zu more are refused; free larger-than-huge regions, "
+            "lower the reserves, or raise max_bytes (%zu)",
+            pool->member.named.name, left, unmet, request.size, pool->max_bytes);
+        return NULL;
+    }
+    return make_region(pool, &request, MRP_REGION_LARGE);
+}
+
+/* Idle or new. */
+static struct mrp_region *find_large(struct mrp_pool *pool, const struct want *want)
+{
+    struct mrp_region *region = take_idle(pool, want);
+
+    if (region != NULL) {
+        return region;
+    }
+    if ((want->flags & MRP_REQUEST_NOGROW) != 0) {
+        mrp_fail(MRP_ERR_AGAIN, 0,
+            "pool %s has no idle region of %zu bytes and may not map here",
+            pool->member.named.name, want->size);
+        return NULL;
+    }
+    return make_large(pool, want);
+}
+
+static struct mrp_region *attempt(struct mrp_pool *pool, void *user)
+{
     struct mrp_region *region;
 
-    if (rounded == 0) {
+    pthread_mutex_unlock(&pool->mutex);
+    region = find_large(pool, user);
+    pthread_mutex_lock(&pool->mutex);
+    return region;
+}
+
+static struct mrp_region *wait_for_large(
+    struct mrp_pool *pool, struct want *want, uint32_t wait_ms)
+{
+    struct mrp_region *region;
+
+    mrp_thread_flush(pool);
+    pthread_mutex_lock(&pool->mutex);
+    region = mrp_line_wait(pool, MRP_CLASS_BARE, want->size, wait_ms, attempt, want);
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_line_call(pool);
+    return region;
+}
+
+struct mrp_region *mrp_large_join(
+    struct mrp_pool *pool, size_t size, struct mrp_waiter *waiter)
+{
+    struct want want = {size, pool->classes.alignment, 0};
+    struct mrp_region *region;
+
+    mrp_thread_flush(pool);
+    pthread_mutex_lock(&pool->mutex);
+    region = mrp_line_join(pool, MRP_CLASS_BARE, size, waiter, attempt, &want);
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_line_call(pool);
+    return region;
+}
+
+struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size)
+{
+    struct want want = {size, pool->classes.alignment, 0};
+
+    return take_idle(pool, &want);
+}
+
+struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t alignment,
+    const struct mrp_region_request *request)
+{
+    struct want want = {size, alignment, request->flags};
+    struct mrp_region *region = NULL;
+    uint32_t wait_ms;
+
+    if (round_large(pool, size) == 0) {
         mrp_fail(MRP_ERR_INVALID, 0, "cannot allocate %zu bytes: no machine has as many",
             size);
         return NULL;
     }
-    idle = mrp_retention_take(&pool->context->retention, pool,
-        size + pool->classes.lead + pool->classes.tailroom,
-        mrp_max(rounded, size / 3 * 4), NULL, is_aligned_item, &alignment);
-    if (idle != NULL) {
-        count_idle(pool, -1, idle->size, false);
-        region = chunk_of(idle)->region;
-    } else if ((flags & MRP_REQUEST_NOGROW) != 0) {
-        mrp_fail(MRP_ERR_AGAIN, 0,
-            "pool %s has no idle region of %zu bytes and may not map here",
-            pool->member.named.name, size);
-        return NULL;
+    if (others_first(pool)) {
+        mrp_fail(MRP_ERR_LIMIT, 0,
+            "pool %s: %u requests stand in line for room: wait (wait_ms), or free some",
+            pool->member.named.name, mrp_load_relaxed(&pool->n_waiting));
     } else {
-        mrp_pool_request_chunk(pool, rounded, alignment, &request);
-        region = make_region(pool, &request, MRP_REGION_LARGE);
+        region = find_large(pool, &want);
     }
+    wait_ms = region == NULL ? mrp_pool_patience(pool, request) : 0;
+    if (wait_ms > 0) {
+        region = wait_for_large(pool, &want, wait_ms);
+    }
+    if (region != NULL) {
+        mrp_region_begin(pool, region, size);
+    }
+    return region;
+}
+
+struct mrp_region *mrp_large_temporary(
+    struct mrp_pool *pool, size_t size, size_t alignment)
+{
+    struct mrp_chunk_request request;
+    struct mrp_region *region;
+
+    mrp_pool_request_chunk(pool, round_large(pool, size), alignment, &request);
+    request.is_over_budget = true;
+    region = make_region(pool, &request, MRP_REGION_TEMPORARY);
     if (region != NULL) {
         mrp_region_begin(pool, region, size);
     }
@@ -171,17 +278,14 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
 {
     struct mrp_chunk *chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
 
-    if (mrp_kind_of(region) == MRP_REGION_USER) {
+    if (mrp_kind_of(region) == MRP_REGION_USER ||
+        mrp_kind_of(region) == MRP_REGION_TEMPORARY) {
         return dissolve(chunk);
     }
-    chunk->retained.size = chunk->mapping.size;
-    chunk->retained.owner = pool;
-    chunk->retained.place = mrp_chunk_place(chunk);
-    chunk->retained.is_kept = pool->never_free;
-    chunk->retained.evict = evict;
-    count_idle(pool, 1, chunk->mapping.size, false);
-    mrp_retention_add(&pool->context->retention, &chunk->retained);
-    count_idle(pool, 0, 0, false); /* only now can it be found there */
+    mrp_pool_count_idle(pool, 1, chunk->mapping.size, false);
+    mrp_pool_retain(pool, chunk, evict);
+    mrp_pool_count_idle(pool, 0, 0, false); /* only now can it be found there */
+    mrp_pool_serve(pool);
     return MRP_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/settings.h"
 #include "pool/params.h"
+#include "pool/wait.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,11 +28,12 @@ static struct mrp_area make_area(size_t begin, size_t end, size_t step)
 
 static void lay_out(struct mrp_pool *pool)
 {
-    pool->chunk_area =
-        make_area(MRP_CHUNK_TABLE_OFFSET, MRP_GRANULES_OFFSET, COMMIT_STEP);
-    pool->group_area = make_area(MRP_GROUPS_OFFSET, MRP_GRANULES_OFFSET, COMMIT_STEP);
+    pool->chunk_area = make_area(MRP_CHUNK_TABLE_OFFSET, MRP_GROUPS_OFFSET, COMMIT_STEP);
+    pool->group_area = make_area(MRP_GROUPS_OFFSET, MRP_SLAB_NUMBERS_OFFSET, COMMIT_STEP);
     pool->group_area.begin = pool->group_area.committed =
         (size_t)((uintptr_t)mrp_group_bin(pool, 0) - (uintptr_t)pool);
+    pool->number_area = make_area(MRP_SLAB_NUMBERS_OFFSET, MRP_SLABS_OFFSET, COMMIT_STEP);
+    pool->slab_area = make_area(MRP_SLABS_OFFSET, MRP_GRANULES_OFFSET, COMMIT_STEP);
     pool->granule_area = make_area(MRP_GRANULES_OFFSET, MRP_KEYS_OFFSET, COMMIT_STEP);
     pool->link_area = make_area(MRP_LINKS_OFFSET, MRP_MAGAZINES_OFFSET, COMMIT_STEP);
     pool->magazine_area =
@@ -332,7 +334,7 @@ static void give_up_idle(struct mrp_pool *pool)
 {
     mrp_retention_evict(&pool->context->retention, pool, SIZE_MAX);
     pthread_mutex_lock(&pool->mutex);
-    while (pool->n_idle > 0) {
+    while (pool->n_idle > 0 || mrp_load_relaxed(&pool->n_visitors) > 0) {
         mrp_wait(&pool->grown, &pool->mutex);
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -358,6 +360,7 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
     bool is_leaked;
 
+    mrp_line_close(pool);
     mrp_thread_forget(pool);
     is_leaked = report_leaks(pool, report);
     give_up_idle(pool);

@@ -33,6 +33,7 @@
 #define MRP_CHUNKS_MAX ((uint32_t)1 << 16)
 #define MRP_REGIONS_MAX ((uint32_t)1 << 24)
 #define MRP_REGIONS_PER_GROUP 64u /* a slab takes descriptors in groups of one class */
+#define MRP_SLAB_BUCKETS 64 /* free records by groups; the last: as many or more */
 
 /* The state of a descriptor that was never cut, or whose pool is gone, is 0. */
 #define MRP_STATE_FREE MRP_V1_FREE
@@ -84,12 +85,36 @@ struct mrp_magazine {
     struct mrp_region *regions[];
 };
 
-/** A run of a chunk being cut into blocks [next, n_blocks). */
+/** A run of a chunk's granules that is, or is being, cut into blocks of one class. A
+ * record keeps its descriptors for good: it serves a later slab of about as many. All
+ * under the pool's mutex, except that who cuts raises n_cut in private. */
 struct mrp_slab {
-    struct mrp_chunk *chunk;
-    size_t offset; /* where in the chunk it begins, bytes */
-    uint32_t descriptor; /* of its first block */
-    uint32_t next, n_blocks;
+    struct mrp_chunk *chunk; /* NULL: of bare descriptors */
+    uint32_t granule, n_granules; /* the run */
+    uint32_t descriptor, n_groups; /* of 64 descriptors each, from that one on */
+    uint32_t n_blocks, n_cut;
+    uint32_t n_collected; /* regions of it that a sifter has in its hands */
+    /* At least so many have to come back before the slab is free: a lower bound, exact
+     * after a sift. */
+    uint32_t n_missing;
+    uint32_t next, previous; /* number + 1: slabs of its class; next: free records */
+    uint8_t size_class;
+    bool is_cutting; /* some thread cuts it, under no lock */
+    bool is_retired; /* its regions are not handed out again */
+    uint8_t unused;
+    uint64_t unused_too;
+};
+_Static_assert(sizeof(struct mrp_slab) == MRP_LINE, "slab records are one line");
+
+/** Regions chained by their links, under the mutex. */
+struct mrp_region_list {
+    uint32_t first; /* index + 1; 0: none */
+};
+
+/** What a sifter has taken off the stacks of a class, and not yet put back (trim.c). */
+struct mrp_sift {
+    uint32_t magazines; /* index + 1 of the first; by their links */
+    struct mrp_region_list loose;
 };
 
 struct mrp_depot {
@@ -97,23 +122,33 @@ struct mrp_depot {
     _Alignas(64) struct mrp_stack full;
     struct mrp_stack empty;
 
-    /* Written under the pool's mutex. Bits 0..30: threads that wait for a region; bit 31:
-     * one was refused since a region was last found here. Not 0: nobody caches the class.
-     */
+    /* Written under the pool's mutex. Bits 0..29: threads that wait for a growth; bit 30:
+     * somebody stands in the pool's line; bit 31: one was refused since a region was last
+     * found here. Not 0: nobody caches the class. */
     _Alignas(64) _Atomic uint32_t asks;
 
     /* Under the pool's mutex. */
     bool growing; /* some thread cuts a slab for this class: */
     uint64_t grower; /* its mrp_thread_id() */
     _Atomic size_t n_caches; /* bins that have magazines; raised under the mutex */
-    size_t n_regions; /* cut so far */
+    size_t n_regions; /* cut, and not given back since */
+    size_t n_preallocated; /* so many stay */
     size_t n_magazines;
     size_t slab_size; /* bytes of chunks in this class's slabs */
-    struct mrp_slab pending; /* one whose region_init failed half-way */
+    uint32_t slabs; /* number + 1 of the newest */
+    uint32_t pending; /* number + 1 of one whose region_init failed half-way */
+    uint32_t n_waiting; /* requests for this class in the line */
+    bool sift_due; /* one of its slabs may have become free */
+    uint64_t n_allocs; /* of regions it has no more; less what its others had before */
+    struct mrp_sift sift;
 };
 
 #define MRP_ASKS_REFUSED (UINT32_C(1) << 31)
+#define MRP_ASKS_POOL (UINT32_C(1) << 30)
 #define MRP_NO_SLOT MRP_V1_SLOTS
+
+/* Besides enum mrp_region_request_flag: fails instead of waiting or going over budget. */
+#define MRP_REQUEST_NO_LINE (UINT32_C(1) << 31)
 
 struct mrp_pool {
     uint32_t epoch; /* of the process that made it; 0 before and after its life */
@@ -158,15 +193,32 @@ struct mrp_pool {
     size_t next_chunk_size;
     size_t mapped_size, n_chunks, chunk_size,
         n_charged; /* n_charged: chunks of any kind */
+    _Atomic size_t n_visitors; /* threads that end, and have to tell who waits */
     size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
     uint64_t idle_changes; /* of the two */
-    uint64_t n_growths, n_evictions;
-    struct mrp_chunk *with_room; /* those with granules left, by next_with_room */
+    uint64_t n_retired; /* slabs */
+    uint64_t n_growths, n_evictions, n_released, released_size;
+    size_t n_temporary, temporary_size; /* charged to the context alone */
+    struct mrp_chunk *with_room; /* those with granules left, oldest first */
+    uint64_t last_serial; /* of chunks */
+    _Atomic bool is_sifting; /* some thread sifts a class; changes under the mutex */
+    size_t n_coming; /* chunks on their way to the retention list */
+    struct mrp_waiter *line_first, *line_last; /* who waits, by turn (wait.h) */
+    _Atomic uint32_t n_waiting, n_calls; /* in line; to be called back */
+    uint32_t n_offered; /* in line, and about to try */
+    bool is_calling;
+    uint64_t n_waits, n_rooms; /* ever joined; times that room has come */
+    struct mrp_waiter *calls_first, *calls_last;
+    _Atomic uint32_t n_dry; /* threads that want the mutex for a region */
+    _Atomic uint64_t last_tick; /* ns */
     uint32_t n_descriptors, n_chunk_ids, free_chunk_id;
-    size_t granules_used; /* bytes of the granule area */
+    uint32_t n_slabs; /* records ever made */
+    uint32_t free_slabs[MRP_SLAB_BUCKETS]; /* number + 1, by number of groups */
+    uint32_t free_tables[32]; /* offset / 8 in the granule area, by log2 of entries */
+    size_t n_granule_words; /* of the granule area, ever used */
     size_t magazines_used; /* bytes of the magazine area */
-    struct mrp_area chunk_area, group_area, granule_area, link_area, magazine_area,
-        descriptor_area, user_area;
+    struct mrp_area chunk_area, group_area, number_area, slab_area, granule_area,
+        link_area, magazine_area, descriptor_area, user_area;
     struct mrp_area key_areas[MRP_RAILS_MAX];
 
     struct mrp_depot depots[MRP_CLASSES_MAX + 1]; /* the last: MRP_CLASS_BARE */
@@ -260,6 +312,24 @@ static inline uint32_t *mrp_group_bin(const struct mrp_pool *pool, uint32_t desc
     return (uint32_t *)((uintptr_t)pool + MRP_GROUPS_OFFSET) + /* NOLINT */
         ((MRP_DESCRIPTORS_OFFSET + descriptor * sizeof(struct mrp_region)) >>
             MRP_V1_GROUP_SHIFT);
+}
+
+static inline struct mrp_slab *mrp_slab_at(const struct mrp_pool *pool, uint32_t number)
+{
+    return (struct mrp_slab *)((uintptr_t)pool + MRP_SLABS_OFFSET) + number; /* NOLINT */
+}
+
+/** The number of the slab whose descriptor this is. */
+static inline uint32_t *mrp_slab_number(const struct mrp_pool *pool, uint32_t descriptor)
+{
+    return (uint32_t *)((uintptr_t)pool + MRP_SLAB_NUMBERS_OFFSET) + /* NOLINT */
+        descriptor / MRP_REGIONS_PER_GROUP;
+}
+
+static inline struct mrp_slab *mrp_slab_of(
+    const struct mrp_pool *pool, const struct mrp_region *region)
+{
+    return mrp_slab_at(pool, *mrp_slab_number(pool, mrp_region_index(region)));
 }
 
 static inline struct mrp_links mrp_region_links(const struct mrp_pool *pool)
@@ -366,15 +436,16 @@ void mrp_depot_put_empty(
     struct mrp_pool *pool, unsigned class, struct mrp_magazine *magazine);
 
 /** Threads that are dry, or were refused. Whoever has put something into the depot calls
- * mrp_depot_notify() then. */
+ * mrp_depot_tell() then. */
 static inline uint32_t mrp_depot_asks(const struct mrp_pool *pool, unsigned class)
 {
     /* pairs with the fence in ask() of grow.c */
     return mrp_load_seq_cst(&pool->depots[class].asks);
 }
 
-/** Wake who waits for a region of the class. */
-void mrp_depot_notify(struct mrp_pool *pool, unsigned class);
+/** Link regions[0..count), count > 0, and push them on `loose`. */
+void mrp_depot_put_loose(struct mrp_pool *pool, unsigned class,
+    struct mrp_region *const *regions, size_t count);
 
 /** Give back regions of one class; full magazines where there are enough. */
 void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
@@ -384,12 +455,70 @@ void mrp_depot_put_many(struct mrp_pool *pool, unsigned class,
 enum mrp_status mrp_depot_provision(
     struct mrp_pool *pool, unsigned class, size_t n_regions);
 
+/** Chain a region into a list; take its first, or NULL. Under the mutex. */
+void mrp_list_push(
+    struct mrp_pool *pool, struct mrp_region_list *list, struct mrp_region *region);
+struct mrp_region *mrp_list_pop(struct mrp_pool *pool, struct mrp_region_list *list);
+
+/* -- slab.c: all under the mutex -- */
+
+/** A slab for the class, from a chunk with room, on the class's list and announced as
+ *  being cut. MRP_ERR_AGAIN, without a record, when no chunk has room;
+ *  MRP_ERR_LIMIT when what is left is reserved for other tiers. */
+enum mrp_status mrp_slab_take(
+    struct mrp_pool *pool, unsigned class, struct mrp_slab **slab);
+
+/** Descriptors without memory, for slices and regions that are a chunk. */
+enum mrp_status mrp_slab_take_bare(struct mrp_pool *pool, struct mrp_slab **slab);
+
+/** The granules of a slab whose regions are all collected go back to its chunk; they are
+ *  live no more. The record stays retired until mrp_slab_recycle: some list may still
+ *  hold its regions. */
+void mrp_slab_retire(struct mrp_pool *pool, struct mrp_slab *slab);
+void mrp_slab_recycle(struct mrp_pool *pool, struct mrp_slab *slab);
+
+/** Put a chunk on the list of those with room, oldest first, unless it is there. */
+void mrp_chunk_offer(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
+/** Bytes that other tiers than `tier` (MRP_TIERS: all) may still claim. */
+size_t mrp_tiers_unmet(const struct mrp_pool *pool, unsigned tier);
+
+/** Bytes from a thread's arena to its bin of the class; 0: it has none. */
+uint32_t mrp_bin_offset(const struct mrp_pool *pool, unsigned class);
+
+/* -- trim.c -- */
+
+/** Take all free regions of the class off the stacks, retire the slabs that are nothing
+ *  but free, put the others back. Under the mutex, which is released now and then; waits
+ *  for who sifts already. Chunks without slabs are chained to *emptied, for
+ *  mrp_trim_keep_idle(). */
+void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emptied);
+
+/** Sift all classes that have a slab's worth of free regions. As above. */
+void mrp_pool_sift_all(struct mrp_pool *pool, struct mrp_chunk **emptied);
+
+/** Put chunks without slabs on the retention list. No lock. */
+void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied);
+
+/** A region that a sifter has in its hands, or NULL. Under the mutex. */
+struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class);
+
+/** Bytes of free blocks in the depots, roughly: no more than there are. Under the mutex.
+ */
+size_t mrp_depots_size(struct mrp_pool *pool);
+
+/** Now and then, on a slow path: give back what has been idle for long. No lock. */
+void mrp_pool_tick(struct mrp_pool *pool);
+
 /* -- chunks.c -- */
 
-/** Charge a chunk of `size` bytes (0 for adopted memory) against the budgets, and give
- *  it a number; evicts idle memory of this pool to make room, once. */
-enum mrp_status mrp_pool_charge(struct mrp_pool *pool, size_t size, uint32_t *chunk_id);
-void mrp_pool_discharge(struct mrp_pool *pool, size_t size, uint32_t chunk_id);
+/** `n` chunks of `size` bytes became idle, or are no longer (negative). Whoever waits for
+ *  room, or for the last of them to go, looks again. */
+void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted);
+
+/** Put an idle chunk on the context's retention list. */
+void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
+    void (*evict)(struct mrp_retained *item));
 
 /** A request for `size` bytes of the pool's backend on all its rails. */
 void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment,
@@ -402,7 +531,10 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     struct mrp_chunk_request *request, size_t less, struct mrp_chunk **made,
     uint32_t *chunk_id);
 
-/** Undo mrp_pool_make_chunk, leaving the error record as it is. */
+/** Give back a chunk that nobody finds any more by address: number, charges, memory. */
+enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk);
+
+/** The same, leaving the error record as it is. */
 void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
 /** Tie a new chunk, whose id, region and granules are set, to its number: key lines and
@@ -435,8 +567,23 @@ static inline uint32_t mrp_granule_shift(size_t chunk_size)
 /* -- grow.c -- */
 
 /** A free region of the class, cutting a slab or building a chunk if it must; NULL with
- *  an error record. flags: enum mrp_region_request_flag. */
-struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, uint32_t flags);
+ *  an error record. */
+struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t size,
+    const struct mrp_region_request *request);
+
+/** Stand in line for a region of the class, without waiting; see mrp_line_join. */
+struct mrp_region *mrp_pool_join(
+    struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter);
+
+/** Milliseconds that a request which has just failed stands in line; 0: not at all. */
+uint32_t mrp_pool_patience(
+    const struct mrp_pool *pool, const struct mrp_region_request *request);
+
+/** Whether there was no more memory, or registrations, to be had. */
+bool mrp_is_no_more(enum mrp_status status);
+
+/** A region from what is mapped already, whoever waits in line; no record. No lock. */
+struct mrp_region *mrp_pool_cut(struct mrp_pool *pool, unsigned class);
 
 /** Cut regions until the class has at least `count`. */
 enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
@@ -451,8 +598,19 @@ enum mrp_status mrp_pool_mark_free(struct mrp_pool *pool, uint8_t *is_free);
 /* -- large.c -- */
 
 /** A region with a chunk of its own, from the idle ones or new. */
-struct mrp_region *mrp_large_alloc(
-    struct mrp_pool *pool, size_t size, size_t alignment, uint32_t flags);
+struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t alignment,
+    const struct mrp_region_request *request);
+
+/** From the idle ones, not live yet; or NULL. */
+struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size);
+
+/** A region beyond the pool's budgets, mapped and registered for itself. */
+struct mrp_region *mrp_large_temporary(
+    struct mrp_pool *pool, size_t size, size_t alignment);
+
+/** Stand in line for one, without waiting; see mrp_line_join. */
+struct mrp_region *mrp_large_join(
+    struct mrp_pool *pool, size_t size, struct mrp_waiter *waiter);
 
 /** Give back a region that is a chunk: idle large ones are kept, user memory is
  * deregistered. */
@@ -461,6 +619,11 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
 /** A descriptor without memory, for a slice or a region that is a chunk; NULL with an
  *  error record. */
 struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
+
+/** Verify a free region (where checks are full) and make it live. The region is lost for
+ *  use where that fails. */
+enum mrp_status mrp_region_hand_over(
+    struct mrp_pool *pool, struct mrp_region *region, unsigned class, size_t size);
 
 /** Run region_init, if there is one, on a region whose state is live; a failure has a
  * record. */

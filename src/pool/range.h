@@ -7,7 +7,9 @@
  *     0         struct mrp_pool, 1 MiB
  *     1 MiB     chunk table, 64 Ki entries of 16 bytes
  *     2 MiB     groups: the thread caches' bin of each 4 KiB of the range
- *     4 MiB     granule tables: the slab of each 16 KiB of each chunk
+ *     4 MiB     slabs: the number of each group of 64 descriptors
+ *     8 MiB     slab records, 256 Ki of 64 bytes
+ *     32 MiB    granule tables: the slab of each 16 KiB of each chunk
  *     256 MiB   keys: for each of 64 rails one line per chunk
  *     512 MiB   links of the stacks of single regions
  *     576 MiB   magazines
@@ -30,7 +32,9 @@
 
 #define MRP_CHUNK_TABLE_OFFSET (1 * MRP_MIB)
 #define MRP_GROUPS_OFFSET (2 * MRP_MIB)
-#define MRP_GRANULES_OFFSET (4 * MRP_MIB)
+#define MRP_SLAB_NUMBERS_OFFSET (4 * MRP_MIB)
+#define MRP_SLABS_OFFSET (8 * MRP_MIB)
+#define MRP_GRANULES_OFFSET (32 * MRP_MIB)
 #define MRP_KEYS_OFFSET (256 * MRP_MIB)
 #define MRP_LINKS_OFFSET (512 * MRP_MIB)
 #define MRP_MAGAZINES_OFFSET (576 * MRP_MIB)

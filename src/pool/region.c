@@ -60,15 +60,18 @@ enum mrp_status mrp_region_check_handle(const struct mrp_region *region)
             "region %p is free: it has been given back already (its use number %u)",
             pointer, mrp_load_relaxed(&region->generation));
     }
-    return mrp_fail(MRP_ERR_STALE, 0, "%p is not a region of pool %s yet", pointer,
+    return mrp_fail(MRP_ERR_STALE, 0,
+        "%p is not a region of pool %s: not yet, or not any more", pointer,
         mrp_pool_of(region)->member.named.name);
 }
 
 struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool)
 {
+    struct mrp_region_request request = {
+        .struct_size = sizeof request, .flags = MRP_REQUEST_NO_LINE};
     struct mrp_region *region = mrp_depot_take(pool, MRP_CLASS_BARE);
 
-    return region != NULL ? region : mrp_pool_grow(pool, MRP_CLASS_BARE, 0);
+    return region != NULL ? region : mrp_pool_grow(pool, MRP_CLASS_BARE, 0, &request);
 }
 
 /* -- beginning and ending -- */

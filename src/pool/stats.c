@@ -9,12 +9,16 @@
 static void count_region(const struct mrp_pool *pool, const struct mrp_region *region,
     struct mrp_pool_stats *stats)
 {
-    bool is_live = mrp_state_is_live(mrp_load_relaxed(&region->state));
+    uint32_t state = mrp_load_relaxed(&region->state);
+    bool is_live = mrp_state_is_live(state);
     size_t size = mrp_load_relaxed(&region->size);
     enum mrp_region_kind kind = mrp_kind_of(region);
     unsigned class = mrp_depot_of(region);
     struct mrp_tier_stats *tier;
 
+    if (state == 0) {
+        return; /* of no slab */
+    }
     if (mrp_is_unchecked(pool, region)) {
         return; /* its descriptor does not tell: count_unchecked() */
     }
@@ -45,6 +49,8 @@ static void count_classes(
         n_regions[i] = pool->depots[i].n_regions;
         tier->n_regions += n_regions[i];
         tier->slab_size += pool->depots[i].slab_size;
+        stats->room_size -= pool->depots[i].slab_size;
+        tier->n_allocs += pool->depots[i].n_allocs;
     }
 }
 
@@ -125,6 +131,13 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     found.max_registrations = pool->max_registrations;
     found.n_growths = pool->n_growths;
     found.n_evictions = pool->n_evictions;
+    found.n_released = pool->n_released;
+    found.released_size = pool->released_size;
+    found.n_temporary = pool->n_temporary;
+    found.temporary_size = pool->temporary_size;
+    found.n_waiting = mrp_load_relaxed(&pool->n_waiting);
+    found.n_waits = pool->n_waits;
+    found.room_size = pool->chunk_size;
     count_classes(pool, n_regions, &found);
     n_descriptors = pool->n_descriptors;
     pthread_mutex_unlock(&pool->mutex);

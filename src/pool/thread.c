@@ -9,6 +9,7 @@
 #include "base/handle.h"
 #include "base/process.h"
 #include "pool/cache.h"
+#include "pool/wait.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,27 +36,55 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* -- making and ending -- */
 
+/* Pools whose regions have been given back: they stay until they have been told. */
+struct audience {
+    struct mrp_pool *pools[MRP_V1_SLOTS];
+    size_t n;
+};
+
 /* Give back what an arena keeps of a pool, or of all (NULL). Under the process lock: there
  * a pool in a slot is a live one. Others' pools may be going, and mrp_thread_forget()
  * comes before their end. */
-static void empty(struct mrp_cache_arena *arena, const struct mrp_pool *pool)
+static void empty(
+    struct mrp_cache_arena *arena, const struct mrp_pool *pool, struct audience *audience)
 {
+    audience->n = 0;
     for (size_t i = 0; i < MRP_V1_SLOTS; i++) {
         struct mrp_cache_slot *slot = &arena->slots[i];
 
         if (slot->charge != 0 && (pool == NULL || pool->cache_slot == i)) {
-            mrp_cache_close(slot);
+            struct mrp_pool *closed = mrp_cache_close(slot);
+
+            mrp_add_relaxed(&closed->n_visitors, 1);
+            audience->pools[audience->n++] = closed;
         }
+    }
+}
+
+/* Tell who waits in those pools. What they do then may be slow: no lock. */
+static void tell(struct audience *audience)
+{
+    while (audience->n > 0) {
+        struct mrp_pool *pool = audience->pools[--audience->n];
+
+        mrp_pool_tell_all(pool);
+        pthread_mutex_lock(&pool->mutex);
+        mrp_sub_relaxed(&pool->n_visitors, 1);
+        mrp_wake_all(&pool->grown);
+        pthread_mutex_unlock(&pool->mutex);
     }
 }
 
 /* Empty an arena and let others have it. */
 static void retire(struct mrp_thread *thread)
 {
+    struct audience audience;
+
     mrp_process_lock();
-    empty(thread->arena, NULL);
+    empty(thread->arena, NULL, &audience);
     thread->epoch = 0;
     mrp_process_unlock();
+    tell(&audience);
 }
 
 static void at_thread_exit(void *value)
@@ -208,14 +237,16 @@ void mrp_thread_forget(struct mrp_pool *pool)
 enum mrp_status mrp_thread_flush(struct mrp_pool *pool)
 {
     struct mrp_cache_arena *arena = mrp_bins_v1;
+    struct audience audience;
 
     if (pool != NULL && mrp_pool_check_handle(pool) != MRP_OK) {
         return mrp_error_last()->status;
     }
     if (arena != NONE_YET && arena != NONE_EVER) {
         mrp_process_lock();
-        empty(arena, pool);
+        empty(arena, pool, &audience);
         mrp_process_unlock();
+        tell(&audience);
     }
     return MRP_OK;
 }

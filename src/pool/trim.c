@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Giving back. Sifting a class takes its free regions off the stacks, counts them by slab,
+ * retires the slabs that are nothing but free, and puts the others back. It happens under
+ * the pool's mutex, a few thousand regions at a time: who is dry takes the same mutex and
+ * finds what the sifter has in its hands (mrp_sift_take), so that nothing is missed. A
+ * chunk without slabs is idle, and goes the way of all idle memory (retention.h).
+ */
+#include "base/error.h"
+#include "pool/cache.h"
+#include "pool/wait.h"
+
+#include <time.h>
+
+#define REGIONS_PER_TURN 4096 /* sifted before others get the mutex: some 20 us */
+#define TICKS_PER_DECAY 8
+#define SHORTEST_TICK UINT64_C(10000000) /* ns */
+#define LOOSE_LOOKED_AT 4096 /* when the size of a depot is guessed */
+
+/* -- what a sifter holds -- */
+
+static void hold_magazine(
+    struct mrp_pool *pool, struct mrp_sift *sift, struct mrp_magazine *magazine)
+{
+    mrp_store_relaxed(&magazine->link, sift->magazines);
+    sift->magazines = mrp_magazine_index(pool, magazine) + 1;
+}
+
+static struct mrp_magazine *held_magazine(struct mrp_pool *pool, struct mrp_sift *sift)
+{
+    struct mrp_magazine *magazine;
+
+    if (sift->magazines == 0) {
+        return NULL;
+    }
+    magazine = mrp_magazine_at(pool, sift->magazines - 1);
+    sift->magazines = mrp_load_relaxed(&magazine->link);
+    return magazine;
+}
+
+/* It leaves the sifter's hands: false for one that is handed out no more. */
+static bool let_go(struct mrp_pool *pool, struct mrp_region *region)
+{
+    struct mrp_slab *slab = mrp_slab_of(pool, region);
+
+    if (slab->is_retired) {
+        return false;
+    }
+    slab->n_collected--;
+    return true;
+}
+
+/* Those of a magazine that are still handed out, to its front. */
+static size_t keep_good(
+    struct mrp_pool *pool, struct mrp_magazine *magazine, size_t capacity)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < capacity; i++) {
+        struct mrp_region *region = magazine->regions[i];
+
+        if (let_go(pool, region)) {
+            magazine->regions[n++] = region;
+        }
+    }
+    return n;
+}
+
+struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class)
+{
+    size_t capacity = pool->classes.classes[class].magazine_capacity, n;
+    struct mrp_sift *sift = &pool->depots[class].sift;
+    struct mrp_magazine *magazine;
+    struct mrp_region *region;
+
+    while ((magazine = held_magazine(pool, sift)) != NULL) {
+        n = keep_good(pool, magazine, capacity);
+        region = n > 0 ? magazine->regions[0] : NULL;
+        if (n > 1) {
+            mrp_depot_put_loose(pool, class, magazine->regions + 1, n - 1);
+        }
+        mrp_depot_put_empty(pool, class, magazine);
+        if (region != NULL) {
+            return region;
+        }
+    }
+    while ((region = mrp_list_pop(pool, &sift->loose)) != NULL) {
+        if (let_go(pool, region)) {
+            return region;
+        }
+    }
+    return NULL;
+}
+
+/* -- one class -- */
+
+/* Let others have the mutex: those who are dry first. */
+static void take_turns(struct mrp_pool *pool)
+{
+    const struct mrp_thread_model *model = mrp_thread_model_use();
+
+    pthread_mutex_unlock(&pool->mutex);
+    for (unsigned n = 0; mrp_load_relaxed(&pool->n_dry) > 0 && n < 1000; n++) {
+        model->yield();
+    }
+    pthread_mutex_lock(&pool->mutex);
+}
+
+static void count_in(struct mrp_pool *pool, struct mrp_region *const *regions, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        mrp_slab_of(pool, regions[i])->n_collected++;
+    }
+}
+
+/* Take what is on the stacks, once round: others may put back as fast. */
+static void gather(struct mrp_pool *pool, unsigned class)
+{
+    size_t capacity = pool->classes.classes[class].magazine_capacity, turn = 0;
+    struct mrp_depot *depot = &pool->depots[class];
+    size_t n_magazines = depot->n_magazines, n_regions = depot->n_regions;
+    struct mrp_magazine *magazine;
+    struct mrp_region *region;
+
+    while (n_magazines-- > 0 && (magazine = mrp_depot_take_full(pool, class)) != NULL) {
+        count_in(pool, magazine->regions, capacity);
+        hold_magazine(pool, &depot->sift, magazine);
+        turn += capacity;
+        if (turn >= REGIONS_PER_TURN) {
+            take_turns(pool);
+            turn = 0;
+        }
+    }
+    while (n_regions-- > 0 && (region = mrp_depot_take(pool, class)) != NULL) {
+        count_in(pool, &region, 1);
+        mrp_list_push(pool, &depot->sift.loose, region);
+        if (++turn >= REGIONS_PER_TURN) {
+            take_turns(pool);
+            turn = 0;
+        }
+    }
+}
+
+/* Retire the slabs whose regions are all in hand; *retired: numbers + 1 by `next`. */
+static void retire_free(
+    struct mrp_pool *pool, unsigned class, uint32_t *retired, struct mrp_chunk **emptied)
+{
+    size_t turn = 0;
+    uint32_t next;
+
+    for (uint32_t number = pool->depots[class].slabs; number != 0; number = next) {
+        struct mrp_slab *slab = mrp_slab_at(pool, number - 1);
+        struct mrp_chunk *chunk = slab->chunk;
+
+        next = slab->next;
+        slab->n_missing = slab->n_cut - slab->n_collected;
+        if (slab->n_missing > 0 || slab->is_cutting ||
+            pool->depots[class].n_regions - slab->n_cut <
+                pool->depots[class].n_preallocated) {
+            continue;
+        }
+        turn += slab->n_cut;
+        mrp_slab_retire(pool, slab);
+        slab->next = *retired;
+        *retired = number;
+        if (chunk->n_granules_used == 0) {
+            pool->n_chunks--;
+            pool->chunk_size -= chunk->mapping.size;
+            pool->n_coming++;
+            pool->n_idle++;
+            pool->idle_size += chunk->mapping.size;
+            chunk->next_with_room = *emptied;
+            *emptied = chunk;
+        }
+        if (turn >= REGIONS_PER_TURN && next != 0) {
+            /* The list may change: begin again. What is retired is off it, so this ends;
+             * new slabs are being cut, or have regions that nobody has gathered. */
+            take_turns(pool);
+            turn = 0;
+            next = pool->depots[class].slabs;
+        }
+    }
+}
+
+/* Regions on their way back. */
+struct packer {
+    struct mrp_region *regions[MRP_MAGAZINE_REGIONS];
+    size_t n;
+};
+
+/* Threads without caches want single regions, the others magazines. */
+static void unpack(struct mrp_pool *pool, unsigned class, struct packer *packer)
+{
+    if (packer->n > 0 && pool->classes.classes[class].bin == 0) {
+        mrp_depot_put_loose(pool, class, packer->regions, packer->n);
+    } else {
+        mrp_depot_put_many(pool, class, packer->regions, packer->n);
+    }
+    packer->n = 0;
+}
+
+static void pack(struct mrp_pool *pool, unsigned class, struct packer *packer,
+    struct mrp_region *region)
+{
+    packer->regions[packer->n++] = region;
+    if (packer->n == pool->classes.classes[class].magazine_capacity) {
+        unpack(pool, class, packer);
+    }
+}
+
+/* Put back what is held; what is left of magazines that have lost some makes new ones. */
+static void put_back(struct mrp_pool *pool, unsigned class)
+{
+    size_t capacity = pool->classes.classes[class].magazine_capacity, turn = 0;
+    struct mrp_sift *sift = &pool->depots[class].sift;
+    struct packer packer = {.n = 0};
+    struct mrp_magazine *magazine;
+    struct mrp_region *region;
+
+    while ((magazine = held_magazine(pool, sift)) != NULL) {
+        size_t n = keep_good(pool, magazine, capacity);
+
+        if (n == capacity) {
+            mrp_depot_put_full(pool, class, magazine);
+        } else {
+            for (size_t i = 0; i < n; i++) {
+                pack(pool, class, &packer, magazine->regions[i]);
+            }
+            mrp_depot_put_empty(pool, class, magazine);
+        }
+        turn += capacity;
+        if (turn >= REGIONS_PER_TURN) {
+            unpack(pool, class, &packer);
+            take_turns(pool);
+            turn = 0;
+        }
+    }
+    while ((region = mrp_list_pop(pool, &sift->loose)) != NULL) {
+        if (let_go(pool, region)) {
+            pack(pool, class, &packer, region);
+        }
+        if (++turn >= REGIONS_PER_TURN) {
+            unpack(pool, class, &packer);
+            take_turns(pool);
+            turn = 0;
+        }
+    }
+    unpack(pool, class, &packer);
+}
+
+/* Only one thread sifts: two would each hold what makes the other's slabs whole. */
+static void begin_sifting(struct mrp_pool *pool)
+{
+    while (pool->is_sifting) {
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
+    mrp_store_relaxed(&pool->is_sifting, true);
+}
+
+static void end_sifting(struct mrp_pool *pool)
+{
+    mrp_store_relaxed(&pool->is_sifting, false);
+    mrp_wake_all(&pool->grown);
+}
+
+static void sift_class(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emptied)
+{
+    uint32_t retired = 0;
+
+    pool->depots[class].sift_due = false;
+    gather(pool, class);
+    retire_free(pool, class, &retired, emptied);
+    put_back(pool, class);
+    while (retired != 0) { /* now no list has their regions */
+        struct mrp_slab *slab = mrp_slab_at(pool, retired - 1);
+
+        retired = slab->next;
+        mrp_slab_recycle(pool, slab);
+    }
+}
+
+void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emptied)
+{
+    begin_sifting(pool);
+    sift_class(pool, class, emptied);
+    end_sifting(pool);
+}
+
+/* -- all classes -- */
+
+/* Free regions in the depot, roughly, and never more than there are. Under the mutex:
+ * others take and give meanwhile, so a walk may lose its way; it is bounded. */
+static size_t guess_free(struct mrp_pool *pool, unsigned class)
+{
+    struct mrp_depot *depot = &pool->depots[class];
+    size_t capacity = pool->classes.classes[class].magazine_capacity, n = 0, steps = 0;
+    uint32_t next;
+
+    for (next = (uint32_t)mrp_load_acquire(&depot->full.head);
+         next != 0 && steps++ < depot->n_magazines;
+         next = mrp_load_relaxed(mrp_link(mrp_magazine_links(pool), next - 1))) {
+        n += capacity;
+    }
+    steps = 0;
+    for (next = (uint32_t)mrp_load_acquire(&depot->loose.head);
+         next != 0 && steps++ < LOOSE_LOOKED_AT;
+         next = mrp_load_relaxed(mrp_link(mrp_region_links(pool), next - 1))) {
+        n++;
+    }
+    return mrp_min(n, depot->n_regions);
+}
+
+size_t mrp_depots_size(struct mrp_pool *pool)
+{
+    size_t size = 0;
+
+    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+        if (pool->depots[class].n_regions > 0) {
+            size += guess_free(pool, class) * pool->classes.classes[class].block_size;
+        }
+    }
+    return size;
+}
+
+/* Whether what is free could fill a slab at all: the smallest the class has. */
+static bool is_worthwhile(struct mrp_pool *pool, unsigned class)
+{
+    uint32_t number = pool->depots[class].slabs;
+    size_t least = SIZE_MAX;
+
+    for (size_t n = 0; number != 0 && n < 64; n++) {
+        const struct mrp_slab *slab = mrp_slab_at(pool, number - 1);
+
+        least = mrp_min(least, slab->n_cut);
+        number = slab->next;
+    }
+    return least != SIZE_MAX && guess_free(pool, class) >= least;
+}
+
+void mrp_pool_sift_all(struct mrp_pool *pool, struct mrp_chunk **emptied)
+{
+    begin_sifting(pool);
+    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+        if (is_worthwhile(pool, class)) {
+            sift_class(pool, class, emptied);
+        }
+    }
+    end_sifting(pool);
+}
+
+/* -- idle chunks -- */
+
+static struct mrp_chunk *chunk_of(struct mrp_retained *item)
+{
+    return (
+        struct mrp_chunk *)(void *)((char *)item - offsetof(struct mrp_chunk, retained));
+}
+
+/* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
+static void evict_empty(struct mrp_retained *item)
+{
+    struct mrp_chunk *chunk = chunk_of(item);
+    struct mrp_pool *pool = chunk->pool;
+    struct mrp_error before = *mrp_error_last();
+    size_t size = item->size;
+
+    mrp_chunk_withdraw(chunk);
+    mrp_pool_dissolve_chunk(chunk);
+    mrp_error_restore(&before);
+    mrp_pool_count_idle(pool, -1, size, true);
+}
+
+void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied)
+{
+    while (emptied != NULL) {
+        struct mrp_chunk *next = emptied->next_with_room;
+
+        mrp_pool_retain(pool, emptied, evict_empty);
+        pthread_mutex_lock(&pool->mutex);
+        pool->n_coming--; /* only now can it be found there */
+        pool->idle_changes++;
+        mrp_wake_all(&pool->grown);
+        pthread_mutex_unlock(&pool->mutex);
+        emptied = next;
+    }
+}
+
+/* -- on demand -- */
+
+enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *released)
+{
+    struct mrp_chunk *emptied = NULL;
+    size_t n_items, idle;
+    uint64_t before;
+    enum mrp_status status = mrp_pool_check_handle(pool);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    mrp_pool_sift_all(pool, &emptied);
+    before = pool->released_size;
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_trim_keep_idle(pool, emptied);
+    mrp_pool_serve(pool);
+    mrp_retention_count(&pool->context->retention, pool, &n_items, &idle);
+    if (!pool->never_free && idle > keep) {
+        mrp_retention_evict(&pool->context->retention, pool, idle - keep);
+    }
+    if (released != NULL) {
+        pthread_mutex_lock(&pool->mutex);
+        *released = (size_t)(pool->released_size - before);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    return MRP_OK;
+}
+
+/* -- by and by -- */
+
+static void decay(struct mrp_pool *pool, uint64_t now)
+{
+    struct mrp_chunk *emptied = NULL;
+    uint64_t age = pool->decay_ms * UINT64_C(1000000);
+
+    if (pthread_mutex_trylock(&pool->mutex) != 0) { /* who has it may be dry: next time */
+        return;
+    }
+    if (!pool->is_sifting) {
+        mrp_pool_sift_all(pool, &emptied);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_trim_keep_idle(pool, emptied);
+    mrp_pool_serve(pool);
+    if (now > age) {
+        mrp_retention_evict_aged(
+            &pool->context->retention, pool, now - age, pool->reserve, 1);
+    }
+}
+
+void mrp_pool_tick(struct mrp_pool *pool)
+{
+    uint64_t last = mrp_load_relaxed(&pool->last_tick), now, pause;
+    struct timespec time;
+
+    if (pool->decay_ms == UINT32_MAX || pool->never_free) {
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+    pause = mrp_max(pool->decay_ms * UINT64_C(1000000) / TICKS_PER_DECAY, SHORTEST_TICK);
+    if (now - last >= pause && mrp_cas_relaxed(&pool->last_tick, &last, now)) {
+        decay(pool, now);
+    }
+}

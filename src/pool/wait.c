@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "pool/wait.h"
+
+#include "base/error.h"
+#include "pool/cache.h"
+
+#include <time.h>
+
+#define LOOK_AGAIN UINT64_C(100000000) /* ns: for room that comes from outside the pool */
+
+enum {
+    IN_NO_LINE, /* also a waiter that was never used: all zero */
+    WAITING,
+    OFFERED, /* room has come, and it has not tried to grow yet */
+    SERVED /* waiter->region is its own */
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+/* -- the line: under the mutex -- */
+
+/* While somebody waits, all classes are asked for: what fills a slab of one makes room for
+ * another. */
+static void ask_for_all(struct mrp_pool *pool)
+{
+    struct mrp_thread *cursor = NULL;
+    struct mrp_cache_slot *slot;
+
+    for (size_t i = 0; i < MRP_CLASSES_MAX; i++) {
+        _Atomic uint32_t *asks = &pool->depots[i].asks;
+
+        mrp_store_relaxed(asks, mrp_load_relaxed(asks) | MRP_ASKS_POOL);
+        pool->depots[i].sift_due = pool->depots[i].n_regions > 0; /* nobody has noted */
+    }
+    mrp_fence_seq_cst(); /* as in ask() of grow.c */
+    while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
+        MRP_FOR_ACTIVE(slot, bin)
+        {
+            mrp_store_relaxed(&slot->limit[bin], NULL);
+        }
+    }
+}
+
+static void ask_no_more(struct mrp_pool *pool)
+{
+    for (size_t i = 0; i < MRP_CLASSES_MAX; i++) {
+        _Atomic uint32_t *asks = &pool->depots[i].asks;
+
+        mrp_store_relaxed(asks, mrp_load_relaxed(asks) & ~MRP_ASKS_POOL);
+    }
+}
+
+static void join(struct mrp_pool *pool, struct mrp_waiter *waiter)
+{
+    struct mrp_waiter *before = pool->line_last;
+
+    if (waiter->turn == 0) {
+        waiter->turn = ++pool->n_waits;
+    }
+    while (before != NULL && before->turn > waiter->turn) { /* one who comes back */
+        before = before->previous;
+    }
+    waiter->previous = before;
+    waiter->next = before == NULL ? pool->line_first : before->next;
+    *(waiter->next != NULL ? &waiter->next->previous : &pool->line_last) = waiter;
+    *(before != NULL ? &before->next : &pool->line_first) = waiter;
+    waiter->state = WAITING;
+    waiter->region = NULL;
+    pool->depots[waiter->class_index].n_waiting++;
+    mrp_store_relaxed(&pool->n_waiting, pool->n_waiting + 1);
+    if (pool->n_waiting == 1) {
+        ask_for_all(pool);
+    }
+}
+
+static void leave(struct mrp_pool *pool, struct mrp_waiter *waiter)
+{
+    *(waiter->next != NULL ? &waiter->next->previous : &pool->line_last) =
+        waiter->previous;
+    *(waiter->previous != NULL ? &waiter->previous->next : &pool->line_first) =
+        waiter->next;
+    pool->n_offered -= waiter->state == OFFERED;
+    waiter->state = IN_NO_LINE;
+    pool->depots[waiter->class_index].n_waiting--;
+    mrp_store_relaxed(&pool->n_waiting, pool->n_waiting - 1);
+    if (pool->n_waiting == 0) {
+        ask_no_more(pool);
+    }
+}
+
+static bool is_async(const struct mrp_waiter *waiter)
+{
+    return waiter->point == NULL;
+}
+
+/* -- calling back -- */
+
+/* It has left the line, and is called back when no lock is held. */
+static void call_later(struct mrp_pool *pool, struct mrp_waiter *waiter)
+{
+    waiter->next = NULL;
+    *(pool->calls_last != NULL ? &pool->calls_last->next : &pool->calls_first) = waiter;
+    pool->calls_last = waiter;
+    mrp_store_relaxed(&pool->n_calls, pool->n_calls + 1);
+}
+
+static struct mrp_waiter *next_call(struct mrp_pool *pool)
+{
+    struct mrp_waiter *waiter = pool->calls_first;
+
+    if (waiter != NULL) {
+        pool->calls_first = waiter->next;
+        pool->calls_last = waiter->next == NULL ? NULL : pool->calls_last;
+        mrp_store_relaxed(&pool->n_calls, pool->n_calls - 1);
+    }
+    return waiter;
+}
+
+/* What it was handed, or what can be had without mapping: that is left to who asks. */
+static void call_back(struct mrp_pool *pool, struct mrp_waiter *waiter)
+{
+    struct mrp_region *region = waiter->region;
+    struct mrp_error before = *mrp_error_last();
+    enum mrp_status status = MRP_ERR_AGAIN;
+
+    if (region == NULL) {
+        region = waiter->class_index == MRP_CLASS_BARE
+            ? mrp_large_reuse(pool, waiter->size)
+            : mrp_pool_cut(pool, waiter->class_index);
+    }
+    if (region != NULL) {
+        status = mrp_region_hand_over(pool, region, waiter->class_index, waiter->size);
+        waiter->turn = 0;
+    }
+    mrp_error_restore(&before);
+    waiter->notify(waiter, status == MRP_OK ? region : NULL, status);
+}
+
+/* One thread at a time calls back: a callback that frees would else call the next one from
+ * inside, as deep as the line is long. */
+void mrp_line_call(struct mrp_pool *pool)
+{
+    struct mrp_waiter *waiter;
+
+    if (mrp_load_relaxed(&pool->n_calls) == 0) {
+        return;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    if (pool->is_calling) {
+        pthread_mutex_unlock(&pool->mutex);
+        return;
+    }
+    pool->is_calling = true;
+    while ((waiter = next_call(pool)) != NULL) {
+        pthread_mutex_unlock(&pool->mutex);
+        call_back(pool, waiter);
+        pthread_mutex_lock(&pool->mutex);
+    }
+    pool->is_calling = false;
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+/* -- serving: under the mutex -- */
+
+/* Whether room that was no use to `failed` can be any to this one. */
+static bool is_other(const struct mrp_waiter *waiter, const struct mrp_waiter *failed)
+{
+    return failed == NULL || waiter->class_index != failed->class_index ||
+        waiter->size < failed->size;
+}
+
+/* Offer room to the oldest waiter after turn `after`. One who is to be called back leaves
+ * the line for that; as nobody knows what it will do, the next is offered it, too. */
+static void offer(struct mrp_pool *pool, uint64_t after, const struct mrp_waiter *failed)
+{
+    struct mrp_waiter *waiter = pool->line_first, *next;
+
+    for (; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        if (waiter->turn <= after || waiter->state != WAITING ||
+            !is_other(waiter, failed)) {
+            continue;
+        }
+        if (is_async(waiter)) {
+            leave(pool, waiter);
+            call_later(pool, waiter);
+            continue;
+        }
+        waiter->state = OFFERED;
+        pool->n_offered++;
+        mrp_wake_all(waiter->point);
+        return;
+    }
+}
+
+/* Hand what is in the depot to those who wait for it. */
+static void hand_out(struct mrp_pool *pool, unsigned class)
+{
+    struct mrp_waiter *waiter = pool->line_first, *next;
+
+    for (; waiter != NULL && pool->depots[class].n_waiting > 0 && class != MRP_CLASS_BARE;
+         waiter = next) {
+        struct mrp_region *region;
+        bool is_trying;
+
+        next = waiter->next;
+        if (waiter->class_index != class) {
+            continue;
+        }
+        region = mrp_depot_take_locked(pool, class);
+        if (region == NULL) {
+            return;
+        }
+        is_trying = waiter->state == OFFERED;
+        leave(pool, waiter);
+        waiter->region = region;
+        if (is_async(waiter) && !is_trying) {
+            call_later(pool, waiter);
+            continue;
+        }
+        waiter->state = SERVED;
+        if (!is_async(waiter)) {
+            mrp_wake_all(waiter->point);
+        }
+    }
+}
+
+/* One of the freed regions may be the last that its slab was waiting for. */
+static void note(struct mrp_pool *pool, unsigned class, struct mrp_region *const *regions,
+    size_t count)
+{
+    struct mrp_depot *depot = &pool->depots[class];
+
+    if (class == MRP_CLASS_BARE) {
+        return;
+    }
+    if (regions == NULL || pool->is_sifting) {
+        depot->sift_due = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct mrp_slab *slab = mrp_slab_of(pool, regions[i]);
+
+        if (slab->n_missing == 0 || --slab->n_missing == 0) {
+            depot->sift_due = true;
+        }
+    }
+}
+
+/* Sift what may have a free slab, while somebody waits; true when room has come of it. The
+ * mutex is released meanwhile. */
+static bool sift_due(struct mrp_pool *pool)
+{
+    struct mrp_chunk *emptied = NULL;
+    bool is_room = false;
+
+    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+        struct mrp_depot *depot = &pool->depots[class];
+        size_t before = depot->slab_size;
+
+        /* who sifts now serves when it has done */
+        if (pool->n_waiting > 0 && depot->sift_due && !pool->is_sifting) {
+            mrp_pool_sift(pool, class, &emptied);
+            is_room = is_room || depot->slab_size < before;
+        }
+    }
+    if (emptied != NULL) {
+        pthread_mutex_unlock(&pool->mutex);
+        mrp_trim_keep_idle(pool, emptied);
+        pthread_mutex_lock(&pool->mutex);
+    }
+    return is_room;
+}
+
+static void serve(struct mrp_pool *pool, bool is_room)
+{
+    while (sift_due(pool)) {
+        is_room = true;
+    }
+    if (is_room) {
+        pool->n_rooms++;
+        offer(pool, 0, NULL);
+    }
+    mrp_wake_all(&pool->grown);
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_line_call(pool);
+}
+
+void mrp_depot_tell(struct mrp_pool *pool, unsigned class,
+    struct mrp_region *const *regions, size_t count)
+{
+    if ((mrp_depot_asks(pool, class) & ~MRP_ASKS_REFUSED) != 0) {
+        pthread_mutex_lock(&pool->mutex);
+        note(pool, class, regions, count);
+        hand_out(pool, class);
+        serve(pool, false);
+    }
+}
+
+void mrp_pool_tell_all(struct mrp_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+        if (pool->n_waiting > 0) {
+            note(pool, class, NULL, 0);
+            hand_out(pool, class);
+        }
+    }
+    serve(pool, false);
+}
+
+void mrp_pool_serve(struct mrp_pool *pool)
+{
+    if (mrp_load_seq_cst(&pool->n_waiting) != 0) {
+        pthread_mutex_lock(&pool->mutex);
+        serve(pool, true);
+    }
+}
+
+/* -- standing in line: under the mutex -- */
+
+static void let_try(struct mrp_pool *pool, struct mrp_waiter *waiter)
+{
+    if (waiter->state == WAITING) {
+        waiter->state = OFFERED;
+        pool->n_offered++;
+    }
+}
+
+/* Try to grow; the mutex is released meanwhile. Who is served meanwhile has a region
+ * already: the new one is for whose turn it is. Room that has come meanwhile is another
+ * try. */
+static struct mrp_region *try_growing(struct mrp_pool *pool, struct mrp_waiter *waiter,
+    mrp_line_attempt *attempt, void *user)
+{
+    uint64_t n_rooms = pool->n_rooms;
+    struct mrp_region *region = attempt(pool, user);
+
+    if (waiter->state != OFFERED && region != NULL) {
+        mrp_depot_put(pool, region);
+        region = NULL;
+    }
+    if (waiter->state == OFFERED && (region != NULL || n_rooms == pool->n_rooms)) {
+        waiter->state = WAITING;
+        pool->n_offered--;
+        offer(pool, waiter->turn, region == NULL ? waiter : NULL);
+    }
+    if (region != NULL) {
+        leave(pool, waiter);
+    }
+    hand_out(pool, waiter->class_index); /* what is left of a new slab */
+    return region;
+}
+
+/* Take a place, and only then try: what comes back from now on is not missed. */
+static struct mrp_region *try_in_line(struct mrp_pool *pool, struct mrp_waiter *waiter,
+    mrp_line_attempt *attempt, void *user)
+{
+    struct mrp_region *region = NULL;
+
+    join(pool, waiter);
+    hand_out(pool, waiter->class_index);
+    let_try(pool, waiter);
+    while (region == NULL && waiter->state == OFFERED) {
+        region = try_growing(pool, waiter, attempt, user);
+    }
+    if (waiter->state == SERVED) {
+        region = waiter->region;
+        waiter->state = IN_NO_LINE;
+    }
+    return region;
+}
+
+static struct mrp_region *give_up(
+    const struct mrp_pool *pool, size_t size, uint32_t wait_ms)
+{
+    struct mrp_error cause = *mrp_error_last();
+
+    mrp_fail_at(cause.function, cause.status, cause.native,
+        "%.360s; waited %u ms in line for %zu bytes, %u others wait still: a thread that "
+        "holds the pool's regions itself waits in vain",
+        cause.text, wait_ms, size, mrp_load_relaxed(&pool->n_waiting));
+    return NULL;
+}
+
+/* Callbacks do not wait for one who sleeps. */
+static void sleep_in_line(
+    struct mrp_pool *pool, struct mrp_waiter *waiter, uint64_t deadline)
+{
+    uint64_t again = now_ns() + LOOK_AGAIN;
+
+    if (pool->n_calls > 0 && !pool->is_calling) {
+        pthread_mutex_unlock(&pool->mutex);
+        mrp_line_call(pool);
+        pthread_mutex_lock(&pool->mutex);
+    }
+    /* memory of other processes, and limits that are raised, do not tell: the head of the
+     * line looks again by itself */
+    if (waiter->state == WAITING &&
+        !mrp_wait_until(waiter->point, &pool->mutex, mrp_min(deadline, again)) &&
+        pool->line_first == waiter) {
+        let_try(pool, waiter);
+    }
+}
+
+struct mrp_region *mrp_line_wait(struct mrp_pool *pool, unsigned class, size_t size,
+    uint32_t wait_ms, mrp_line_attempt *attempt, void *user)
+{
+    struct mrp_waiter waiter = {.size = size, .class_index = class, .pool = pool};
+    uint64_t deadline =
+        wait_ms == UINT32_MAX ? UINT64_MAX : now_ns() + (uint64_t)wait_ms * 1000000;
+    struct mrp_waitpoint point;
+    struct mrp_region *region;
+
+    mrp_wait_init(&point);
+    waiter.point = &point;
+    region = try_in_line(pool, &waiter, attempt, user);
+    while (region == NULL && waiter.state != IN_NO_LINE) {
+        if (waiter.state == OFFERED) {
+            region = try_growing(pool, &waiter, attempt, user);
+        } else if (waiter.state == SERVED) {
+            region = waiter.region;
+        } else if (now_ns() >= deadline) {
+            leave(pool, &waiter);
+        } else {
+            sleep_in_line(pool, &waiter, deadline);
+        }
+    }
+    mrp_wait_destroy(&point);
+    return region != NULL ? region : give_up(pool, size, wait_ms);
+}
+
+/* -- without a thread -- */
+
+struct mrp_region *mrp_line_join(struct mrp_pool *pool, unsigned class, size_t size,
+    struct mrp_waiter *waiter, mrp_line_attempt *attempt, void *user)
+{
+    waiter->pool = pool;
+    waiter->point = NULL;
+    waiter->size = size;
+    waiter->class_index = class;
+    return try_in_line(pool, waiter, attempt, user);
+}
+
+enum mrp_status mrp_waiter_cancel(struct mrp_waiter *waiter)
+{
+    struct mrp_pool *pool = waiter == NULL ? NULL : waiter->pool;
+    bool is_waiting;
+
+    if (waiter == NULL || pool == NULL || !mrp_pool_is_live(pool)) {
+        return mrp_fail(
+            MRP_ERR_NOT_FOUND, 0, "waiter %p stands in no line", (void *)waiter);
+    }
+    pthread_mutex_lock(&pool->mutex);
+    is_waiting = waiter->state == WAITING;
+    if (is_waiting) {
+        leave(pool, waiter);
+        waiter->turn = 0;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return is_waiting ? MRP_OK
+                      : mrp_fail(MRP_ERR_NOT_FOUND, 0,
+                            "waiter %p stands in no line: it has been, or is being, "
+                            "notified",
+                            (void *)waiter);
+}
+
+void mrp_line_close(struct mrp_pool *pool)
+{
+    struct mrp_waiter *waiter;
+
+    mrp_line_call(pool);
+    while ((waiter = pool->line_first) != NULL) { /* no other thread uses the pool */
+        leave(pool, waiter);
+        waiter->turn = 0;
+        waiter->notify(waiter, NULL, MRP_ERR_STALE);
+    }
+}
