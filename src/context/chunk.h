@@ -61,6 +61,7 @@ struct mrp_chunk {
     uint32_t first_free; /* granules below are in slabs */
     _Atomic uint64_t *granules;
     uint64_t serial; /* chunks are used oldest first */
+    _Atomic uint32_t generation; /* most owners a region has had whose slab is gone */
     bool has_room; /* it is on the pool's list */
     bool is_over_budget;
     struct mrp_chunk *next_with_room;

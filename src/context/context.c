@@ -312,6 +312,53 @@ enum mrp_status mrp_context_default(struct mrp_context **found)
     return MRP_OK;
 }
 
+/* -- those who wait -- */
+
+void mrp_context_owe(struct mrp_context_state *context)
+{
+    if (mrp_load_seq_cst(&context->n_waiting) == 0) {
+        return;
+    }
+    pthread_mutex_lock(&context->mutex);
+    for (struct mrp_named *named = context->pools; named != NULL; named = named->next) {
+        struct mrp_pool_member *pool = (struct mrp_pool_member *)named;
+
+        mrp_store_relaxed(&pool->has_lift, true);
+        mrp_store_relaxed(&pool->is_owed, true);
+    }
+    pthread_mutex_unlock(&context->mutex);
+}
+
+/* A pool that is to be served, visited: it does not go before the visit has ended. */
+static struct mrp_pool_member *visit_owed(struct mrp_context_state *context)
+{
+    struct mrp_named *named;
+    struct mrp_pool_member *pool = NULL;
+
+    pthread_mutex_lock(&context->mutex);
+    for (named = context->pools; named != NULL && pool == NULL; named = named->next) {
+        pool = (struct mrp_pool_member *)named;
+        if (mrp_load_relaxed(&pool->is_owed)) {
+            mrp_store_relaxed(&pool->is_owed, false);
+            mrp_add_relaxed(&pool->n_visitors, 1);
+        } else {
+            pool = NULL;
+        }
+    }
+    pthread_mutex_unlock(&context->mutex);
+    return pool;
+}
+
+void mrp_context_serve(struct mrp_context_state *context)
+{
+    struct mrp_pool_member *pool;
+
+    while (mrp_load_seq_cst(&context->n_waiting) > 0 &&
+        (pool = visit_owed(context)) != NULL) {
+        pool->serve(pool->handle);
+    }
+}
+
 /* -- numbers -- */
 
 static size_t count_list(const struct mrp_named *list)
@@ -380,6 +427,7 @@ enum mrp_status mrp_context_trim(struct mrp_context *handle, size_t keep)
     if (size > keep) {
         mrp_retention_evict(&context->retention, NULL, size - keep);
     }
+    mrp_context_serve(context);
     return MRP_OK;
 }
 
@@ -411,6 +459,8 @@ enum mrp_status mrp_context_retain(
             params.node);
     }
     place = (struct mrp_place){params.kind, params.device, params.node};
-    return mrp_retention_limit(
+    status = mrp_retention_limit(
         &context->retention, &place, params.max_size, params.max_count);
+    mrp_context_serve(context);
+    return status;
 }

@@ -62,6 +62,7 @@ struct mrp_context_state {
     struct mrp_chunk_store chunks;
     struct mrp_retention retention;
     struct mrp_budget budget;
+    _Atomic uint32_t n_waiting; /* requests in the lines of all pools, and calls owed */
 };
 
 struct mrp_backend_state {
@@ -96,7 +97,19 @@ struct mrp_pool_member {
     struct mrp_named named; /* first */
     struct mrp_pool *handle;
     void (*destroy)(struct mrp_pool *pool, struct mrp_leak_report *report);
+    /** See to those who wait for memory of the pool, and end the visit. No lock. */
+    void (*serve)(struct mrp_pool *pool);
+    _Atomic bool is_owed; /* somebody is to be served, or called back */
+    _Atomic bool has_lift; /* room has come in a budget of the context */
+    _Atomic size_t n_visitors; /* threads that come to serve: the pool waits for them */
 };
+
+/** Room has come in a budget that all pools share: each is to be served. No lock. */
+void mrp_context_owe(struct mrp_context_state *context);
+
+/** Serve the pools that are owed it. At the end of calls that may have made room. No
+ *  lock; calls waiters back. */
+void mrp_context_serve(struct mrp_context_state *context);
 
 enum mrp_status mrp_context_get(
     struct mrp_context *handle, struct mrp_context_state **context);

@@ -56,6 +56,7 @@ static struct mrp_region *alloc_any(struct mrp_pool *pool, unsigned class, size_
     if (region == NULL && wants_temporary(pool, request)) {
         region = mrp_large_temporary(pool, size, alignment);
     }
+    mrp_line_end(pool); /* what had to be evicted is room, too */
     return region;
 }
 
@@ -223,6 +224,10 @@ struct mrp_region *mrp_region_alloc_with(
     if (class == pool->classes.n_classes ||
         take_from(pool, class, request.slot, &region) == MRP_OK) {
         region = alloc_any(pool, class, size, alignment, &request, region);
+    }
+    if ((request.flags & MRP_REQUEST_NOGROW) == 0 && region != NULL &&
+        mrp_load_relaxed(&region->generation) % 64 == 0) {
+        mrp_pool_tick(pool);
     }
     if (region != NULL && (request.flags & MRP_REQUEST_ZERO) != 0) {
         memset(mrp_payload(region), 0, size);

@@ -73,7 +73,7 @@ static bool idle_could_help(const struct mrp_pool *pool, size_t size)
 {
     size_t busy = pool->mapped_size - mrp_min(pool->idle_size, pool->mapped_size);
 
-    return pool->n_idle > 0 && size <= pool->max_bytes &&
+    return pool->n_idle > 0 && !pool->never_free && size <= pool->max_bytes &&
         busy <= pool->max_bytes - size &&
         (pool->n_rails == 0 || pool->n_charged - pool->n_idle < pool->max_registrations);
 }
@@ -168,7 +168,7 @@ static void discharge_pool(
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* Lift what a chunk was charged with, and offer the room to who waits. */
+/* Lift what a chunk was charged with. */
 static void discharge(
     struct mrp_pool *pool, size_t charged, size_t registered, bool is_over, uint32_t id)
 {
@@ -176,7 +176,6 @@ static void discharge(
 
     mrp_budget_lift(&pool->context->budget, &charge);
     discharge_pool(pool, charged, is_over, id);
-    mrp_pool_serve(pool);
 }
 
 void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted)
@@ -188,6 +187,9 @@ void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evic
     pool->n_released += is_evicted;
     pool->released_size += is_evicted ? size : 0;
     pool->idle_changes++;
+    if (n >= 0) {
+        mrp_line_room(pool);
+    }
     mrp_wake_all(&pool->grown);
     pthread_mutex_unlock(&pool->mutex);
 }
@@ -396,6 +398,11 @@ enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
     }
     status = mrp_chunk_destroy(chunk);
     discharge(pool, charged, registered, is_over, id);
+    pthread_mutex_lock(&pool->mutex);
+    mrp_line_room(
+        pool); /* only here: a charge that is taken back after a refusal was none */
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_context_owe(pool->context);
     return status;
 }
 
@@ -432,6 +439,7 @@ static enum mrp_status publish_chunk(
     chunk->id = id;
     chunk->region = NULL;
     chunk->has_room = false;
+    mrp_store_relaxed(&chunk->generation, 0);
     pthread_mutex_lock(&pool->mutex);
     status = take_granules(pool, chunk);
     pthread_mutex_unlock(&pool->mutex);
@@ -453,18 +461,38 @@ static bool is_empty(const struct mrp_retained *item, const void *user)
                ->region == NULL;
 }
 
-/* A chunk that has been idle since its last slab was retired, or NULL. No lock. */
-static struct mrp_chunk *take_up(struct mrp_pool *pool, size_t least)
+/* Slabs may be taken from it. Under the mutex. */
+static void begin_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
 {
-    struct mrp_retained *item = mrp_retention_take(
-        &pool->context->retention, pool, least, SIZE_MAX, NULL, is_empty, NULL);
+    mrp_chunk_offer(pool, chunk);
+    pool->n_chunks++;
+    pool->chunk_size += chunk->mapping.size;
+    pool->n_growths++;
+}
 
-    if (item == NULL) {
-        return NULL;
+bool mrp_pool_take_up(struct mrp_pool *pool, size_t least)
+{
+    struct mrp_retained *item;
+
+    while (pool->n_coming > 0) {
+        mrp_wait(&pool->grown, &pool->mutex);
     }
-    mrp_pool_count_idle(pool, -1, item->size, false);
-    return (
-        struct mrp_chunk *)(void *)((char *)item - offsetof(struct mrp_chunk, retained));
+    if (pool->n_idle == 0) {
+        return false;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    item = mrp_retention_take(
+        &pool->context->retention, pool, least, SIZE_MAX, NULL, is_empty, NULL);
+    if (item != NULL) {
+        mrp_pool_count_idle(pool, -1, item->size, false);
+    }
+    pthread_mutex_lock(&pool->mutex);
+    if (item != NULL) {
+        begin_chunk(pool,
+            (struct mrp_chunk *)(void *)((char *)item -
+                offsetof(struct mrp_chunk, retained)));
+    }
+    return item != NULL;
 }
 
 static enum mrp_status new_chunk(
@@ -485,27 +513,16 @@ enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least)
 {
     size_t size = plan_chunk(pool, least);
     struct mrp_chunk *chunk;
-    enum mrp_status status = MRP_OK;
-    bool is_new;
+    enum mrp_status status;
 
     pthread_mutex_unlock(&pool->mutex);
-    chunk = take_up(pool, least);
-    is_new = chunk == NULL;
-    if (is_new) {
-        status = new_chunk(pool, size, least, &chunk);
-    }
+    status = new_chunk(pool, size, least, &chunk);
     pthread_mutex_lock(&pool->mutex);
-    if (status != MRP_OK) {
-        return status;
-    }
-    if (is_new) {
+    if (status == MRP_OK) {
         chunk->serial = ++pool->last_serial;
         pool->next_chunk_size = mrp_min(
             mrp_max(pool->next_chunk_size, chunk->mapping.size) * 2, pool->chunk_max);
+        begin_chunk(pool, chunk);
     }
-    mrp_chunk_offer(pool, chunk);
-    pool->n_chunks++;
-    pool->chunk_size += chunk->mapping.size;
-    pool->n_growths++;
-    return MRP_OK;
+    return status;
 }

@@ -90,12 +90,12 @@ static enum mrp_status refuse_own(const struct mrp_pool *pool)
 
 /* Free memory of all classes makes slabs free, and they make room: true when they did.
  * Under the mutex, released meanwhile. */
-static bool regroup(struct mrp_pool *pool)
+static bool regroup(struct mrp_pool *pool, bool is_thorough)
 {
     struct mrp_chunk *emptied = NULL;
     uint64_t n_retired = pool->n_retired;
 
-    mrp_pool_sift_all(pool, &emptied);
+    mrp_pool_sift_all(pool, is_thorough, &emptied);
     if (emptied != NULL) {
         pthread_mutex_unlock(&pool->mutex);
         mrp_trim_keep_idle(pool, emptied);
@@ -113,7 +113,7 @@ bool mrp_is_no_more(enum mrp_status status)
 /* What the search for a slab has tried. */
 struct search {
     uint32_t flags; /* enum mrp_region_request_flag */
-    bool has_regrouped;
+    bool has_regrouped, has_sifted_all;
     struct mrp_region *served; /* a region that came back meanwhile */
 };
 
@@ -133,25 +133,32 @@ static bool look_before_mapping(
     if (!search->has_regrouped &&
         (pool->is_sifting || mrp_depots_size(pool) >= pool->next_chunk_size)) {
         search->has_regrouped = true;
-        regroup(pool);
+        regroup(pool, false);
         search->served = take_answer(pool, class);
         return true;
     }
     return false;
 }
 
-static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
+/* Bytes of the smallest chunk that will do: whole granules of the chunk that one block, or
+ * a little more, would be. */
+static size_t least_chunk(const struct mrp_pool *pool, unsigned class)
 {
     size_t block_size = pool->classes.classes[class].block_size;
     size_t granule_max = (size_t)1 << MRP_GRANULE_SHIFT_MAX;
-    /* whole granules of the chunk that this, or a little more, would be */
-    size_t least = mrp_align_up(
+
+    return mrp_align_up(
         block_size, (size_t)1 << mrp_granule_shift(block_size + granule_max));
+}
+
+static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
+{
     enum mrp_status status;
 
     pool->chunk_growing = true;
     pool->chunk_grower = mrp_thread_id();
-    status = mrp_pool_build_chunk(pool, least);
+    mrp_wake_all(&pool->grown); /* who would not wait for that */
+    status = mrp_pool_build_chunk(pool, least_chunk(pool, class));
     pool->chunk_growing = false;
     mrp_wake_all(&pool->grown);
     return status;
@@ -170,6 +177,9 @@ static enum mrp_status find_slab(
         if (status != MRP_ERR_AGAIN) {
             return status;
         }
+        if (mrp_pool_take_up(pool, least_chunk(pool, class))) {
+            continue;
+        }
         if ((search->flags & MRP_REQUEST_NOGROW) != 0) {
             return mrp_fail(MRP_ERR_AGAIN, 0,
                 "pool %s has no free region of %zu bytes and may not grow here",
@@ -182,11 +192,11 @@ static enum mrp_status find_slab(
             continue;
         }
         status = build_chunk(pool, class);
-        if (mrp_is_no_more(status) && !search->has_regrouped) {
+        if (mrp_is_no_more(status) && !search->has_sifted_all) {
             struct mrp_error cause = *mrp_error_last();
 
-            search->has_regrouped = true;
-            is_more = regroup(pool);
+            search->has_regrouped = search->has_sifted_all = true;
+            is_more = regroup(pool, true);
             search->served = take_answer(pool, class);
             if (is_more || search->served != NULL) {
                 status = MRP_OK;
@@ -218,6 +228,12 @@ static enum mrp_status cut_region(struct mrp_pool *pool, const struct mrp_slab *
     region->capacity = size_class->capacity;
     mrp_store_relaxed(&region->size, size_class->capacity); /* where nobody keeps it */
     mrp_store_relaxed(&region->length, 0);
+    /* tokens of who had these bytes before, in another slab, are not its owners' */
+    if (mrp_load_relaxed(&region->generation) <
+        mrp_load_relaxed(&slab->chunk->generation)) {
+        mrp_store_relaxed(
+            &region->generation, mrp_load_relaxed(&slab->chunk->generation));
+    }
     region->cache = mrp_bin_offset(pool, class);
     region->chunk = slab->chunk->id;
     mrp_store_relaxed(&region->size_class, (uint8_t) class);
@@ -236,16 +252,16 @@ static enum mrp_status cut_region(struct mrp_pool *pool, const struct mrp_slab *
 
 /* Cut a slab into free regions. The first one is kept for the request that ran dry. No
  * lock. *n_allocs: what the descriptors have counted before. */
-static enum mrp_status cut_slab(struct mrp_pool *pool, struct mrp_slab *slab,
-    uint64_t *n_allocs, struct mrp_region **served)
+static enum mrp_status cut_slab(struct mrp_pool *pool, const struct mrp_slab *slab,
+    uint32_t *n_cut, uint64_t *n_allocs, struct mrp_region **served)
 {
     unsigned class = slab->size_class;
     struct mrp_region *batch[BATCH], *region;
     enum mrp_status status = MRP_OK;
     size_t n_batch = 0;
 
-    for (; slab->n_cut < slab->n_blocks; slab->n_cut++) {
-        status = cut_region(pool, slab, slab->n_cut, &region);
+    for (; *n_cut < slab->n_blocks; (*n_cut)++) {
+        status = cut_region(pool, slab, *n_cut, &region);
         if (status != MRP_OK) {
             break;
         }
@@ -264,11 +280,11 @@ static enum mrp_status cut_slab(struct mrp_pool *pool, struct mrp_slab *slab,
     return *served != NULL ? MRP_OK : status;
 }
 
-static void cut_bare(
-    struct mrp_pool *pool, struct mrp_slab *slab, struct mrp_region **served)
+static void cut_bare(struct mrp_pool *pool, const struct mrp_slab *slab, uint32_t *n_cut,
+    struct mrp_region **served)
 {
-    for (; slab->n_cut < slab->n_blocks; slab->n_cut++) {
-        struct mrp_region *region = mrp_region_at(pool, slab->descriptor + slab->n_cut);
+    for (; *n_cut < slab->n_blocks; (*n_cut)++) {
+        struct mrp_region *region = mrp_region_at(pool, slab->descriptor + *n_cut);
 
         mrp_store_relaxed(&region->size_class, MRP_CLASS_BARE);
         mrp_store_relaxed(&region->state, MRP_STATE_FREE);
@@ -305,24 +321,27 @@ static enum mrp_status grow_class(
     struct mrp_depot *depot = &pool->depots[class];
     struct mrp_slab *slab = NULL;
     uint64_t n_allocs = 0;
-    uint32_t first;
+    uint32_t n_cut;
     enum mrp_status status;
 
     depot->growing = true;
     depot->grower = mrp_thread_id();
     status = begin_slab(pool, class, search, &slab);
     if (status == MRP_OK && search->served == NULL) {
-        first = slab->n_cut;
+        n_cut = slab->n_cut;
         pthread_mutex_unlock(&pool->mutex);
         if (class == MRP_CLASS_BARE) {
-            cut_bare(pool, slab, &search->served);
+            cut_bare(pool, slab, &n_cut, &search->served);
         } else {
-            status = cut_slab(pool, slab, &n_allocs, &search->served);
+            status = cut_slab(pool, slab, &n_cut, &n_allocs, &search->served);
         }
         pthread_mutex_lock(&pool->mutex);
-        depot->n_regions += slab->n_cut - first;
+        depot->n_regions += n_cut - slab->n_cut;
         depot->n_allocs -= n_allocs;
+        slab->n_cut = n_cut;
+        slab->n_missing = 0; /* nobody has counted them */
         slab->is_cutting = false;
+        depot->sift_due = depot->sift_due || pool->is_sifting;
         depot->pending = slab->n_cut < slab->n_blocks /* region_init failed */
             ? (uint32_t)(slab - mrp_slab_at(pool, 0)) + 1
             : 0;
@@ -347,6 +366,12 @@ static struct mrp_region *find_region(
         (flags & MRP_REQUEST_NOGROW) == 0) {
         region = wait_for_region(pool, class, &depot->growing);
     }
+    /* to map is what this one may not; the cutting of a slab is soon over */
+    while (region == NULL && depot->growing && !is_own && !pool->chunk_growing &&
+        pool->region_init == NULL && (flags & MRP_REQUEST_NOWAIT) == 0) {
+        mrp_wait(&pool->grown, &pool->mutex);
+        region = take_answer(pool, class);
+    }
     if (region != NULL) {
         return region;
     }
@@ -359,7 +384,8 @@ static struct mrp_region *find_region(
     } else if (depot->growing) { /* that may be mapping and registering */
         mrp_fail(MRP_ERR_AGAIN, 0, "pool %s is growing in another thread",
             pool->member.named.name);
-    } else if (mrp_line_is_served(pool) && class != MRP_CLASS_BARE) {
+    } else if ((mrp_line_is_served(pool) || depot->n_waiting > 0) &&
+        class != MRP_CLASS_BARE) {
         mrp_fail(MRP_ERR_LIMIT, 0,
             "pool %s has no free region of %zu bytes, and %u requests stand in line "
             "for room: wait (wait_ms), or free some",
@@ -374,12 +400,8 @@ static struct mrp_region *find_region(
 static struct mrp_region *attempt(struct mrp_pool *pool, void *user)
 {
     unsigned class = *(const unsigned *)user;
-    struct mrp_depot *depot = &pool->depots[class];
     struct search search = {.flags = 0};
 
-    while (depot->growing) {
-        mrp_wait(&pool->grown, &pool->mutex);
-    }
     return grow_class(pool, class, &search) == MRP_OK ? search.served : NULL;
 }
 
@@ -434,12 +456,9 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t s
     } else if (region == NULL) {
         region = refuse(pool, class);
     }
+    mrp_line_settle(pool); /* the rest of a slab, and what regrouping has brought */
     pthread_mutex_unlock(&pool->mutex);
-    if (mrp_load_relaxed(&pool->n_waiting) > 0) {
-        mrp_depot_tell(pool, class, &region, 0); /* the rest of a slab */
-    }
-    mrp_line_call(pool);
-    mrp_pool_tick(pool);
+    mrp_line_end(pool);
     return region;
 }
 
@@ -454,6 +473,7 @@ struct mrp_region *mrp_pool_cut(struct mrp_pool *pool, unsigned class)
         grow_class(pool, class, &search) == MRP_OK) {
         region = search.served;
     }
+    mrp_line_settle(pool);
     pthread_mutex_unlock(&pool->mutex);
     return region;
 }
@@ -467,7 +487,7 @@ struct mrp_region *mrp_pool_join(
     pthread_mutex_lock(&pool->mutex);
     region = mrp_line_join(pool, class, size, waiter, attempt, &class);
     pthread_mutex_unlock(&pool->mutex);
-    mrp_line_call(pool);
+    mrp_line_end(pool);
     return region;
 }
 
@@ -478,7 +498,7 @@ enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size
     pthread_mutex_lock(&pool->mutex);
     pool->depots[class].n_preallocated = count;
     while (status == MRP_OK && pool->depots[class].n_regions < count) {
-        struct search search = {.has_regrouped = true}; /* all are free */
+        struct search search = {0, true, true, NULL}; /* all are free */
 
         status = grow_class(pool, class, &search);
         if (status == MRP_OK) {

@@ -151,14 +151,17 @@ static bool others_first(struct mrp_pool *pool)
 
 static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *want)
 {
-    size_t unmet = mrp_tiers_unmet(pool, MRP_TIERS), left;
     struct mrp_chunk_request request;
+    size_t unmet, left;
 
     mrp_pool_request_chunk(
         pool, round_large(pool, want->size), want->alignment, &request);
+    pthread_mutex_lock(&pool->mutex);
+    unmet = mrp_tiers_unmet(pool, MRP_TIERS);
     left =
-        pool->max_bytes - mrp_min(mrp_load_relaxed(&pool->mapped_size), pool->max_bytes);
-    if (unmet > 0 && left + pool->idle_size < unmet + request.size) {
+        pool->max_bytes - mrp_min(pool->mapped_size, pool->max_bytes) + pool->idle_size;
+    pthread_mutex_unlock(&pool->mutex);
+    if (unmet > 0 && left < unmet + request.size) {
         mrp_fail(MRP_ERR_LIMIT, 0,
             "pool %s has %zu bytes left, and keeps %zu of them for its tiers "
             "(tiers[].reserve): %zu more are refused; free larger-than-huge regions, "
@@ -205,7 +208,7 @@ static struct mrp_region *wait_for_large(
     pthread_mutex_lock(&pool->mutex);
     region = mrp_line_wait(pool, MRP_CLASS_BARE, want->size, wait_ms, attempt, want);
     pthread_mutex_unlock(&pool->mutex);
-    mrp_line_call(pool);
+    mrp_line_end(pool);
     return region;
 }
 
@@ -219,7 +222,7 @@ struct mrp_region *mrp_large_join(
     pthread_mutex_lock(&pool->mutex);
     region = mrp_line_join(pool, MRP_CLASS_BARE, size, waiter, attempt, &want);
     pthread_mutex_unlock(&pool->mutex);
-    mrp_line_call(pool);
+    mrp_line_end(pool);
     return region;
 }
 
@@ -280,12 +283,15 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
 
     if (mrp_kind_of(region) == MRP_REGION_USER ||
         mrp_kind_of(region) == MRP_REGION_TEMPORARY) {
-        return dissolve(chunk);
+        enum mrp_status status = dissolve(chunk);
+
+        mrp_line_end(pool);
+        return status;
     }
     mrp_pool_count_idle(pool, 1, chunk->mapping.size, false);
     mrp_pool_retain(pool, chunk, evict);
     mrp_pool_count_idle(pool, 0, 0, false); /* only now can it be found there */
-    mrp_pool_serve(pool);
+    mrp_line_end(pool);
     return MRP_OK;
 }
 
@@ -349,6 +355,7 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
     if (status == MRP_OK) {
         struct mrp_region *region = make_region(pool, &request, MRP_REGION_USER);
 
+        mrp_line_end(pool); /* what had to be evicted is room for others */
         if (region == NULL) {
             return mrp_error_last()->status;
         }

@@ -234,6 +234,8 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     pool->member.handle = pool;
     pool->member.named.handle = pool;
     pool->member.destroy = destroy_pool;
+    pool->member.serve = mrp_line_serve;
+    pool->sweep_turn = UINT64_MAX;
     snprintf(pool->member.named.name, sizeof pool->member.named.name, "%s",
         params->name != NULL ? params->name : "(new)");
     pool->epoch =
@@ -328,13 +330,21 @@ static bool report_leaks(struct mrp_pool *pool, struct mrp_leak_report *report)
     return !is_known || report->count > n_before;
 }
 
+void mrp_pool_end_visit(struct mrp_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    mrp_sub_relaxed(&pool->member.n_visitors, 1);
+    mrp_wake_all(&pool->grown);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 /* Idle chunks go through the retention list; another pool's growth may be evicting one
  * now. */
 static void give_up_idle(struct mrp_pool *pool)
 {
     mrp_retention_evict(&pool->context->retention, pool, SIZE_MAX);
     pthread_mutex_lock(&pool->mutex);
-    while (pool->n_idle > 0 || mrp_load_relaxed(&pool->n_visitors) > 0) {
+    while (pool->n_idle > 0 || mrp_load_relaxed(&pool->member.n_visitors) > 0) {
         mrp_wait(&pool->grown, &pool->mutex);
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -373,8 +383,7 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
             size_t size = chunk->mapping.size;
 
             mrp_chunk_withdraw(chunk);
-            mrp_pool_leave_chunk(pool, id);
-            if (mrp_chunk_destroy(chunk) != MRP_OK) {
+            if (mrp_pool_dissolve_chunk(chunk) != MRP_OK) {
                 report_parked(pool, address, size, report);
             }
         }
@@ -393,16 +402,19 @@ static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 enum mrp_status mrp_pool_destroy(struct mrp_pool *pool)
 {
     struct mrp_leak_report report = {.count = 0};
+    struct mrp_context_state *context;
     char name[MRP_NAME_SIZE];
     enum mrp_status status = mrp_pool_check_handle(pool);
 
     if (status != MRP_OK) {
         return status;
     }
-    report.visit = pool->context->on_leak;
-    report.user = pool->context->on_leak_user;
+    context = pool->context;
+    report.visit = context->on_leak;
+    report.user = context->on_leak_user;
     memcpy(name, pool->member.named.name, sizeof name);
     destroy_pool(pool, &report);
+    mrp_context_serve(context); /* its memory is room for others */
     return report.count == 0
         ? MRP_OK
         : mrp_fail(MRP_ERR_LEAKED, 0,

@@ -193,7 +193,6 @@ struct mrp_pool {
     size_t next_chunk_size;
     size_t mapped_size, n_chunks, chunk_size,
         n_charged; /* n_charged: chunks of any kind */
-    _Atomic size_t n_visitors; /* threads that end, and have to tell who waits */
     size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
     uint64_t idle_changes; /* of the two */
     uint64_t n_retired; /* slabs */
@@ -204,10 +203,13 @@ struct mrp_pool {
     _Atomic bool is_sifting; /* some thread sifts a class; changes under the mutex */
     size_t n_coming; /* chunks on their way to the retention list */
     struct mrp_waiter *line_first, *line_last; /* who waits, by turn (wait.h) */
-    _Atomic uint32_t n_waiting, n_calls; /* in line; to be called back */
-    uint32_t n_offered; /* in line, and about to try */
-    bool is_calling;
-    uint64_t n_waits, n_rooms; /* ever joined; times that room has come */
+    _Atomic uint32_t n_waiting; /* in line */
+    uint32_t n_offered; /* of them, about to try growing: 0 or 1 */
+    uint64_t n_waits; /* ever joined */
+    uint64_t n_rooms, n_rooms_seen; /* times that room has come, and was offered */
+    uint64_t sweep_turn; /* up to which those in line have been offered it */
+    unsigned failed_class; /* whom it did not help; MRP_CLASS_BARE: nobody */
+    bool is_calling; /* some thread calls waiters back: */
     struct mrp_waiter *calls_first, *calls_last;
     _Atomic uint32_t n_dry; /* threads that want the mutex for a region */
     _Atomic uint64_t last_tick; /* ns */
@@ -494,8 +496,10 @@ uint32_t mrp_bin_offset(const struct mrp_pool *pool, unsigned class);
  *  mrp_trim_keep_idle(). */
 void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emptied);
 
-/** Sift all classes that have a slab's worth of free regions. As above. */
-void mrp_pool_sift_all(struct mrp_pool *pool, struct mrp_chunk **emptied);
+/** Sift all classes; or those that seem to have a slab's worth of free regions. As above.
+ */
+void mrp_pool_sift_all(
+    struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied);
 
 /** Put chunks without slabs on the retention list. No lock. */
 void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied);
@@ -541,6 +545,10 @@ void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
  *  chunk table. */
 void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
+
+/** Take up again a chunk of at least `least` bytes that has been idle since its last slab
+ *  was retired; false when there is none. Under the mutex, released meanwhile. */
+bool mrp_pool_take_up(struct mrp_pool *pool, size_t least);
 
 /** Build a chunk that slabs are cut from, of at least `least` bytes. The caller has set
  *  chunk_growing and holds the mutex, which is released meanwhile. */
@@ -624,6 +632,9 @@ struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
  *  use where that fails. */
 enum mrp_status mrp_region_hand_over(
     struct mrp_pool *pool, struct mrp_region *region, unsigned class, size_t size);
+
+/** A thread that came to the pool without being its user is done. No lock. */
+void mrp_pool_end_visit(struct mrp_pool *pool);
 
 /** Run region_init, if there is one, on a region whose state is live; a failure has a
  * record. */

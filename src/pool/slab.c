@@ -375,6 +375,7 @@ enum mrp_status mrp_slab_take_bare(struct mrp_pool *pool, struct mrp_slab **take
 static void end_regions(struct mrp_pool *pool, const struct mrp_slab *slab)
 {
     struct mrp_chunk *chunk = slab->chunk;
+    uint32_t most = mrp_load_relaxed(&chunk->generation), generation;
     uint64_t n_allocs = 0;
 
     for (uint32_t i = 0; i < slab->n_granules; i++) {
@@ -385,8 +386,11 @@ static void end_regions(struct mrp_pool *pool, const struct mrp_slab *slab)
         struct mrp_region *region = mrp_region_at(pool, slab->descriptor + i);
 
         mrp_store_relaxed(&region->state, 0);
-        n_allocs += mrp_load_relaxed(&region->generation);
+        generation = mrp_load_relaxed(&region->generation);
+        n_allocs += generation;
+        most = most > generation ? most : generation;
     }
+    mrp_store_relaxed(&chunk->generation, most);
     pool->depots[slab->size_class].n_allocs += n_allocs;
 }
 

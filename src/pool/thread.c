@@ -55,7 +55,7 @@ static void empty(
         if (slot->charge != 0 && (pool == NULL || pool->cache_slot == i)) {
             struct mrp_pool *closed = mrp_cache_close(slot);
 
-            mrp_add_relaxed(&closed->n_visitors, 1);
+            mrp_add_relaxed(&closed->member.n_visitors, 1);
             audience->pools[audience->n++] = closed;
         }
     }
@@ -65,13 +65,7 @@ static void empty(
 static void tell(struct audience *audience)
 {
     while (audience->n > 0) {
-        struct mrp_pool *pool = audience->pools[--audience->n];
-
-        mrp_pool_tell_all(pool);
-        pthread_mutex_lock(&pool->mutex);
-        mrp_sub_relaxed(&pool->n_visitors, 1);
-        mrp_wake_all(&pool->grown);
-        pthread_mutex_unlock(&pool->mutex);
+        mrp_pool_tell_all(audience->pools[--audience->n]);
     }
 }
 

@@ -10,8 +10,6 @@
 #include "pool/cache.h"
 #include "pool/wait.h"
 
-#include <time.h>
-
 #define REGIONS_PER_TURN 4096 /* sifted before others get the mutex: some 20 us */
 #define TICKS_PER_DECAY 8
 #define SHORTEST_TICK UINT64_C(10000000) /* ns */
@@ -73,6 +71,8 @@ struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class)
     struct mrp_magazine *magazine;
     struct mrp_region *region;
 
+    /* the rest of a magazine is free, and not in hand: it will not be counted */
+    pool->depots[class].sift_due = pool->depots[class].sift_due || sift->magazines != 0;
     while ((magazine = held_magazine(pool, sift)) != NULL) {
         n = keep_good(pool, magazine, capacity);
         region = n > 0 ? magazine->regions[0] : NULL;
@@ -163,6 +163,7 @@ static void retire_free(
         mrp_slab_retire(pool, slab);
         slab->next = *retired;
         *retired = number;
+        mrp_line_room(pool);
         if (chunk->n_granules_used == 0) {
             pool->n_chunks--;
             pool->chunk_size -= chunk->mapping.size;
@@ -260,6 +261,9 @@ static void begin_sifting(struct mrp_pool *pool)
 static void end_sifting(struct mrp_pool *pool)
 {
     mrp_store_relaxed(&pool->is_sifting, false);
+    if (mrp_load_relaxed(&pool->n_waiting) > 0) { /* what was freed meanwhile */
+        mrp_store_relaxed(&pool->member.is_owed, true);
+    }
     mrp_wake_all(&pool->grown);
 }
 
@@ -337,11 +341,12 @@ static bool is_worthwhile(struct mrp_pool *pool, unsigned class)
     return least != SIZE_MAX && guess_free(pool, class) >= least;
 }
 
-void mrp_pool_sift_all(struct mrp_pool *pool, struct mrp_chunk **emptied)
+void mrp_pool_sift_all(
+    struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied)
 {
     begin_sifting(pool);
     for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
-        if (is_worthwhile(pool, class)) {
+        if (is_thorough ? pool->depots[class].slabs != 0 : is_worthwhile(pool, class)) {
             sift_class(pool, class, emptied);
         }
     }
@@ -379,6 +384,7 @@ void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied)
         pthread_mutex_lock(&pool->mutex);
         pool->n_coming--; /* only now can it be found there */
         pool->idle_changes++;
+        mrp_line_room(pool);
         mrp_wake_all(&pool->grown);
         pthread_mutex_unlock(&pool->mutex);
         emptied = next;
@@ -398,15 +404,15 @@ enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *releas
         return status;
     }
     pthread_mutex_lock(&pool->mutex);
-    mrp_pool_sift_all(pool, &emptied);
+    mrp_pool_sift_all(pool, true, &emptied);
     before = pool->released_size;
     pthread_mutex_unlock(&pool->mutex);
     mrp_trim_keep_idle(pool, emptied);
-    mrp_pool_serve(pool);
     mrp_retention_count(&pool->context->retention, pool, &n_items, &idle);
     if (!pool->never_free && idle > keep) {
         mrp_retention_evict(&pool->context->retention, pool, idle - keep);
     }
+    mrp_line_end(pool);
     if (released != NULL) {
         pthread_mutex_lock(&pool->mutex);
         *released = (size_t)(pool->released_size - before);
@@ -426,27 +432,25 @@ static void decay(struct mrp_pool *pool, uint64_t now)
         return;
     }
     if (!pool->is_sifting) {
-        mrp_pool_sift_all(pool, &emptied);
+        mrp_pool_sift_all(pool, false, &emptied);
     }
     pthread_mutex_unlock(&pool->mutex);
     mrp_trim_keep_idle(pool, emptied);
-    mrp_pool_serve(pool);
     if (now > age) {
         mrp_retention_evict_aged(
             &pool->context->retention, pool, now - age, pool->reserve, 1);
     }
+    mrp_line_end(pool);
 }
 
 void mrp_pool_tick(struct mrp_pool *pool)
 {
     uint64_t last = mrp_load_relaxed(&pool->last_tick), now, pause;
-    struct timespec time;
 
     if (pool->decay_ms == UINT32_MAX || pool->never_free) {
         return;
     }
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-    now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+    now = mrp_retention_now();
     pause = mrp_max(pool->decay_ms * UINT64_C(1000000) / TICKS_PER_DECAY, SHORTEST_TICK);
     if (now - last >= pause && mrp_cas_relaxed(&pool->last_tick, &last, now)) {
         decay(pool, now);

@@ -6,12 +6,13 @@
 
 #include <time.h>
 
-#define LOOK_AGAIN UINT64_C(100000000) /* ns: for room that comes from outside the pool */
+#define LOOK_AGAIN UINT64_C(100000000) /* ns: for room that comes from outside */
+#define SWEEP_OVER UINT64_MAX
 
 enum {
     IN_NO_LINE, /* also a waiter that was never used: all zero */
     WAITING,
-    OFFERED, /* room has come, and it has not tried to grow yet */
+    OFFERED, /* it is about to try growing, or trying */
     SERVED /* waiter->region is its own */
 };
 
@@ -26,17 +27,17 @@ static uint64_t now_ns(void)
 /* -- the line: under the mutex -- */
 
 /* While somebody waits, all classes are asked for: what fills a slab of one makes room for
- * another. */
+ * another. What has been freed before has been counted by nobody. */
 static void ask_for_all(struct mrp_pool *pool)
 {
     struct mrp_thread *cursor = NULL;
     struct mrp_cache_slot *slot;
 
-    for (size_t i = 0; i < MRP_CLASSES_MAX; i++) {
+    for (size_t i = 0; i <= MRP_CLASSES_MAX; i++) {
         _Atomic uint32_t *asks = &pool->depots[i].asks;
 
         mrp_store_relaxed(asks, mrp_load_relaxed(asks) | MRP_ASKS_POOL);
-        pool->depots[i].sift_due = pool->depots[i].n_regions > 0; /* nobody has noted */
+        pool->depots[i].sift_due = pool->depots[i].n_regions > 0;
     }
     mrp_fence_seq_cst(); /* as in ask() of grow.c */
     while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
@@ -49,7 +50,7 @@ static void ask_for_all(struct mrp_pool *pool)
 
 static void ask_no_more(struct mrp_pool *pool)
 {
-    for (size_t i = 0; i < MRP_CLASSES_MAX; i++) {
+    for (size_t i = 0; i <= MRP_CLASSES_MAX; i++) {
         _Atomic uint32_t *asks = &pool->depots[i].asks;
 
         mrp_store_relaxed(asks, mrp_load_relaxed(asks) & ~MRP_ASKS_POOL);
@@ -73,8 +74,9 @@ static void join(struct mrp_pool *pool, struct mrp_waiter *waiter)
     waiter->state = WAITING;
     waiter->region = NULL;
     pool->depots[waiter->class_index].n_waiting++;
-    mrp_store_relaxed(&pool->n_waiting, pool->n_waiting + 1);
-    if (pool->n_waiting == 1) {
+    mrp_store_relaxed(&pool->n_waiting, mrp_load_relaxed(&pool->n_waiting) + 1);
+    mrp_add_relaxed(&pool->context->n_waiting, 1);
+    if (mrp_load_relaxed(&pool->n_waiting) == 1) {
         ask_for_all(pool);
     }
 }
@@ -85,11 +87,15 @@ static void leave(struct mrp_pool *pool, struct mrp_waiter *waiter)
         waiter->previous;
     *(waiter->previous != NULL ? &waiter->previous->next : &pool->line_first) =
         waiter->next;
-    pool->n_offered -= waiter->state == OFFERED;
+    if (waiter->state == OFFERED) { /* what it was offered is another's now */
+        pool->n_offered--;
+        mrp_line_room(pool);
+    }
     waiter->state = IN_NO_LINE;
     pool->depots[waiter->class_index].n_waiting--;
-    mrp_store_relaxed(&pool->n_waiting, pool->n_waiting - 1);
-    if (pool->n_waiting == 0) {
+    mrp_store_relaxed(&pool->n_waiting, mrp_load_relaxed(&pool->n_waiting) - 1);
+    mrp_sub_relaxed(&pool->context->n_waiting, 1);
+    if (mrp_load_relaxed(&pool->n_waiting) == 0) {
         ask_no_more(pool);
     }
 }
@@ -97,6 +103,14 @@ static void leave(struct mrp_pool *pool, struct mrp_waiter *waiter)
 static bool is_async(const struct mrp_waiter *waiter)
 {
     return waiter->point == NULL;
+}
+
+void mrp_line_room(struct mrp_pool *pool)
+{
+    pool->n_rooms++;
+    if (mrp_load_relaxed(&pool->n_waiting) > 0) {
+        mrp_store_relaxed(&pool->member.is_owed, true);
+    }
 }
 
 /* -- calling back -- */
@@ -107,7 +121,8 @@ static void call_later(struct mrp_pool *pool, struct mrp_waiter *waiter)
     waiter->next = NULL;
     *(pool->calls_last != NULL ? &pool->calls_last->next : &pool->calls_first) = waiter;
     pool->calls_last = waiter;
-    mrp_store_relaxed(&pool->n_calls, pool->n_calls + 1);
+    mrp_add_relaxed(&pool->context->n_waiting, 1);
+    mrp_store_relaxed(&pool->member.is_owed, true);
 }
 
 static struct mrp_waiter *next_call(struct mrp_pool *pool)
@@ -117,7 +132,7 @@ static struct mrp_waiter *next_call(struct mrp_pool *pool)
     if (waiter != NULL) {
         pool->calls_first = waiter->next;
         pool->calls_last = waiter->next == NULL ? NULL : pool->calls_last;
-        mrp_store_relaxed(&pool->n_calls, pool->n_calls - 1);
+        mrp_sub_relaxed(&pool->context->n_waiting, 1);
     }
     return waiter;
 }
@@ -143,71 +158,35 @@ static void call_back(struct mrp_pool *pool, struct mrp_waiter *waiter)
 }
 
 /* One thread at a time calls back: a callback that frees would else call the next one from
- * inside, as deep as the line is long. */
-void mrp_line_call(struct mrp_pool *pool)
+ * inside, as deep as the line is long. No lock. */
+static void call_all(struct mrp_pool *pool)
 {
     struct mrp_waiter *waiter;
 
-    if (mrp_load_relaxed(&pool->n_calls) == 0) {
-        return;
-    }
     pthread_mutex_lock(&pool->mutex);
-    if (pool->is_calling) {
-        pthread_mutex_unlock(&pool->mutex);
-        return;
+    if (!pool->is_calling) {
+        pool->is_calling = true;
+        while ((waiter = next_call(pool)) != NULL) {
+            pthread_mutex_unlock(&pool->mutex);
+            call_back(pool, waiter);
+            pthread_mutex_lock(&pool->mutex);
+        }
+        pool->is_calling = false;
     }
-    pool->is_calling = true;
-    while ((waiter = next_call(pool)) != NULL) {
-        pthread_mutex_unlock(&pool->mutex);
-        call_back(pool, waiter);
-        pthread_mutex_lock(&pool->mutex);
-    }
-    pool->is_calling = false;
     pthread_mutex_unlock(&pool->mutex);
 }
 
 /* -- serving: under the mutex -- */
-
-/* Whether room that was no use to `failed` can be any to this one. */
-static bool is_other(const struct mrp_waiter *waiter, const struct mrp_waiter *failed)
-{
-    return failed == NULL || waiter->class_index != failed->class_index ||
-        waiter->size < failed->size;
-}
-
-/* Offer room to the oldest waiter after turn `after`. One who is to be called back leaves
- * the line for that; as nobody knows what it will do, the next is offered it, too. */
-static void offer(struct mrp_pool *pool, uint64_t after, const struct mrp_waiter *failed)
-{
-    struct mrp_waiter *waiter = pool->line_first, *next;
-
-    for (; waiter != NULL; waiter = next) {
-        next = waiter->next;
-        if (waiter->turn <= after || waiter->state != WAITING ||
-            !is_other(waiter, failed)) {
-            continue;
-        }
-        if (is_async(waiter)) {
-            leave(pool, waiter);
-            call_later(pool, waiter);
-            continue;
-        }
-        waiter->state = OFFERED;
-        pool->n_offered++;
-        mrp_wake_all(waiter->point);
-        return;
-    }
-}
 
 /* Hand what is in the depot to those who wait for it. */
 static void hand_out(struct mrp_pool *pool, unsigned class)
 {
     struct mrp_waiter *waiter = pool->line_first, *next;
 
-    for (; waiter != NULL && pool->depots[class].n_waiting > 0 && class != MRP_CLASS_BARE;
+    for (; waiter != NULL && class != MRP_CLASS_BARE && pool->depots[class].n_waiting > 0;
          waiter = next) {
         struct mrp_region *region;
-        bool is_trying;
+        bool is_trying = waiter->state == OFFERED;
 
         next = waiter->next;
         if (waiter->class_index != class) {
@@ -217,7 +196,6 @@ static void hand_out(struct mrp_pool *pool, unsigned class)
         if (region == NULL) {
             return;
         }
-        is_trying = waiter->state == OFFERED;
         leave(pool, waiter);
         waiter->region = region;
         if (is_async(waiter) && !is_trying) {
@@ -229,6 +207,109 @@ static void hand_out(struct mrp_pool *pool, unsigned class)
             mrp_wake_all(waiter->point);
         }
     }
+}
+
+static void hand_out_all(struct mrp_pool *pool)
+{
+    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+        if (pool->depots[class].n_waiting > 0) {
+            hand_out(pool, class);
+        }
+    }
+}
+
+/* Sift a class that may have a free slab; false when there is none, or another thread
+ * sifts, who settles when it has done. The mutex is released meanwhile. */
+static bool sift_one(struct mrp_pool *pool)
+{
+    struct mrp_chunk *emptied = NULL;
+    unsigned class = 0;
+
+    if (pool->is_sifting || mrp_load_relaxed(&pool->n_waiting) == 0) {
+        return false;
+    }
+    while (class < pool->classes.n_classes && !pool->depots[class].sift_due) {
+        class ++;
+    }
+    if (class == pool->classes.n_classes) {
+        return false;
+    }
+    mrp_pool_sift(pool, class, &emptied);
+    if (emptied != NULL) {
+        pthread_mutex_unlock(&pool->mutex);
+        mrp_trim_keep_idle(pool, emptied);
+        pthread_mutex_lock(&pool->mutex);
+    }
+    return true;
+}
+
+/* Whether room that was no use to who tried last can be any to this one. */
+static bool may_help(const struct mrp_pool *pool, const struct mrp_waiter *waiter)
+{
+    return waiter->class_index == MRP_CLASS_BARE ||
+        waiter->class_index != pool->failed_class;
+}
+
+/* Go on with the sweep. Who is to be called back leaves the line for that; as nobody knows
+ * what it will do then, the next is offered the room, too. */
+static void offer(struct mrp_pool *pool)
+{
+    struct mrp_waiter *waiter, *next;
+
+    if (pool->n_offered > 0) {
+        return; /* who has it goes on */
+    }
+    if (pool->n_rooms != pool->n_rooms_seen) {
+        pool->n_rooms_seen = pool->n_rooms;
+        pool->sweep_turn = 0;
+        pool->failed_class = MRP_CLASS_BARE;
+    }
+    for (waiter = pool->line_first; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        if (waiter->turn <= pool->sweep_turn || !may_help(pool, waiter)) {
+            continue;
+        }
+        pool->sweep_turn = waiter->turn;
+        if (is_async(waiter)) {
+            leave(pool, waiter);
+            call_later(pool, waiter);
+            continue;
+        }
+        waiter->state = OFFERED;
+        pool->n_offered++;
+        mrp_wake_all(waiter->point);
+        return;
+    }
+    pool->sweep_turn = SWEEP_OVER;
+}
+
+void mrp_line_settle(struct mrp_pool *pool)
+{
+    if (mrp_load_relaxed(&pool->n_waiting) == 0) {
+        return;
+    }
+    do {
+        hand_out_all(pool);
+    } while (sift_one(pool));
+    offer(pool);
+}
+
+void mrp_line_serve(struct mrp_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    if (mrp_load_relaxed(&pool->member.has_lift)) {
+        mrp_store_relaxed(&pool->member.has_lift, false);
+        mrp_line_room(pool);
+    }
+    mrp_line_settle(pool);
+    pthread_mutex_unlock(&pool->mutex);
+    call_all(pool);
+    mrp_pool_end_visit(pool);
+}
+
+void mrp_line_end(struct mrp_pool *pool)
+{
+    mrp_context_serve(pool->context);
 }
 
 /* One of the freed regions may be the last that its slab was waiting for. */
@@ -253,108 +334,84 @@ static void note(struct mrp_pool *pool, unsigned class, struct mrp_region *const
     }
 }
 
-/* Sift what may have a free slab, while somebody waits; true when room has come of it. The
- * mutex is released meanwhile. */
-static bool sift_due(struct mrp_pool *pool)
-{
-    struct mrp_chunk *emptied = NULL;
-    bool is_room = false;
-
-    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
-        struct mrp_depot *depot = &pool->depots[class];
-        size_t before = depot->slab_size;
-
-        /* who sifts now serves when it has done */
-        if (pool->n_waiting > 0 && depot->sift_due && !pool->is_sifting) {
-            mrp_pool_sift(pool, class, &emptied);
-            is_room = is_room || depot->slab_size < before;
-        }
-    }
-    if (emptied != NULL) {
-        pthread_mutex_unlock(&pool->mutex);
-        mrp_trim_keep_idle(pool, emptied);
-        pthread_mutex_lock(&pool->mutex);
-    }
-    return is_room;
-}
-
-static void serve(struct mrp_pool *pool, bool is_room)
-{
-    while (sift_due(pool)) {
-        is_room = true;
-    }
-    if (is_room) {
-        pool->n_rooms++;
-        offer(pool, 0, NULL);
-    }
-    mrp_wake_all(&pool->grown);
-    pthread_mutex_unlock(&pool->mutex);
-    mrp_line_call(pool);
-}
-
 void mrp_depot_tell(struct mrp_pool *pool, unsigned class,
     struct mrp_region *const *regions, size_t count)
 {
-    if ((mrp_depot_asks(pool, class) & ~MRP_ASKS_REFUSED) != 0) {
-        pthread_mutex_lock(&pool->mutex);
-        note(pool, class, regions, count);
-        hand_out(pool, class);
-        serve(pool, false);
+    if ((mrp_depot_asks(pool, class) & ~MRP_ASKS_REFUSED) == 0) {
+        return;
     }
+    pthread_mutex_lock(&pool->mutex);
+    note(pool, class, regions, count);
+    mrp_line_settle(pool);
+    mrp_wake_all(&pool->grown);
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_line_end(pool);
 }
 
 void mrp_pool_tell_all(struct mrp_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
     for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
-        if (pool->n_waiting > 0) {
+        if (pool->depots[class].n_regions > 0) {
             note(pool, class, NULL, 0);
-            hand_out(pool, class);
         }
     }
-    serve(pool, false);
-}
-
-void mrp_pool_serve(struct mrp_pool *pool)
-{
-    if (mrp_load_seq_cst(&pool->n_waiting) != 0) {
-        pthread_mutex_lock(&pool->mutex);
-        serve(pool, true);
-    }
+    mrp_line_settle(pool);
+    pthread_mutex_unlock(&pool->mutex);
+    call_all(pool);
+    mrp_pool_end_visit(pool);
 }
 
 /* -- standing in line: under the mutex -- */
 
 static void let_try(struct mrp_pool *pool, struct mrp_waiter *waiter)
 {
-    if (waiter->state == WAITING) {
+    if (waiter->state == WAITING && pool->n_offered == 0) {
         waiter->state = OFFERED;
         pool->n_offered++;
     }
 }
 
+/* Somebody grows the class already: what that brings may serve, or there is none. */
+static void let_finish(struct mrp_pool *pool, const struct mrp_waiter *waiter)
+{
+    while (waiter->class_index != MRP_CLASS_BARE &&
+        pool->depots[waiter->class_index].growing && waiter->state == OFFERED) {
+        mrp_wait(&pool->grown, &pool->mutex);
+        hand_out(pool, waiter->class_index);
+    }
+}
+
 /* Try to grow; the mutex is released meanwhile. Who is served meanwhile has a region
- * already: the new one is for whose turn it is. Room that has come meanwhile is another
- * try. */
+ * already: the new one is for whose turn it is. */
 static struct mrp_region *try_growing(struct mrp_pool *pool, struct mrp_waiter *waiter,
     mrp_line_attempt *attempt, void *user)
 {
-    uint64_t n_rooms = pool->n_rooms;
-    struct mrp_region *region = attempt(pool, user);
+    struct mrp_region *region;
 
-    if (waiter->state != OFFERED && region != NULL) {
-        mrp_depot_put(pool, region);
-        region = NULL;
+    let_finish(pool, waiter);
+    if (waiter->state != OFFERED) {
+        return NULL;
     }
-    if (waiter->state == OFFERED && (region != NULL || n_rooms == pool->n_rooms)) {
+    region = attempt(pool, user);
+    if (waiter->state == OFFERED) {
         waiter->state = WAITING;
         pool->n_offered--;
-        offer(pool, waiter->turn, region == NULL ? waiter : NULL);
+        pool->failed_class = region == NULL ? waiter->class_index : MRP_CLASS_BARE;
+    } else if (region != NULL) {
+        mrp_depot_put(pool, region);
+        pool->depots[waiter->class_index].sift_due = true;
+        region = NULL;
     }
     if (region != NULL) {
         leave(pool, waiter);
     }
-    hand_out(pool, waiter->class_index); /* what is left of a new slab */
+    if (is_async(
+            waiter)) { /* once the mutex is released it may be called back, and gone */
+        mrp_store_relaxed(&pool->member.is_owed, true);
+    } else {
+        mrp_line_settle(pool);
+    }
     return region;
 }
 
@@ -367,7 +424,7 @@ static struct mrp_region *try_in_line(struct mrp_pool *pool, struct mrp_waiter *
     join(pool, waiter);
     hand_out(pool, waiter->class_index);
     let_try(pool, waiter);
-    while (region == NULL && waiter->state == OFFERED) {
+    if (waiter->state == OFFERED) {
         region = try_growing(pool, waiter, attempt, user);
     }
     if (waiter->state == SERVED) {
@@ -389,23 +446,34 @@ static struct mrp_region *give_up(
     return NULL;
 }
 
-/* Callbacks do not wait for one who sleeps. */
+/* Before it sleeps it sees to the others: it may be the one who has made room. */
 static void sleep_in_line(
     struct mrp_pool *pool, struct mrp_waiter *waiter, uint64_t deadline)
 {
     uint64_t again = now_ns() + LOOK_AGAIN;
 
-    if (pool->n_calls > 0 && !pool->is_calling) {
+    if (mrp_load_relaxed(&pool->member.is_owed) && !pool->is_calling) {
         pthread_mutex_unlock(&pool->mutex);
-        mrp_line_call(pool);
+        mrp_line_end(pool);
         pthread_mutex_lock(&pool->mutex);
     }
+    mrp_line_settle(pool);
     /* memory of other processes, and limits that are raised, do not tell: the head of the
      * line looks again by itself */
     if (waiter->state == WAITING &&
         !mrp_wait_until(waiter->point, &pool->mutex, mrp_min(deadline, again)) &&
-        pool->line_first == waiter) {
+        pool->line_first == waiter && now_ns() < deadline) {
         let_try(pool, waiter);
+    }
+}
+
+/* The deadline has come: what lies there, its free not told yet, still serves. */
+static void leave_late(struct mrp_pool *pool, struct mrp_waiter *waiter)
+{
+    hand_out(pool, waiter->class_index);
+    if (waiter->state == WAITING || waiter->state == OFFERED) {
+        leave(pool, waiter);
+        mrp_line_settle(pool);
     }
 }
 
@@ -415,6 +483,7 @@ struct mrp_region *mrp_line_wait(struct mrp_pool *pool, unsigned class, size_t s
     struct mrp_waiter waiter = {.size = size, .class_index = class, .pool = pool};
     uint64_t deadline =
         wait_ms == UINT32_MAX ? UINT64_MAX : now_ns() + (uint64_t)wait_ms * 1000000;
+    struct mrp_error cause = *mrp_error_last();
     struct mrp_waitpoint point;
     struct mrp_region *region;
 
@@ -422,17 +491,19 @@ struct mrp_region *mrp_line_wait(struct mrp_pool *pool, unsigned class, size_t s
     waiter.point = &point;
     region = try_in_line(pool, &waiter, attempt, user);
     while (region == NULL && waiter.state != IN_NO_LINE) {
-        if (waiter.state == OFFERED) {
-            region = try_growing(pool, &waiter, attempt, user);
-        } else if (waiter.state == SERVED) {
+        if (waiter.state == SERVED) {
             region = waiter.region;
         } else if (now_ns() >= deadline) {
-            leave(pool, &waiter);
+            leave_late(pool, &waiter);
+        } else if (waiter.state == OFFERED) {
+            region = try_growing(pool, &waiter, attempt, user);
+            cause = *mrp_error_last();
         } else {
             sleep_in_line(pool, &waiter, deadline);
         }
     }
     mrp_wait_destroy(&point);
+    mrp_error_restore(&cause);
     return region != NULL ? region : give_up(pool, size, wait_ms);
 }
 
@@ -441,33 +512,40 @@ struct mrp_region *mrp_line_wait(struct mrp_pool *pool, unsigned class, size_t s
 struct mrp_region *mrp_line_join(struct mrp_pool *pool, unsigned class, size_t size,
     struct mrp_waiter *waiter, mrp_line_attempt *attempt, void *user)
 {
+    struct mrp_region *region;
+
+    if (waiter->pool != pool) {
+        waiter->turn = 0;
+    }
     waiter->pool = pool;
     waiter->point = NULL;
     waiter->size = size;
     waiter->class_index = class;
-    return try_in_line(pool, waiter, attempt, user);
+    region = try_in_line(pool, waiter, attempt, user);
+    if (region != NULL) {
+        waiter->turn = 0;
+    }
+    return region;
 }
 
 enum mrp_status mrp_waiter_cancel(struct mrp_waiter *waiter)
 {
     struct mrp_pool *pool = waiter == NULL ? NULL : waiter->pool;
-    bool is_waiting;
+    bool is_waiting = false;
 
-    if (waiter == NULL || pool == NULL || !mrp_pool_is_live(pool)) {
-        return mrp_fail(
-            MRP_ERR_NOT_FOUND, 0, "waiter %p stands in no line", (void *)waiter);
+    if (pool != NULL && mrp_pool_is_live(pool)) {
+        pthread_mutex_lock(&pool->mutex);
+        is_waiting = waiter->state == WAITING;
+        if (is_waiting) {
+            leave(pool, waiter);
+            waiter->turn = 0;
+        }
+        pthread_mutex_unlock(&pool->mutex);
     }
-    pthread_mutex_lock(&pool->mutex);
-    is_waiting = waiter->state == WAITING;
-    if (is_waiting) {
-        leave(pool, waiter);
-        waiter->turn = 0;
-    }
-    pthread_mutex_unlock(&pool->mutex);
     return is_waiting ? MRP_OK
                       : mrp_fail(MRP_ERR_NOT_FOUND, 0,
-                            "waiter %p stands in no line: it has been, or is being, "
-                            "notified",
+                            "waiter %p stands in no line: it has been notified, is being "
+                            "notified, or was never in one",
                             (void *)waiter);
 }
 
@@ -475,7 +553,7 @@ void mrp_line_close(struct mrp_pool *pool)
 {
     struct mrp_waiter *waiter;
 
-    mrp_line_call(pool);
+    call_all(pool);
     while ((waiter = pool->line_first) != NULL) { /* no other thread uses the pool */
         leave(pool, waiter);
         waiter->turn = 0;
