@@ -382,7 +382,8 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     return status;
 }
 
-enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
+static enum mrp_status end_chunk(
+    struct mrp_chunk *chunk, enum mrp_status (*give_up)(struct mrp_chunk *chunk))
 {
     struct mrp_pool *pool = chunk->pool;
     size_t charged = mrp_chunk_charge(chunk), registered = chunk->mapping.size;
@@ -394,9 +395,19 @@ enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
     if (chunk->granules != NULL) {
         return_granules(pool, chunk);
     }
-    status = mrp_chunk_destroy(chunk);
+    status = give_up(chunk);
     discharge(pool, charged, registered, is_over, id);
     return status;
+}
+
+enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
+{
+    return end_chunk(chunk, mrp_chunk_destroy);
+}
+
+enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk)
+{
+    return end_chunk(chunk, mrp_chunk_forget);
 }
 
 void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
