@@ -265,6 +265,36 @@ static void realloc__back_and_forth_registers_no_more(void **state)
     assert_int_equal(f->networks[0].n_register, n_register);
 }
 
+/* Memory beyond the budget, given back when it is moved from. */
+static void realloc__of_temporary_regions(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_region *region, *held;
+    void *address = NULL;
+    size_t size = 0;
+
+    params.max_bytes = 8 * MRP_MIB;
+    params.at_limit = MRP_AT_LIMIT_TEMPORARY;
+    pool_fixture_create(f, &params);
+    held = pool_fixture_alloc(f, 8 * MRP_MIB);
+    region = pool_fixture_alloc(f, 2 * MRP_MIB);
+    assert_int_equal(pool_fixture_query(region).kind, MRP_REGION_TEMPORARY);
+    assert_refused(
+        mrp_region_forget(region, &address, &size), MRP_ERR_UNSUPPORTED, "is temporary");
+    fill(region, 2 * MRP_MIB, 8);
+    region = resize(region, 3 * MRP_MIB);
+    check_filled(region, 2 * MRP_MIB, 8);
+    assert_int_equal(pool_fixture_stats(f->pool).n_temporary, 1);
+    pool_fixture_free(held);
+    fill(region, 3 * MRP_MIB, 8);
+    region = resize(region, 7 * MRP_MIB); /* there is room for it now */
+    check_filled(region, 3 * MRP_MIB, 8);
+    assert_int_equal(pool_fixture_query(region).kind, MRP_REGION_LARGE);
+    assert_int_equal(pool_fixture_stats(f->pool).n_temporary, 0);
+    pool_fixture_free(region);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -277,6 +307,7 @@ int main(void)
         POOL_TEST(realloc__failing_leaves_the_region),
         POOL_TEST(realloc__without_checks_copies_the_capacity),
         POOL_TEST(realloc__in_pools_with_full_checks_and_room),
+        POOL_TEST(realloc__of_temporary_regions),
         POOL_TEST(realloc__back_and_forth_registers_no_more),
     };
 

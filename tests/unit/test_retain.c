@@ -88,6 +88,27 @@ static void retain__changes_while_regions_are_out(void **state)
     assert_int_equal(f->networks[0].n_live, 0);
 }
 
+/* What a pool keeps for good counts against no bounds, and goes with it. */
+static void retain__leaves_what_never_frees(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_region *regions[8];
+
+    params.never_free = true;
+    retain(f, 0, MRP_UNLIMITED, 2);
+    pool_fixture_create(f, &params);
+    for (size_t round = 0; round < 3; round++) {
+        assert_int_equal(mrp_region_alloc_many(f->pool, 2 * MRP_MIB, 8, regions), 8);
+        assert_int_equal(mrp_region_free_many(regions, 8, NULL), MRP_OK);
+        assert_int_equal(mrp_context_trim(f->context, 0), MRP_OK);
+        retain(f, 0, 0, 0);
+        assert_int_equal(pool_fixture_stats(f->pool).n_idle, 8);
+        assert_int_equal(f->networks[0].n_register, 8);
+        assert_int_equal(f->networks[0].n_deregister, 0);
+    }
+}
+
 /* -- places -- */
 
 struct device {
@@ -222,6 +243,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         POOL_TEST(retain__4_of_10_layouts),
         POOL_TEST(retain__changes_while_regions_are_out),
+        POOL_TEST(retain__leaves_what_never_frees),
         POOL_TEST(retain__is_per_device),
         POOL_TEST(retain__is_per_node),
         POOL_TEST(retain__wrong_arguments_are_refused),
