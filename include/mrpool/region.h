@@ -160,7 +160,8 @@ MRP_API enum mrp_status mrp_region_abandon(struct mrp_region *region, uint64_t f
  *  On failure `region` is as before. Only for the only reference (MRP_ERR_BUSY), host
  *  memory, and regions that own their memory: no slice and no registered memory
  *  (MRP_ERR_UNSUPPORTED). Without checks the bytes copied are the capacity's. The new
- *  region's message length is 0, its user data its own. */
+ *  region is as mrp_region_alloc gives it: aligned as the pool is, its message length 0,
+ *  its user data its own. */
 MRP_API enum mrp_status mrp_region_realloc(
     struct mrp_region *region, size_t size, struct mrp_region **resized);
 
@@ -301,7 +302,8 @@ MRP_API enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address
 struct mrp_region_adopt_params {
     size_t struct_size;
     /** gives the memory back, once the pool has deregistered it: when it is evicted, or
-     *  the pool goes; under no lock; must not call the pool. NULL: nothing to do */
+     *  the pool goes; where the network refuses to deregister, when its provider closes.
+     *  Under no lock; must not call the pool. NULL: nothing to do */
     void (*release)(void *address, size_t size, void *user);
     void *user;
 };
@@ -313,7 +315,9 @@ struct mrp_region_adopt_params {
 /** Hand [address, address + size) over to the pool, registered with its rights on all its
  *  rails, as a live region. After its free it is idle memory like a larger-than-huge
  *  region, for requests of at least three quarters of its size. Counts against the
- *  budgets. size: more than the huge tier's limit. Errors as mrp_region_register. */
+ *  budgets. size: more than the huge tier's limit. Any alignment; host memory. On failure
+ *  the memory is the caller's still. Errors as mrp_region_register; MRP_ERR_INVALID also
+ *  where a pool of the context has some of it already. */
 MRP_API enum mrp_status mrp_region_adopt(struct mrp_pool *pool, void *address,
     size_t size, const struct mrp_region_adopt_params *params,
     struct mrp_region **region);
@@ -321,8 +325,11 @@ MRP_API enum mrp_status mrp_region_adopt(struct mrp_pool *pool, void *address,
 /** Take a region's memory out of the pool: deregistered, and the caller's from now on.
  *  Of an adopted region it is the adopted memory, whose release is not called. Of a
  *  larger-than-huge or isolated one it is a block of the context's, for
- *  mrp_memory_free. MRP_ERR_BUSY: others hold a reference; MRP_ERR_UNSUPPORTED: a part
- *  of a chunk, a slice, registered or temporary memory. */
+ *  mrp_memory_free, at the region's address. MRP_ERR_BUSY: others hold a reference;
+ *  MRP_ERR_UNSUPPORTED: a part of a chunk, a slice, registered or temporary memory; then
+ *  the region is as before, also with MRP_ERR_MEMORY. With MRP_ERR_REGISTER it is gone:
+ *  the network kept a registration, so the memory is parked until its provider closes,
+ *  and then given back as if it had been evicted. */
 MRP_API enum mrp_status mrp_region_forget(
     struct mrp_region *region, void **address, size_t *size);
 

@@ -3,6 +3,7 @@
 
 #include "base/align.h"
 #include "base/process.h"
+#include "context/adopted.h"
 #include "context/context.h"
 
 #include <stdlib.h>
@@ -107,6 +108,11 @@ static enum mrp_status map_memory(
     struct mrp_map_request map_request = {.struct_size = sizeof map_request};
     enum mrp_status status;
 
+    if (request->adopted != NULL && request->backend != NULL) {
+        mrp_adopted_map(request->backend, request->adopted, request->size, mapping);
+        *aligned = false;
+        return MRP_OK;
+    }
     if (request->backend == NULL) {
         mapping->struct_size = sizeof *mapping;
         mapping->address = request->adopted;
@@ -164,9 +170,9 @@ static enum mrp_status allocate_rails(struct mrp_chunk *chunk, size_t n_rails)
               n_rails);
 }
 
-/* Deregister what is registered, latest first; then unmap, or park with the rails that
- * refused. */
-static enum mrp_status release_memory(struct mrp_chunk *chunk)
+/* Deregister what is registered, latest first; then unmap, unless the memory is wanted, or
+ * park with the rails that refused. */
+static enum mrp_status release_memory(struct mrp_chunk *chunk, bool is_wanted)
 {
     uint64_t refused = 0;
     enum mrp_status status = MRP_OK;
@@ -183,7 +189,7 @@ static enum mrp_status release_memory(struct mrp_chunk *chunk)
     }
     if (chunk->backend != NULL && refused != 0) {
         mrp_provider_park(chunk->rails, refused, chunk->backend, &chunk->mapping);
-    } else if (chunk->backend != NULL) {
+    } else if (chunk->backend != NULL && !is_wanted) {
         status = mrp_backend_unmap(chunk->backend, &chunk->mapping);
     }
     return status;
@@ -221,7 +227,7 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     }
     if (status != MRP_OK) {
         first = *mrp_error_last(); /* the cause, not what undoing it may add */
-        release_memory(chunk);
+        release_memory(chunk, false);
         return_record(chunk);
         return mrp_fail_at(first.function, first.status, first.native, "%s", first.text);
     }
@@ -281,13 +287,44 @@ struct mrp_place mrp_chunk_place(const struct mrp_chunk *chunk)
     };
 }
 
-enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)
+static enum mrp_status end_chunk(struct mrp_chunk *chunk, bool is_wanted)
 {
     struct mrp_context_state *context = chunk->context;
     enum mrp_status status;
 
     delist(&context->chunks, chunk);
-    status = release_memory(chunk);
+    status = release_memory(chunk, is_wanted);
     return_record(chunk);
     return status;
+}
+
+enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)
+{
+    return end_chunk(chunk, false);
+}
+
+enum mrp_status mrp_chunk_forget(struct mrp_chunk *chunk)
+{
+    return end_chunk(chunk, true);
+}
+
+bool mrp_chunk_find_overlap(struct mrp_chunk_store *store, const void *address,
+    size_t size, struct mrp_mapping *found)
+{
+    uintptr_t begin = (uintptr_t)address;
+    bool is_found = false;
+
+    pthread_mutex_lock(&store->mutex);
+    for (struct mrp_chunk *chunk = store->live; chunk != NULL && !is_found;
+         chunk = chunk->next) {
+        uintptr_t base = (uintptr_t)chunk->mapping.address;
+
+        if (chunk->backend != NULL && begin < base + chunk->mapping.size &&
+            base < begin + size) {
+            *found = chunk->mapping;
+            is_found = true;
+        }
+    }
+    pthread_mutex_unlock(&store->mutex);
+    return is_found;
 }

@@ -42,8 +42,8 @@ struct mrp_chunk {
 
     /* Below: the owner's, under its own rules; never read by lookups. */
     _Alignas(64) struct mrp_context_state *context;
-    struct mrp_backend_state *backend; /* NULL: adopted memory */
-    struct mrp_mapping mapping; /* of adopted memory, address and size only */
+    struct mrp_backend_state *backend; /* NULL: the caller's memory */
+    struct mrp_mapping mapping; /* of memory got from a caller, address and size only */
     bool aligned; /* in the radix part of the address map */
     uint32_t access;
     size_t n_rails;
@@ -76,8 +76,10 @@ struct mrp_chunk_store {
 };
 
 struct mrp_chunk_request {
-    struct mrp_backend_state *backend; /* or NULL and */
-    void *adopted; /* the caller's memory */
+    /* a backend; or NULL and the caller's memory; or memory that he hands over, and
+     * context->adopted_backend */
+    struct mrp_backend_state *backend;
+    void *adopted;
     size_t size;
     size_t alignment; /* of the mapping, besides what the address map wants */
     struct mrp_provider_state *const *rails;
@@ -105,5 +107,14 @@ struct mrp_place mrp_chunk_place(const struct mrp_chunk *chunk);
 /** Deregister with every rail, then unmap. Where a rail refuses, the mapping is parked
  * with it and MRP_ERR_REGISTER comes back; the record is released in any case. */
 enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk);
+
+/** Deregister with every rail; the mapping, which the caller has copied, is his from now
+ * on. With MRP_ERR_REGISTER it is parked instead. The record is released in any case. */
+enum mrp_status mrp_chunk_forget(struct mrp_chunk *chunk);
+
+/** Whether the memory overlaps some that belongs to a chunk of any pool: not the caller's
+ * own, which may. O(chunks). */
+bool mrp_chunk_find_overlap(struct mrp_chunk_store *store, const void *address,
+    size_t size, struct mrp_mapping *found);
 
 #endif

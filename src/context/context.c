@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/handle.h"
 #include "base/settings.h"
+#include "context/adopted.h"
 #include "context/module.h"
 
 #include <stdio.h>
@@ -117,6 +118,7 @@ static void destroy_parts(struct mrp_context_state *context)
     mrp_budget_destroy(&context->budget);
     mrp_retention_destroy(&context->retention);
     mrp_address_map_destroy(&context->map);
+    mrp_adopted_destroy(context->adopted_backend);
 }
 
 static enum mrp_status create_parts(
@@ -143,8 +145,11 @@ static enum mrp_status create_parts(
     mrp_retention_create(&context->retention, max_items, max_size);
     mrp_chunk_store_create(&context->chunks);
     backend_params.name = "blocks";
-    status = mrp_backend_state_create(
-        context, "malloc", &backend_params, &context->block_backend);
+    status = mrp_adopted_create(context, &context->adopted_backend);
+    if (status == MRP_OK) {
+        status = mrp_backend_state_create(
+            context, "malloc", &backend_params, &context->block_backend);
+    }
     if (status != MRP_OK) {
         destroy_parts(context);
         return status;

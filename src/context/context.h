@@ -58,6 +58,7 @@ struct mrp_context_state {
         *pin_provider; /* of pinned blocks; opened at the first one */
 
     struct mrp_backend_state *block_backend; /* of blocks that ask for none */
+    struct mrp_backend_state *adopted_backend; /* of adopted memory */
     struct mrp_address_map map;
     struct mrp_chunk_store chunks;
     struct mrp_retention retention;
@@ -168,6 +169,15 @@ void mrp_provider_park(struct mrp_provider_state *const *providers, uint64_t whi
 void mrp_remote_close_all(struct mrp_provider_state *provider);
 
 /* -- memory.c -- */
+
+/** Make a mapping that a pool gives away a tracked block of `size` bytes at `address`
+ *  in it, for mrp_memory_free; `caller` is who asked. MRP_ERR_MEMORY. */
+enum mrp_status mrp_memory_track(struct mrp_context_state *context,
+    struct mrp_backend_state *backend, const struct mrp_mapping *mapping, void *address,
+    size_t size, const void *caller);
+
+/** Undo it; the mapping is left alone. */
+void mrp_memory_untrack(struct mrp_context_state *context, void *address);
 
 /** Free every block still live and report it. */
 void mrp_memory_free_all(

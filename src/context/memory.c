@@ -187,6 +187,51 @@ static enum mrp_status track(struct mrp_context_state *context, struct mrp_block
     return status;
 }
 
+enum mrp_status mrp_memory_track(struct mrp_context_state *context,
+    struct mrp_backend_state *backend, const struct mrp_mapping *mapping, void *address,
+    size_t size, const void *caller)
+{
+    struct mrp_block *block = calloc(1, sizeof *block);
+    enum mrp_status status;
+
+    if (block == NULL) {
+        return mrp_fail(MRP_ERR_MEMORY, 0,
+            "malloc of %zu bytes for a block record failed", sizeof *block);
+    }
+    block->info = (struct mrp_memory_info)MRP_MEMORY_INFO_INIT;
+    block->info.size = block->info.usable_size = size;
+    block->info.alignment = MRP_LINE;
+    block->info.kind = backend->ops.memory_kind;
+    block->info.device = mapping->device;
+    block->info.node = mapping->node;
+    block->info.pages = mapping->pages;
+    block->info.page_size = mapping->page_size;
+    block->info.backend = backend->handle;
+    block->info.address = address;
+    block->backend = backend;
+    block->mapping = *mapping;
+    block->caller = caller;
+    status = track(context, block);
+    if (status == MRP_OK) {
+        mrp_add_relaxed(&backend->n_users, 1);
+    } else {
+        free(block);
+    }
+    return status;
+}
+
+void mrp_memory_untrack(struct mrp_context_state *context, void *address)
+{
+    struct mrp_block *block;
+
+    pthread_mutex_lock(&context->mutex);
+    block = mrp_block_table_remove(&context->blocks, (uintptr_t)address);
+    context->block_size -= block->info.size;
+    pthread_mutex_unlock(&context->mutex);
+    mrp_sub_acq_rel(&block->backend->n_users, 1);
+    free(block);
+}
+
 static void *alloc_block(struct mrp_context_state *context,
     const struct mrp_memory_info *info, struct mrp_backend_state *backend,
     const void *caller)

@@ -156,7 +156,9 @@ static size_t count_live(const struct mrp_pool *pool, unsigned class)
     for (uint32_t i = 0; i < pool->n_descriptors; i++) {
         const struct mrp_region *region = mrp_region_at(pool, i);
         bool is_held = mrp_state_is_live(mrp_load_relaxed(&region->state)) ||
-            (class == MRP_CLASS_BARE && mrp_kind_of(region) == MRP_REGION_LARGE &&
+            (class == MRP_CLASS_BARE &&
+                (mrp_kind_of(region) == MRP_REGION_LARGE ||
+                    mrp_kind_of(region) == MRP_REGION_ADOPTED) &&
                 mrp_chunk_entry(pool, region->chunk)->chunk != NULL &&
                 mrp_chunk_entry(pool, region->chunk)->chunk->region == region);
 

@@ -384,7 +384,8 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     return status;
 }
 
-enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
+static enum mrp_status end_chunk(
+    struct mrp_chunk *chunk, enum mrp_status (*give_up)(struct mrp_chunk *chunk))
 {
     struct mrp_pool *pool = chunk->pool;
     size_t charged = mrp_chunk_charge(chunk), registered = chunk->mapping.size;
@@ -396,7 +397,7 @@ enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
     if (chunk->granules != NULL) {
         return_granules(pool, chunk);
     }
-    status = mrp_chunk_destroy(chunk);
+    status = give_up(chunk);
     discharge(pool, charged, registered, is_over, id);
     pthread_mutex_lock(&pool->mutex);
     mrp_line_room(
@@ -404,6 +405,16 @@ enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
     pthread_mutex_unlock(&pool->mutex);
     mrp_context_owe(pool->context);
     return status;
+}
+
+enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
+{
+    return end_chunk(chunk, mrp_chunk_destroy);
+}
+
+enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk)
+{
+    return end_chunk(chunk, mrp_chunk_forget);
 }
 
 void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)

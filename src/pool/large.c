@@ -32,21 +32,29 @@ static struct mrp_chunk *chunk_of(const struct mrp_retained *item)
         offsetof(struct mrp_chunk, retained));
 }
 
-/* A chunk that is one region: those whose slabs have gone are idle, too. */
-static bool is_aligned_item(const struct mrp_retained *item, const void *alignment)
+/* One that is wanted. */
+struct want {
+    size_t size, alignment;
+    uint32_t flags; /* enum mrp_region_request_flag */
+};
+
+/* A chunk that is one region: those whose slabs have gone are idle, too. Of adopted memory
+ * aligning the payload may have taken some. */
+static bool suits(const struct mrp_retained *item, const void *user)
 {
     const struct mrp_region *region = chunk_of(item)->region;
+    const struct want *want = user;
 
-    return region != NULL &&
-        ((uintptr_t)mrp_payload(region) & (*(const size_t *)alignment - 1)) == 0;
+    return region != NULL && region->capacity >= want->size &&
+        ((uintptr_t)mrp_payload(region) & (want->alignment - 1)) == 0;
 }
 
-/* Take a chunk's region and number away and give its memory back. */
-static enum mrp_status dissolve(struct mrp_chunk *chunk)
+enum mrp_status mrp_large_dissolve(struct mrp_chunk *chunk, bool is_memory_wanted)
 {
     mrp_chunk_withdraw(chunk);
     mrp_depot_put(chunk->pool, chunk->region);
-    return mrp_pool_dissolve_chunk(chunk);
+    return is_memory_wanted ? mrp_pool_forget_chunk(chunk)
+                            : mrp_pool_dissolve_chunk(chunk);
 }
 
 /* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
@@ -55,17 +63,19 @@ static void evict(struct mrp_retained *item)
     struct mrp_pool *pool = chunk_of(item)->pool;
     size_t size = item->size;
 
-    dissolve(chunk_of(item));
+    mrp_large_dissolve(chunk_of(item), false);
     mrp_pool_count_idle(pool, -1, size, true);
 }
 
 /* -- one new chunk with one region -- */
 
+/* Memory that came with its contents begins where it does. */
 static void tie_region(struct mrp_pool *pool, struct mrp_chunk *chunk,
     struct mrp_region *region, enum mrp_region_kind kind)
 {
-    size_t lead = kind == MRP_REGION_USER ? 0 : pool->classes.lead;
-    size_t tailroom = kind == MRP_REGION_USER ? 0 : pool->classes.tailroom;
+    bool is_callers = kind == MRP_REGION_USER || kind == MRP_REGION_ADOPTED;
+    size_t lead = is_callers ? 0 : pool->classes.lead;
+    size_t tailroom = is_callers ? 0 : pool->classes.tailroom;
 
     region->offset =
         (int64_t)((uintptr_t)chunk->mapping.address + lead - (uintptr_t)region);
@@ -75,8 +85,20 @@ static void tie_region(struct mrp_pool *pool, struct mrp_chunk *chunk,
     chunk->region = region;
 }
 
-/* Build a chunk for `request` with a region of its own; NULL with an error record. */
-static struct mrp_region *make_region(
+/* Adopted memory's next owner is like any other: there is room before and after the
+ * payload, which is aligned. */
+static void tie_adopted(struct mrp_pool *pool, const struct mrp_chunk *chunk)
+{
+    struct mrp_region *region = chunk->region;
+    uintptr_t base = (uintptr_t)chunk->mapping.address;
+    uintptr_t payload = mrp_align_up(base + pool->classes.lead, pool->classes.alignment);
+    uintptr_t end = base + chunk->mapping.size - pool->classes.tailroom;
+
+    region->offset = (int64_t)(payload - (uintptr_t)region);
+    region->capacity = payload < end ? end - payload : 0;
+}
+
+struct mrp_region *mrp_large_make(
     struct mrp_pool *pool, struct mrp_chunk_request *request, enum mrp_region_kind kind)
 {
     struct mrp_region *region = mrp_region_take_bare(pool);
@@ -116,18 +138,12 @@ static struct mrp_region *make_region(
 
 /* -- alloc and free -- */
 
-/* One that is wanted. */
-struct want {
-    size_t size, alignment;
-    uint32_t flags; /* enum mrp_region_request_flag */
-};
-
 static struct mrp_region *take_idle(struct mrp_pool *pool, const struct want *want)
 {
     size_t rounded = round_large(pool, want->size);
     struct mrp_retained *idle = mrp_retention_take(&pool->context->retention, pool,
         want->size + pool->classes.lead + pool->classes.tailroom,
-        mrp_max(rounded, want->size / 3 * 4), NULL, is_aligned_item, &want->alignment);
+        mrp_max(rounded, want->size / 3 * 4), NULL, suits, want);
 
     if (idle == NULL) {
         return NULL;
@@ -169,7 +185,7 @@ static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *w
             pool->member.named.name, left, unmet, request.size, pool->max_bytes);
         return NULL;
     }
-    return make_region(pool, &request, MRP_REGION_LARGE);
+    return mrp_large_make(pool, &request, MRP_REGION_LARGE);
 }
 
 /* Idle or new. */
@@ -270,7 +286,7 @@ struct mrp_region *mrp_large_temporary(
 
     mrp_pool_request_chunk(pool, round_large(pool, size), alignment, &request);
     request.is_over_budget = true;
-    region = make_region(pool, &request, MRP_REGION_TEMPORARY);
+    region = mrp_large_make(pool, &request, MRP_REGION_TEMPORARY);
     if (region != NULL) {
         mrp_region_begin(pool, region, size);
     }
@@ -283,10 +299,13 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
 
     if (mrp_kind_of(region) == MRP_REGION_USER ||
         mrp_kind_of(region) == MRP_REGION_TEMPORARY) {
-        enum mrp_status status = dissolve(chunk);
+        enum mrp_status status = mrp_large_dissolve(chunk, false);
 
         mrp_line_end(pool);
         return status;
+    }
+    if (mrp_kind_of(region) == MRP_REGION_ADOPTED) {
+        tie_adopted(pool, chunk);
     }
     mrp_pool_count_idle(pool, 1, chunk->mapping.size, false);
     mrp_pool_retain(pool, chunk, evict);
@@ -297,13 +316,13 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
 
 /* -- the caller's own memory -- */
 
-static enum mrp_status check_range(const void *address, size_t size)
+enum mrp_status mrp_large_check_range(const void *address, size_t size, const char *verb)
 {
     size_t end;
 
     if (address == NULL || size == 0) {
         return mrp_fail(
-            MRP_ERR_INVALID, 0, "cannot register %zu bytes at %p", size, address);
+            MRP_ERR_INVALID, 0, "cannot %s %zu bytes at %p", verb, size, address);
     }
     if (mrp_add_overflows((uintptr_t)address, size, &end)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
@@ -336,7 +355,7 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
         status = registered == NULL
             ? mrp_fail(
                   MRP_ERR_INVALID, 0, "region is NULL: pass where to store the handle")
-            : check_range(address, size);
+            : mrp_large_check_range(address, size, "register");
     }
     if (status == MRP_OK) {
         status =
@@ -353,7 +372,7 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
         params.native_flags != 0 ? params.native_flags : pool->native_flags;
     status = check_access(pool, request.access);
     if (status == MRP_OK) {
-        struct mrp_region *region = make_region(pool, &request, MRP_REGION_USER);
+        struct mrp_region *region = mrp_large_make(pool, &request, MRP_REGION_USER);
 
         mrp_line_end(pool); /* what had to be evicted is room for others */
         if (region == NULL) {

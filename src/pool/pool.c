@@ -300,6 +300,8 @@ static void report_region(const struct mrp_pool *pool, const struct mrp_region *
 
     if (mrp_kind_of(region) == MRP_REGION_USER) {
         leak.origin = "mrp_region_register";
+    } else if (mrp_kind_of(region) == MRP_REGION_ADOPTED) {
+        leak.origin = "mrp_region_adopt";
     } else if (mrp_kind_of(region) == MRP_REGION_SLICE) {
         leak.origin = "mrp_region_slice";
     }

@@ -538,6 +538,9 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
 /** Give back a chunk that nobody finds any more by address: number, charges, memory. */
 enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk);
 
+/** The same, but as mrp_chunk_forget. */
+enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk);
+
 /** The same, leaving the error record as it is. */
 void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
@@ -623,6 +626,17 @@ struct mrp_region *mrp_large_join(
 /** Give back a region that is a chunk: idle large ones are kept, user memory is
  * deregistered. */
 enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region);
+
+/** Build a chunk for `request` with a region of its own; NULL with an error record. */
+struct mrp_region *mrp_large_make(
+    struct mrp_pool *pool, struct mrp_chunk_request *request, enum mrp_region_kind kind);
+
+/** Take a chunk's region and number away and deregister it. Its memory goes back to where
+ * it came from, unless the caller wants it: then as mrp_chunk_forget. */
+enum mrp_status mrp_large_dissolve(struct mrp_chunk *chunk, bool is_memory_wanted);
+
+/** That the caller's own memory can be: not NULL, not empty, no overflow. */
+enum mrp_status mrp_large_check_range(const void *address, size_t size, const char *verb);
 
 /** A descriptor without memory, for a slice or a region that is a chunk; NULL with an
  *  error record. */

@@ -27,7 +27,7 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
         tier->n_live += is_live;
         tier->live_size += is_live ? size : 0;
         tier->n_allocs += mrp_load_relaxed(&region->generation);
-    } else if (is_live && kind == MRP_REGION_LARGE) {
+    } else if (is_live && (kind == MRP_REGION_LARGE || kind == MRP_REGION_ADOPTED)) {
         stats->n_large++;
         stats->large_size += size;
     } else if (is_live && kind == MRP_REGION_USER) {
