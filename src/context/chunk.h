@@ -88,6 +88,7 @@ struct mrp_chunk_request {
     uint64_t native_flags;
     struct mrp_pool *pool;
     bool is_over_budget; /* for a temporary region: charged to the context alone */
+    bool is_for_slabs; /* not for one region */
 };
 
 void mrp_chunk_store_create(struct mrp_chunk_store *store);

@@ -128,6 +128,24 @@ static void count_charge(
     }
 }
 
+/* What is not cut into slabs leaves the tiers what they have not claimed yet; idle memory
+ * is left, too: growth gives it up. Under the mutex. */
+static enum mrp_status heed_reserves(
+    const struct mrp_pool *pool, const struct mrp_chunk_request *request)
+{
+    size_t unmet = request->is_for_slabs ? 0 : mrp_tiers_unmet(pool, MRP_TIERS);
+    size_t left =
+        pool->max_bytes - mrp_min(pool->mapped_size, pool->max_bytes) + pool->idle_size;
+
+    return unmet == 0 || left >= unmet + request->size
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_LIMIT, 0,
+              "pool %s has %zu bytes left, and keeps %zu of them for its tiers "
+              "(tiers[].reserve): %zu more are refused; free larger-than-huge regions, "
+              "lower the reserves, or raise max_bytes (%zu)",
+              pool->member.named.name, left, unmet, request->size, pool->max_bytes);
+}
+
 static enum mrp_status charge_pool(
     struct mrp_pool *pool, const struct mrp_chunk_request *request, uint32_t *chunk_id)
 {
@@ -138,6 +156,9 @@ static enum mrp_status charge_pool(
     if (!request->is_over_budget) {
         make_room(pool, size);
         status = fits_budget(pool, size) ? MRP_OK : over_budget(pool, size);
+        if (status == MRP_OK && size > 0) {
+            status = heed_reserves(pool, request);
+        }
     }
     if (status == MRP_OK) {
         status = take_chunk_id(pool, chunk_id);
@@ -516,6 +537,7 @@ static enum mrp_status new_chunk(
     uint32_t id;
 
     mrp_pool_request_chunk(pool, size, pool->classes.alignment, &request);
+    request.is_for_slabs = true;
     status = mrp_pool_make_chunk(pool, &request, mrp_min(less, request.size), made, &id);
     return status == MRP_OK ? publish_chunk(pool, *made, id) : status;
 }

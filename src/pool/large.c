@@ -168,23 +168,9 @@ static bool others_first(struct mrp_pool *pool)
 static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *want)
 {
     struct mrp_chunk_request request;
-    size_t unmet, left;
 
     mrp_pool_request_chunk(
         pool, round_large(pool, want->size), want->alignment, &request);
-    pthread_mutex_lock(&pool->mutex);
-    unmet = mrp_tiers_unmet(pool, MRP_TIERS);
-    left =
-        pool->max_bytes - mrp_min(pool->mapped_size, pool->max_bytes) + pool->idle_size;
-    pthread_mutex_unlock(&pool->mutex);
-    if (unmet > 0 && left < unmet + request.size) {
-        mrp_fail(MRP_ERR_LIMIT, 0,
-            "pool %s has %zu bytes left, and keeps %zu of them for its tiers "
-            "(tiers[].reserve): %zu more are refused; free larger-than-huge regions, "
-            "lower the reserves, or raise max_bytes (%zu)",
-            pool->member.named.name, left, unmet, request.size, pool->max_bytes);
-        return NULL;
-    }
     return mrp_large_make(pool, &request, MRP_REGION_LARGE);
 }
 
