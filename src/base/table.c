@@ -154,7 +154,7 @@ static void print_remedy(FILE *file, const char *remedy)
 
 void mrp_print_line(FILE *file, const char *remedy, const char *format, ...)
 {
-    char text[512];
+    char text[1280]; /* a backtrace, and a few words */
     va_list arguments;
 
     va_start(arguments, format);
