@@ -115,6 +115,7 @@ struct mrp_region_list {
 struct mrp_sift {
     uint32_t magazines; /* index + 1 of the first; by their links */
     struct mrp_region_list loose;
+    size_t n_regions; /* in both, less those of slabs retired since: free ones */
 };
 
 struct mrp_depot {

@@ -48,8 +48,8 @@ static void count_classes(
 
         tier->n_classes++;
         tier->reserve = pool->tier_reserve[class->tier];
-        n_regions[i] = pool->depots[i].n_regions;
-        tier->n_regions += n_regions[i];
+        n_regions[i] = pool->depots[i].n_regions - pool->depots[i].sift.n_regions;
+        tier->n_regions += pool->depots[i].n_regions;
         tier->slab_size += pool->depots[i].slab_size;
         stats->room_size -= pool->depots[i].slab_size;
         tier->n_allocs += pool->depots[i].n_allocs;
@@ -115,7 +115,7 @@ static void count_unchecked(
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
-    size_t n_regions[MRP_CLASSES_MAX]; /* as they were under the mutex */
+    size_t n_regions[MRP_CLASSES_MAX]; /* in nobody's hands who sifts */
     uint32_t n_descriptors;
     enum mrp_status status = mrp_pool_check_handle(pool);
 
