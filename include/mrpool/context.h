@@ -138,9 +138,11 @@ enum mrp_report_format {
 
 /** Write who holds what memory, how old it is, and how much of each budget is used: of
  *  the context and of every pool, per tier live, cached in threads, in the depot, idle,
- *  quarantined, parked; fragmentation, and what could be given back. The JSON is one
- *  object, with the same numbers. Numbers read while others work are inexact.
- *  MRP_ERR_INVALID, MRP_ERR_SYSTEM (the file refuses). */
+ *  quarantined, parked; fragmentation, and what could be given back. In the text a line
+ *  that needs attention begins with '!', and what to do stands below it. The JSON is one
+ *  object, with the same numbers. Any thread, at any time; numbers read while others work
+ *  are inexact. Written in one piece, and flushed, under no lock. O(regions).
+ *  MRP_ERR_INVALID, MRP_ERR_MEMORY, MRP_ERR_SYSTEM (the file refuses). */
 MRP_API enum mrp_status mrp_context_report(
     struct mrp_context *context, enum mrp_report_format format, FILE *file);
 

@@ -44,15 +44,23 @@ enum mrp_status mrp_budget_create(
         .mutex = PTHREAD_MUTEX_INITIALIZER,
         .bytes_remedy = "raise the context's max_bytes (MRPOOL_CONTEXT_MAX_BYTES)",
         .pinned_remedy = "raise the context's max_pinned",
+        .bytes_source = params->max_bytes != 0 ? "max_bytes" : "MRPOOL_CONTEXT_MAX_BYTES",
+        .pinned_source = "max_pinned",
+        .registrations_source = params->max_registrations != 0
+            ? "max_registrations"
+            : "MRPOOL_CONTEXT_MAX_REGISTRATIONS",
     };
     budget->max.bytes = (size_t)max_bytes;
     if (max_bytes == 0) {
         budget->max.bytes = default_bytes(&system);
+        budget->bytes_source = "seven eighths of the memory there is";
     }
     budget->max.n_registrations = (size_t)max_registrations;
     budget->max.pinned = params->max_pinned;
     if (params->max_pinned == 0) {
         budget->max.pinned = default_pinned(&system, budget->max.bytes);
+        budget->pinned_source =
+            system.memlock_limit == MRP_UNLIMITED ? "all that may be mapped" : "memlock";
         budget->pinned_remedy = "raise memlock (ulimit -l, LimitMEMLOCK=), of which that "
                                 "was left when the context was created";
     }

@@ -18,7 +18,9 @@ struct mrp_charge {
 struct mrp_budget {
     pthread_mutex_t mutex; /* leaf lock */
     struct mrp_charge used, max;
-    const char *bytes_remedy, *pinned_remedy; /* how a refusal ends */
+    /* constant: how a refusal ends, where the limits come from */
+    const char *bytes_remedy, *pinned_remedy;
+    const char *bytes_source, *pinned_source, *registrations_source;
 };
 
 struct mrp_context_params;

@@ -2,6 +2,7 @@
 #include "context/chunk.h"
 
 #include "base/align.h"
+#include "base/clock.h"
 #include "base/process.h"
 #include "context/adopted.h"
 #include "context/context.h"
@@ -220,6 +221,7 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     chunk->mapping = mapping;
     chunk->aligned = aligned;
     chunk->access = request->access;
+    chunk->born = mrp_clock_coarse();
     chunk->pool = request->pool;
     status = allocate_rails(chunk, request->n_rails);
     if (status == MRP_OK) {

@@ -46,6 +46,7 @@ struct mrp_chunk {
     struct mrp_mapping mapping; /* of memory got from a caller, address and size only */
     bool aligned; /* in the radix part of the address map */
     uint32_t access;
+    uint64_t born; /* when it was mapped: mrp_clock_coarse() */
     size_t n_rails;
     struct mrp_provider_state **rails; /* n_rails */
     struct mrp_registration *registrations; /* n_rails */

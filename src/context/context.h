@@ -88,15 +88,22 @@ struct mrp_provider_state {
     char device[128];
     _Atomic size_t n_users; /* pools that have it as a rail, and imports */
     _Atomic size_t n_registrations, registered_size;
+    _Atomic size_t n_parked, parked_size; /* what its refusals have kept mapped */
     pthread_mutex_t mutex; /* of the two lists; leaf lock */
     struct mrp_parked *parked; /* mappings that a failed deregistration keeps */
     struct mrp_remote_state *remotes; /* imports not closed yet */
 };
 
+struct mrp_pool_reporter;
+
 /** A pool as its context knows it; embedded in the pool. */
 struct mrp_pool_member {
     struct mrp_named named; /* first */
     struct mrp_pool *handle;
+    const struct mrp_pool_reporter *reporter;
+    /* Reports that read it: raised under the context's mutex while the pool is listed
+     * there, lowered by the reporter's collect. A pool that goes waits for 0. */
+    _Atomic uint32_t n_holds;
     void (*destroy)(struct mrp_pool *pool, struct mrp_leak_report *report);
     /** See to those who wait for memory of the pool, and end the visit. No lock. */
     void (*serve)(struct mrp_pool *pool);

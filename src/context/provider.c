@@ -199,6 +199,8 @@ void mrp_provider_park(struct mrp_provider_state *const *providers, uint64_t whi
     for (size_t hold = 0; hold < n_holds; hold++, which &= which - 1) {
         struct mrp_provider_state *provider = providers[__builtin_ctzll(which)];
 
+        mrp_add_relaxed(&provider->n_parked, 1);
+        mrp_add_relaxed(&provider->parked_size, mapping->size);
         parking->holds[hold].parking = parking;
         pthread_mutex_lock(&provider->mutex);
         parking->holds[hold].next = provider->parked;

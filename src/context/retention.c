@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "context/retention.h"
 
-#include <time.h>
+#include "base/clock.h"
 
 void mrp_retention_create(
     struct mrp_retention *retention, size_t max_items, size_t max_size)
@@ -21,10 +21,7 @@ void mrp_retention_destroy(struct mrp_retention *retention)
 
 uint64_t mrp_retention_now(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return mrp_clock_coarse();
 }
 
 /* -- places: all under the mutex -- */
@@ -404,6 +401,8 @@ void mrp_retention_visit(struct mrp_retention *retention,
             struct mrp_retention_place *place = &places[n_places++];
 
             *place = retention->places[i];
+            place->oldest_since =
+                place->items.oldest == NULL ? 0 : place->items.oldest->since;
             place->items = (struct mrp_retained_list){NULL, NULL};
             if (!place->has_bounds) {
                 place->max_items = retention->max_items;

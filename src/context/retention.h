@@ -59,6 +59,7 @@ struct mrp_retention_place {
     size_t n_items, size; /* of what may go: */
     struct mrp_retained_list items;
     size_t n_kept, kept_size;
+    uint64_t oldest_since; /* for mrp_retention_visit(): of what may go; 0: nothing may */
 };
 
 struct mrp_retention {

@@ -166,6 +166,7 @@ static size_t default_max_bytes(struct mrp_pool *pool)
         if (left < bytes) {
             pool->budget_remedy = ", what memlock left when the pool was created: raise "
                                   "memlock (ulimit -l, LimitMEMLOCK=)";
+            pool->max_bytes_source = "memlock";
             bytes = left;
         }
     }
@@ -216,8 +217,9 @@ static void heed_networks(struct mrp_pool *pool)
     for (size_t rail = 0; rail < pool->n_rails; rail++) {
         size_t advised = pool->rails[rail]->info.max_registrations;
 
-        if (advised != 0) {
-            pool->max_registrations = mrp_min(pool->max_registrations, advised);
+        if (advised != 0 && advised < pool->max_registrations) {
+            pool->max_registrations = advised;
+            pool->max_registrations_source = "the network";
         }
     }
 }
@@ -233,6 +235,9 @@ static enum mrp_status resolve_budgets(
         return status;
     }
     pool->budget_remedy = ": raise max_bytes (MRPOOL_MAX_BYTES)";
+    pool->max_bytes_source = params->max_bytes != 0 ? "max_bytes"
+        : value != 0                                ? "MRPOOL_MAX_BYTES"
+                                                    : "half of the memory there is";
     pool->max_bytes = value != 0 ? (size_t)value : default_max_bytes(pool);
     if (pool->backend->max_size != 0 &&
         (params->chunk_min != 0 || params->chunk_max != 0)) {
@@ -245,6 +250,7 @@ static enum mrp_status resolve_budgets(
     }
     if (pool->backend->max_size != 0) { /* a small array is a small pool, not a mistake */
         pool->budget_remedy = ", all that its backend has: give it more";
+        pool->max_bytes_source = "its backend";
         pool->max_bytes = mrp_min(pool->max_bytes, pool->backend->max_size);
         pool->chunk_min = pool->chunk_max = pool->next_chunk_size = pool->max_bytes;
     } else {
@@ -256,6 +262,9 @@ static enum mrp_status resolve_budgets(
     }
     if (status == MRP_OK) {
         pool->max_registrations = (size_t)value;
+        pool->max_registrations_source = params->max_registrations != 0
+            ? "max_registrations"
+            : "MRPOOL_MAX_REGISTRATIONS";
         if (params->max_registrations == 0) {
             heed_networks(pool);
         }

@@ -236,6 +236,7 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     pool->member.destroy = destroy_pool;
     pool->member.serve = mrp_line_serve;
     pool->sweep_turn = UINT64_MAX;
+    pool->member.reporter = &mrp_pool_reporter;
     snprintf(pool->member.named.name, sizeof pool->member.named.name, "%s",
         params->name != NULL ? params->name : "(new)");
     pool->epoch =
@@ -398,6 +399,7 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
     mrp_context_unlink(pool->context, &pool->context->pools, &pool->member.named);
+    mrp_pool_await_reports(pool);
     unmake_pool(pool, report);
 }
 

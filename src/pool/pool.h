@@ -115,6 +115,7 @@ struct mrp_region_list {
 struct mrp_sift {
     uint32_t magazines; /* index + 1 of the first; by their links */
     struct mrp_region_list loose;
+    size_t n_regions; /* in both, less those of slabs retired since: free ones */
 };
 
 struct mrp_depot {
@@ -176,6 +177,7 @@ struct mrp_pool {
     size_t tier_reserve[MRP_TIERS];
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
     const char *budget_remedy; /* how a refusal by max_bytes ends */
+    const char *max_bytes_source, *max_registrations_source; /* where they come from */
     size_t user_size, user_stride;
     char *user_base; /* user data, index * user_stride; NULL without */
     size_t user_reserved; /* bytes of addresses */
@@ -574,6 +576,19 @@ static inline uint32_t mrp_granule_shift(size_t chunk_size)
     }
     return shift > MRP_GRANULE_SHIFT_MAX ? MRP_GRANULE_SHIFT_MAX : shift;
 }
+
+/* -- stats.c -- */
+
+/** Free regions of the class in the depot, at most `n_regions`: those there are. A guess
+ *  while others are at work. No lock. */
+size_t mrp_depot_count(const struct mrp_pool *pool, size_t class, size_t n_regions);
+
+/* -- report.c -- */
+
+extern const struct mrp_pool_reporter mrp_pool_reporter;
+
+/** Wait until no report reads the pool, which its context no longer lists. */
+void mrp_pool_await_reports(struct mrp_pool *pool);
 
 /* -- grow.c -- */
 

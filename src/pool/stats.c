@@ -26,6 +26,7 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
         tier = &stats->tiers[pool->classes.classes[class].tier];
         tier->n_live += is_live;
         tier->live_size += is_live ? size : 0;
+        tier->block_live_size += is_live ? pool->classes.classes[class].block_size : 0;
         tier->n_allocs += mrp_load_relaxed(&region->generation);
     } else if (is_live && (kind == MRP_REGION_LARGE || kind == MRP_REGION_ADOPTED)) {
         stats->n_large++;
@@ -46,8 +47,9 @@ static void count_classes(
         struct mrp_tier_stats *tier = &stats->tiers[class->tier];
 
         tier->n_classes++;
-        n_regions[i] = pool->depots[i].n_regions;
-        tier->n_regions += n_regions[i];
+        tier->reserve = pool->tier_reserve[class->tier];
+        n_regions[i] = pool->depots[i].n_regions - pool->depots[i].sift.n_regions;
+        tier->n_regions += pool->depots[i].n_regions;
         tier->slab_size += pool->depots[i].slab_size;
         stats->room_size -= pool->depots[i].slab_size;
         tier->n_allocs += pool->depots[i].n_allocs;
@@ -71,8 +73,7 @@ static void count_caches(const struct mrp_pool *pool, struct mrp_pool_stats *sta
     }
 }
 
-/* Free ones in the depot; no more than there are, should the stacks change meanwhile. */
-static size_t count_depot(const struct mrp_pool *pool, size_t class, size_t n_regions)
+size_t mrp_depot_count(const struct mrp_pool *pool, size_t class, size_t n_regions)
 {
     struct mrp_depot *depot = (struct mrp_depot *)(uintptr_t)&pool->depots[class];
     size_t capacity = pool->classes.classes[class].magazine_capacity, n = 0;
@@ -96,7 +97,7 @@ static void count_unchecked(
 {
     for (size_t i = 0; i < pool->classes.n_classes; i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
-        size_t n_live = n_regions[i] - count_depot(pool, i, n_regions[i]);
+        size_t n_live = n_regions[i] - mrp_depot_count(pool, i, n_regions[i]);
         struct mrp_thread *cursor = NULL;
         struct mrp_cache_slot *slot;
 
@@ -107,13 +108,14 @@ static void count_unchecked(
         }
         stats->tiers[class->tier].n_live += n_live;
         stats->tiers[class->tier].live_size += n_live * class->capacity;
+        stats->tiers[class->tier].block_live_size += n_live * class->block_size;
     }
 }
 
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
-    size_t n_regions[MRP_CLASSES_MAX]; /* as they were under the mutex */
+    size_t n_regions[MRP_CLASSES_MAX]; /* in nobody's hands who sifts */
     uint32_t n_descriptors;
     enum mrp_status status = mrp_pool_check_handle(pool);
 

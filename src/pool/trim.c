@@ -45,6 +45,7 @@ static bool let_go(struct mrp_pool *pool, struct mrp_region *region)
         return false;
     }
     slab->n_collected--;
+    pool->depots[slab->size_class].sift.n_regions--;
     return true;
 }
 
@@ -109,7 +110,10 @@ static void take_turns(struct mrp_pool *pool)
 static void count_in(struct mrp_pool *pool, struct mrp_region *const *regions, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        mrp_slab_of(pool, regions[i])->n_collected++;
+        struct mrp_slab *slab = mrp_slab_of(pool, regions[i]);
+
+        slab->n_collected++;
+        pool->depots[slab->size_class].sift.n_regions++;
     }
 }
 
@@ -160,6 +164,7 @@ static void retire_free(
             continue;
         }
         turn += slab->n_cut;
+        pool->depots[class].sift.n_regions -= slab->n_cut;
         mrp_slab_retire(pool, slab);
         slab->next = *retired;
         *retired = number;

@@ -83,6 +83,9 @@ static void check_tiers(const struct model *model, const struct mrp_pool_stats *
         assert_int_equal(found->n_live, n_live[tier]);
         assert_int_equal(found->live_size, live_size[tier]);
         assert_int_equal(found->n_allocs, model->n_allocs[tier]);
+        assert_in_range(found->block_live_size,
+            live_size[tier], /* 64 B, else a quarter */
+            live_size[tier] + live_size[tier] / 4 + 64 * n_live[tier]);
         assert_int_equal(found->n_live + found->n_free, found->n_regions);
         assert_true(found->slab_size <= stats->chunk_size);
     }
@@ -210,6 +213,7 @@ static void stats__describe_the_pool(void **state)
     params.n_rails = 2;
     params.max_bytes = 10 * MRP_MIB;
     params.max_registrations = 9;
+    params.tiers[MRP_TIER_LARGE].reserve = 3 * MRP_MIB;
     pool_fixture_create(f, &params);
     stats = pool_fixture_stats(f->pool);
     assert_string_equal(stats.name, "described");
@@ -218,6 +222,8 @@ static void stats__describe_the_pool(void **state)
     assert_int_equal(stats.max_registrations, 9);
     assert_int_equal(stats.tiers[0].max_size, MRP_KIB);
     assert_int_equal(stats.tiers[3].max_size, MRP_MIB);
+    assert_int_equal(stats.tiers[2].reserve, 3 * MRP_MIB);
+    assert_int_equal(stats.tiers[3].reserve, 0);
     assert_int_equal(stats.tiers[0].n_classes, 12);
     assert_int_equal(stats.tiers[1].n_classes, 16);
     assert_int_equal(stats.tiers[2].n_classes, 8);
@@ -233,12 +239,48 @@ static void stats__describe_the_pool(void **state)
     assert_refused(mrp_pool_stats(NULL, &stats), MRP_ERR_STALE, "NULL");
 }
 
+/* Blocks, with what stands before and after the payload; also where no descriptor tells
+ * which regions are live. */
+static void stats__count_the_blocks_of_live_regions(void **state)
+{
+    static const enum mrp_checks checks[] = {
+        MRP_CHECKS_NONE, MRP_CHECKS_STATE, MRP_CHECKS_FULL};
+    struct pool_fixture *f = *state;
+
+    for (size_t i = 0; i < 3; i++) {
+        struct mrp_pool_params params = pool_fixture_params(f);
+        struct mrp_region *small, *medium[2];
+        struct mrp_pool_stats stats;
+
+        params.checks = checks[i];
+        params.headroom = 64;
+        params.tailroom = 64;
+        assert_int_equal(mrp_pool_create(f->context, &params, &f->pool), MRP_OK);
+        small = mrp_region_alloc(f->pool, 100);
+        medium[0] = mrp_region_alloc(f->pool, 5000);
+        medium[1] = mrp_region_alloc(f->pool, 5000);
+        pool_fixture_free(medium[1]);
+        stats = pool_fixture_stats(f->pool);
+        assert_int_equal(stats.tiers[0].block_live_size,
+            f->pool->classes.classes[mrp_class_of(&f->pool->classes, 100)].block_size);
+        assert_int_equal(stats.tiers[1].block_live_size,
+            f->pool->classes.classes[mrp_class_of(&f->pool->classes, 5000)].block_size);
+        assert_true(stats.tiers[0].block_live_size >= 100 + 128);
+        pool_fixture_free(small);
+        pool_fixture_free(medium[0]);
+        assert_int_equal(pool_fixture_stats(f->pool).tiers[1].block_live_size, 0);
+        assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+        f->pool = NULL;
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         POOL_TEST(stats__agree_with_a_model),
         POOL_TEST(stats__agree_with_the_registry),
         POOL_TEST(stats__describe_the_pool),
+        POOL_TEST(stats__count_the_blocks_of_live_regions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
