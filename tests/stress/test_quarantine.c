@@ -215,7 +215,7 @@ static void abandon__of_two_that_give_up_one_region_one_wins(void **state)
     (void)state;
     params.checks = MRP_CHECKS_FULL;
     stress_create(&load.world, &params);
-    for (size_t round = 0; round < stress_rounds(200); round++) {
+    for (size_t round = 0; round < stress_rounds(50); round++) {
         load.n_won = 0;
         memset(load.n_met, 0, sizeof load.n_met);
         assert_int_equal(
