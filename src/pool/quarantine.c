@@ -13,6 +13,8 @@
 #include <time.h>
 
 #define NANOSECONDS UINT64_C(1000000000)
+#define TICKS_PER_STAY 8 /* how often old ones are looked for in quarantine_ms, */
+#define SHORTEST_TICK UINT64_C(10000000) /* ns */
 
 void mrp_quarantine_create(struct mrp_quarantine *quarantine)
 {
@@ -279,4 +281,28 @@ size_t mrp_quarantine_revoke(struct mrp_pool *pool, uint64_t age)
     quarantine->n_revoked += n_revoked;
     pthread_mutex_unlock(&quarantine->mutex);
     return n_revoked;
+}
+
+static uint64_t longest_stay(const struct mrp_pool *pool)
+{
+    return pool->quarantine_ms * (NANOSECONDS / 1000);
+}
+
+void mrp_quarantine_expire(struct mrp_pool *pool)
+{
+    mrp_quarantine_revoke(pool, longest_stay(pool));
+}
+
+void mrp_quarantine_tick(struct mrp_pool *pool)
+{
+    uint64_t last = mrp_load_relaxed(&pool->quarantine.last_tick), now;
+
+    if (mrp_load_relaxed(&pool->quarantine.n_regions) == 0 || !can_revoke(pool)) {
+        return;
+    }
+    now = mrp_quarantine_now();
+    if (now - last >= mrp_max(longest_stay(pool) / TICKS_PER_STAY, SHORTEST_TICK) &&
+        mrp_cas_relaxed(&pool->quarantine.last_tick, &last, now)) {
+        mrp_quarantine_expire(pool);
+    }
 }

@@ -27,6 +27,7 @@ struct mrp_quarantine {
     _Atomic size_t n_regions;
     size_t size; /* bytes of their capacities */
     uint64_t n_revoked;
+    _Atomic uint64_t last_tick; /* when somebody last looked for old ones */
 };
 
 void mrp_quarantine_create(struct mrp_quarantine *quarantine);
@@ -48,6 +49,11 @@ void mrp_quarantine_count(struct mrp_quarantine *quarantine, size_t *n_regions,
  *  error record stays; memory that a rail refuses to deregister is parked, and not
  *  counted. No lock may be held. @return how many were revoked. */
 size_t mrp_quarantine_revoke(struct mrp_pool *pool, uint64_t age);
+
+/** Revoke what has been here for the pool's quarantine_ms: now, or only when it is time to
+ *  look again. No lock may be held. */
+void mrp_quarantine_expire(struct mrp_pool *pool);
+void mrp_quarantine_tick(struct mrp_pool *pool);
 
 /** "abandoned 12 s ago, fence 7 never drained", of a region in quarantine. */
 void mrp_quarantine_describe(const struct mrp_region *region, char *text, size_t size);

@@ -28,6 +28,14 @@ static uint64_t key_of(const struct mrp_region *region)
     return key;
 }
 
+static void never_called(
+    struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status)
+{
+    (void)waiter;
+    (void)region;
+    fail_msg("called back with %s", mrp_status_name(status));
+}
+
 /* Regions of every size, by every way, each the only one of its registration. */
 static void isolate__each_region_is_a_registration(void **state)
 {
@@ -35,7 +43,8 @@ static void isolate__each_region_is_a_registration(void **state)
     struct pool_fixture *f = *state;
     struct mrp_pool_params params = isolated(f);
     struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
-    struct mrp_region *regions[7 * 4];
+    struct mrp_waiter waiter = MRP_WAITER_INIT(never_called, NULL);
+    struct mrp_region *regions[7 * 5];
     size_t n = 0;
 
     pool_fixture_create(f, &params);
@@ -47,6 +56,8 @@ static void isolate__each_region_is_a_registration(void **state)
         assert_int_equal((uintptr_t)mrp_region_address(regions[n++]) % 8192, 0);
         assert_int_equal(mrp_region_alloc_many(f->pool, sizes[i], 2, &regions[n]), 2);
         n += 2;
+        assert_int_equal(
+            mrp_region_alloc_async(f->pool, sizes[i], &waiter, &regions[n++]), MRP_OK);
     }
     for (size_t i = 0; i < n; i++) {
         struct mrp_region_info info = pool_fixture_query(regions[i]);
@@ -54,7 +65,7 @@ static void isolate__each_region_is_a_registration(void **state)
         assert_int_equal(info.kind, MRP_REGION_LARGE);
         assert_int_equal(info.tier, -1);
         assert_ptr_equal(info.address, info.chunk_address);
-        assert_true(info.capacity >= sizes[i / 4]);
+        assert_true(info.capacity >= sizes[i / 5]);
         assert_ptr_equal(
             mrp_region_find(f->pool, (char *)info.address + info.size / 2), regions[i]);
         for (size_t j = 0; j < i; j++) {
@@ -259,6 +270,32 @@ static void revoke__leaves_those_that_drained(void **state)
     assert_int_equal(pool_fixture_stats(f->pool).n_idle, 1);
 }
 
+/* By whichever call next takes a slow path, and by a trim. */
+static void revoke__happens_by_itself(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct timespec moment = {0, 60000000};
+
+    create_revocable(f, 1);
+    f->pool->quarantine_ms = 40;
+    for (size_t i = 1; i <= 2; i++) {
+        abandon_one(f, 100, 1);
+        pool_fixture_free(pool_fixture_alloc(f, 100));
+        assert_int_equal(mrp_pool_trim(f->pool, 0, NULL), MRP_OK);
+        assert_int_equal(pool_fixture_stats(f->pool).n_quarantined, 1);
+        nanosleep(&moment, NULL);
+        if (i == 1) {
+            for (size_t n = 0; n < 64; n++) {
+                pool_fixture_free(pool_fixture_alloc(f, 100));
+            }
+        } else {
+            assert_int_equal(mrp_pool_trim(f->pool, 0, NULL), MRP_OK);
+        }
+        assert_int_equal(pool_fixture_stats(f->pool).n_quarantined, 0);
+        assert_int_equal(pool_fixture_stats(f->pool).n_revoked, i);
+    }
+}
+
 /* What a rail will not deregister stays mapped, and counts as parked. */
 static void revoke__parks_what_is_not_deregistered(void **state)
 {
@@ -344,6 +381,7 @@ int main(void)
         POOL_TEST(isolate__refuses_what_contradicts_it),
         POOL_TEST(revoke__takes_the_keys_of_old_ones),
         POOL_TEST(revoke__leaves_those_that_drained),
+        POOL_TEST(revoke__happens_by_itself),
         POOL_TEST(revoke__parks_what_is_not_deregistered),
         POOL_TEST(revoke__is_for_chunks_of_their_own),
         POOL_TEST(revoke__needs_networks_that_can),
