@@ -2,6 +2,7 @@
  *
  * Quarantine: what is abandoned is nobody's until its fence is reported drained.
  */
+#include "mrpool/thread.h"
 #include "pool/pool.h"
 #include "support/pool_fixture.h"
 
@@ -171,6 +172,66 @@ static void abandon__slice_keeps_its_root(void **state)
     assert_int_equal(drained(f->pool, 2), 1); /* the last reference */
     assert_int_equal(pool_fixture_stats(f->pool).tiers[MRP_TIER_SMALL].n_live, 0);
     assert_refused(mrp_region_free(root), MRP_ERR_STALE, "free");
+}
+
+/* A trim gives back what is free, and nothing else is. */
+static void abandon__keeps_its_slab_from_a_trim(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *regions[3000];
+    unsigned char *memory;
+
+    create(f, MRP_CHECKS_STATE);
+    assert_int_equal(mrp_region_alloc_many(f->pool, 1000, 3000, regions), 3000);
+    memory = mrp_region_address(regions[1500]);
+    abandon(regions[1500], 1);
+    regions[1500] = regions[2999];
+    assert_int_equal(mrp_region_free_many(regions, 2999, NULL), MRP_OK);
+    assert_int_equal(mrp_thread_flush(f->pool), MRP_OK);
+    assert_int_equal(mrp_pool_trim(f->pool, 0, NULL), MRP_OK);
+    assert_int_equal(pool_fixture_stats(f->pool).n_chunks, 1);
+    assert_int_equal(pool_fixture_stats(f->pool).tiers[MRP_TIER_SMALL].n_live, 0);
+    memset(memory, 0xbd, 1000); /* still mapped, and nobody's */
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+    assert_int_equal(drained(f->pool, 1), 1);
+    assert_int_equal(mrp_thread_flush(f->pool), MRP_OK);
+    assert_int_equal(mrp_pool_trim(f->pool, 0, NULL), MRP_OK);
+    assert_int_equal(pool_fixture_stats(f->pool).mapped_size, 0);
+    assert_int_equal(f->networks[0].n_live, 0);
+}
+
+/* One that waits in line gets what has drained. */
+static void note_served(
+    struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status)
+{
+    assert_int_equal(status, MRP_OK);
+    *(struct mrp_region **)waiter->user = region;
+}
+
+static void drained__serves_who_waits(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_region *held[64], *served = NULL, *region = NULL;
+    struct mrp_waiter waiter = MRP_WAITER_INIT(note_served, &served);
+    size_t n = 0;
+
+    params.max_bytes = MRP_MIB;
+    params.at_limit = MRP_AT_LIMIT_WAIT;
+    pool_fixture_create(f, &params);
+    while (
+        n < 64 && mrp_region_alloc_async(f->pool, 60000, &waiter, &held[n]) == MRP_OK) {
+        n++;
+    }
+    assert_in_range(n, 2, 63);
+    assert_int_equal(pool_fixture_stats(f->pool).n_waiting, 1);
+    region = held[--n];
+    abandon(region, 1);
+    assert_null(served);
+    assert_int_equal(drained(f->pool, 1), 1);
+    assert_ptr_equal(served, region);
+    pool_fixture_free(served);
+    assert_int_equal(mrp_region_free_many(held, n, NULL), MRP_OK);
 }
 
 /* -- fences -- */
@@ -401,6 +462,8 @@ int main(void)
         POOL_TEST(abandon__large_one_becomes_idle_when_drained),
         POOL_TEST(abandon__registered_memory_is_deregistered_when_drained),
         POOL_TEST(abandon__slice_keeps_its_root),
+        POOL_TEST(abandon__keeps_its_slab_from_a_trim),
+        POOL_TEST(drained__serves_who_waits),
         POOL_TEST(drained__takes_all_of_one_fence),
         POOL_TEST(drained__every_number_is_a_fence),
         POOL_TEST(drained__tells_what_could_not_be_given_back),
