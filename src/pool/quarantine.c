@@ -10,7 +10,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 
 #define NANOSECONDS UINT64_C(1000000000)
 #define TICKS_PER_STAY 8 /* how often old ones are looked for in quarantine_ms, */
@@ -24,14 +23,6 @@ void mrp_quarantine_create(struct mrp_quarantine *quarantine)
 void mrp_quarantine_destroy(struct mrp_quarantine *quarantine)
 {
     pthread_mutex_destroy(&quarantine->mutex);
-}
-
-uint64_t mrp_quarantine_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * NANOSECONDS + (uint64_t)now.tv_nsec;
 }
 
 /* Fences are counters, addresses, numbers of connections: their high bits count, too. */
@@ -50,7 +41,7 @@ static uint64_t age_of(const struct mrp_region *region, uint64_t now)
 void mrp_quarantine_describe(const struct mrp_region *region, char *text, size_t size)
 {
     snprintf(text, size, "abandoned %" PRIu64 " s ago, fence %" PRIu64 " never drained",
-        age_of(region, mrp_quarantine_now()) / NANOSECONDS,
+        age_of(region, mrp_retention_now()) / NANOSECONDS,
         (uint64_t)mrp_load_relaxed(&region->length));
 }
 
@@ -115,7 +106,7 @@ enum mrp_status mrp_region_abandon(struct mrp_region *region, uint64_t fence)
         return status;
     }
     mrp_store_relaxed(&region->length, (size_t)fence);
-    mrp_store_relaxed(&region->size, (size_t)mrp_quarantine_now());
+    mrp_store_relaxed(&region->size, (size_t)mrp_retention_now());
     enlist(mrp_pool_of(region), region, fence);
     return MRP_OK;
 }
@@ -248,7 +239,7 @@ static bool is_revocable(
     (void)pool;
     return (kind == MRP_REGION_LARGE || kind == MRP_REGION_ADOPTED ||
                kind == MRP_REGION_TEMPORARY) &&
-        age_of(region, mrp_quarantine_now()) >= age;
+        age_of(region, mrp_retention_now()) >= age;
 }
 
 size_t mrp_quarantine_revoke(struct mrp_pool *pool, uint64_t age)
@@ -300,7 +291,7 @@ void mrp_quarantine_tick(struct mrp_pool *pool)
     if (mrp_load_relaxed(&pool->quarantine.n_regions) == 0 || !can_revoke(pool)) {
         return;
     }
-    now = mrp_quarantine_now();
+    now = mrp_retention_now();
     if (now - last >= mrp_max(longest_stay(pool) / TICKS_PER_STAY, SHORTEST_TICK) &&
         mrp_cas_relaxed(&pool->quarantine.last_tick, &last, now)) {
         mrp_quarantine_expire(pool);

@@ -6,7 +6,7 @@
  *
  *     state     is MRP_STATE_QUARANTINED, which no handle check takes for live or free
  *     length    is the fence
- *     size      is when it was abandoned, mrp_quarantine_now()
+ *     size      is when it was abandoned, mrp_retention_now()
  */
 #ifndef MRP_POOL_QUARANTINE_H
 #define MRP_POOL_QUARANTINE_H
@@ -32,9 +32,6 @@ struct mrp_quarantine {
 
 void mrp_quarantine_create(struct mrp_quarantine *quarantine);
 void mrp_quarantine_destroy(struct mrp_quarantine *quarantine);
-
-/** Nanoseconds of a clock that is read without asking the system. */
-uint64_t mrp_quarantine_now(void);
 
 /** The list that regions of a fence are on. */
 unsigned mrp_quarantine_list(uint64_t fence);
