@@ -66,7 +66,8 @@ struct mrp_ofi_native {
 
 /** A provider on the caller's domain. The only calls made on it: fi_mr_regattr,
  *  fi_mr_bind, fi_mr_enable, fi_mr_raw_attr, fi_mr_map_raw and fi_mr_unmap_key, and
- *  fi_close of the registrations. The settings of the module do not matter here.
+ *  fi_close of the registrations. Of the module's settings only
+ *  MRPOOL_OFI_REVOKES matters here.
  *  @return as mrp_provider_open; MRP_ERR_INVALID for params that do not fit the domain
  *  (FI_MR_ENDPOINT without an endpoint, a lock without unlock). */
 static inline enum mrp_status mrp_ofi_provider_wrap(struct mrp_context *context,

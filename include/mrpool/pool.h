@@ -48,8 +48,8 @@ typedef enum mrp_status mrp_region_init(
 enum mrp_checks {
     MRP_CHECKS_DEFAULT, /**< MRPOOL_CHECKS, else MRP_CHECKS_STATE */
     /** The descriptor is not touched, which halves the cost of a region that is freed on
-     *  another processor. A region freed twice is not found (mrp_pool_check finds it),
-     *  nor one with other references; other calls take a freed region as live;
+     *  another processor. A region freed twice, or abandoned and freed, is not found
+     *  (mrp_pool_check finds it), nor one with other references; other calls take a freed region as live;
      *  mrp_region_size and mrp_pool_stats give the capacity, the length is not reset,
      *  n_allocs stays 0, tokens do not tell owners apart. Refused are pointers that are
      *  no descriptor of a pool, not those to descriptors that were never given out. */
@@ -156,12 +156,14 @@ struct mrp_pool_params {
     bool never_free;
     /** Each region has a mapping and a registration of its own, so that no right to it
      *  reaches a neighbour, and an abandoned one can be revoked. Every request is then
-     *  larger than huge: 56 ns from the idle ones, else a registration. */
+     *  larger than huge: 56 ns from the idle ones, else a registration, of which there
+     *  are max_registrations. tiers[] and block_sizes must be zero. */
     bool isolate;
     /** Abandoned regions with a registration of their own (isolated, larger than huge)
      *  are revoked when their fence has not been reported drained for so long, where all
-     *  rails can revoke (MRP_PROVIDER_REVOKES); 0: MRPOOL_QUARANTINE_MS, else 10000;
-     *  UINT32_MAX: never. */
+     *  rails can revoke (MRP_PROVIDER_REVOKES) and this process's own transfers go
+     *  through the registration (MRP_PROVIDER_LOCAL_DESC), or access is remote alone.
+     *  0: MRPOOL_QUARANTINE_MS, else 10000; UINT32_MAX: never. */
     uint32_t quarantine_ms;
     /** MRP_NODE(n): memory of NUMA node n; 0: of the node of the thread that grows. A
      *  request may name another one. */
@@ -185,8 +187,9 @@ MRP_API enum mrp_status mrp_pool_create(struct mrp_context *context,
     const struct mrp_pool_params *params, struct mrp_pool **pool);
 
 /** Destroy a pool: deregister, then unmap. No other thread may be using it.
- *  @return MRP_ERR_LEAKED when regions were still live: their memory goes all the same,
- *  their handles stay safe to pass (late frees are refused as MRP_ERR_STALE). */
+ *  @return MRP_ERR_LEAKED when regions were still live, or in quarantine: their memory
+ *  goes all the same, their handles stay safe to pass (late frees are refused as
+ *  MRP_ERR_STALE). */
 MRP_API enum mrp_status mrp_pool_destroy(struct mrp_pool *pool);
 
 /** The context's pool of that name; MRP_ERR_NOT_FOUND. */
@@ -263,8 +266,11 @@ MRP_API enum mrp_status mrp_pool_stats(
 MRP_API enum mrp_status mrp_pool_trim(
     struct mrp_pool *pool, size_t keep, size_t *released);
 
-/** Report that the network can no longer touch what was abandoned under this fence: those
- *  regions may be used again. *n_regions (may be NULL) counts them; 0 is no failure. */
+/** Report that the network can no longer touch what was abandoned under this fence until
+ *  now: those regions may be used again. *n_regions (may be NULL) counts them; 0 is no
+ *  failure. From any thread; O(regions abandoned under this fence, and a 256th of the
+ *  others). All of them are given back whatever comes: MRP_ERR_REGISTER and
+ *  MRP_ERR_CORRUPT as mrp_region_free, of the first that met with it. */
 MRP_API enum mrp_status mrp_pool_drained(
     struct mrp_pool *pool, uint64_t fence, size_t *n_regions);
 

@@ -80,7 +80,8 @@ enum mrp_provider_trait {
     /** remote addresses are virtual addresses, not offsets from the registration */
     MRP_PROVIDER_VIRTUAL_ADDRESS = 1 << 3,
     MRP_PROVIDER_RAW_KEY = 1 << 4, /**< keys are blobs that the peer has to import */
-    /** once deregister has returned, the network refuses who still uses the key */
+    /** Once deregister has returned, nobody reaches the memory by the key any more: the
+     *  network refuses transfers that begin then, and ends those that had begun. */
     MRP_PROVIDER_REVOKES = 1 << 5
 };
 

@@ -152,7 +152,7 @@ MRP_API enum mrp_status mrp_region_release(struct mrp_region *region);
  *  is in quarantine, neither live nor free, until mrp_pool_drained(pool, fence). `fence`
  *  is any number of the caller's that names what has to drain first: a connection, an
  *  epoch. Only for the only reference (MRP_ERR_BUSY); a slice keeps its hold on its root.
- *  Cannot fail otherwise for a valid region. */
+ *  Cannot fail otherwise for a valid region. Needs no memory, never blocks for growth. */
 MRP_API enum mrp_status mrp_region_abandon(struct mrp_region *region, uint64_t fence);
 
 /** Change the size. In place where the region's capacity allows, which *resized then is

@@ -81,7 +81,7 @@ static __attribute__((noinline)) struct mrp_region *alloc_slow(
         mrp_pool_check_handle(pool);
         return NULL;
     }
-    if (size > pool->classes.max_payload) {
+    if (mrp_is_large(pool, size)) {
         class = (unsigned)pool->classes.n_classes;
     } else {
         class = mrp_class_of(&pool->classes, size);
@@ -216,7 +216,7 @@ struct mrp_region *mrp_region_alloc_with(
     }
     alignment = mrp_max(request.alignment, pool->classes.alignment);
     class = (unsigned)pool->classes.n_classes;
-    if (size <= pool->classes.max_payload) {
+    if (!mrp_is_large(pool, size)) {
         class = alignment == pool->classes.alignment
             ? mrp_class_of(&pool->classes, size)
             : aligned_class(pool, size, alignment);
@@ -274,7 +274,7 @@ enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
             MRP_ERR_BUSY, 0, "waiter %p stands in a line already", (void *)waiter);
     }
     class = (unsigned)pool->classes.n_classes;
-    if (size <= pool->classes.max_payload) {
+    if (!mrp_is_large(pool, size)) {
         class = mrp_class_of(&pool->classes, size);
         region = mrp_cache_take(pool, class);
     }
@@ -308,7 +308,7 @@ size_t mrp_region_alloc_many(
         mrp_fail(MRP_ERR_INVALID, 0, "regions is NULL: pass room for %zu handles", count);
         return 0;
     }
-    if (size <= pool->classes.max_payload && pool->checks != MRP_CHECKS_FULL) {
+    if (!mrp_is_large(pool, size) && pool->checks != MRP_CHECKS_FULL) {
         taken =
             mrp_cache_take_many(pool, mrp_class_of(&pool->classes, size), count, regions);
     }

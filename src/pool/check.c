@@ -8,7 +8,7 @@
 
 struct check {
     struct mrp_pool *pool;
-    uint8_t *seen; /* one byte per descriptor: found on a stack */
+    uint8_t *seen; /* one byte per descriptor: found on a stack, or in quarantine */
 };
 
 #define CORRUPT(...) mrp_fail(MRP_ERR_CORRUPT, 0, __VA_ARGS__)
@@ -156,6 +156,7 @@ static size_t count_live(const struct mrp_pool *pool, unsigned class)
     for (uint32_t i = 0; i < pool->n_descriptors; i++) {
         const struct mrp_region *region = mrp_region_at(pool, i);
         bool is_held = mrp_state_is_live(mrp_load_relaxed(&region->state)) ||
+            mrp_load_relaxed(&region->state) == MRP_STATE_QUARANTINED ||
             (class == MRP_CLASS_BARE &&
                 (mrp_kind_of(region) == MRP_REGION_LARGE ||
                     mrp_kind_of(region) == MRP_REGION_ADOPTED) &&
@@ -177,7 +178,7 @@ static enum mrp_status check_free(struct check *check, unsigned class, size_t *n
         : status;
 }
 
-/* Every region cut is live, idle, loose or in a magazine. */
+/* Every region cut is live, idle, in quarantine, loose or in a magazine. */
 static enum mrp_status check_class(struct check *check, unsigned class)
 {
     const struct mrp_depot *depot = &check->pool->depots[class];
@@ -201,6 +202,52 @@ static enum mrp_status check_class(struct check *check, unsigned class)
     return MRP_OK;
 }
 
+static enum mrp_status check_abandoned(
+    struct check *check, unsigned list, size_t *n_regions, size_t *size)
+{
+    const struct mrp_pool *pool = check->pool;
+    uint32_t next = pool->quarantine.lists[list];
+
+    for (; next != 0;
+         next = mrp_load_relaxed(mrp_link(mrp_region_links(pool), next - 1))) {
+        const struct mrp_region *region = mrp_region_at(pool, next - 1);
+
+        if (next > pool->n_descriptors || check->seen[next - 1]++ != 0) {
+            return CORRUPT("quarantine: region %u is %s", next - 1,
+                next > pool->n_descriptors ? "beyond the last" : "there twice, or free");
+        }
+        if (mrp_load_relaxed(&region->state) != MRP_STATE_QUARANTINED ||
+            mrp_quarantine_list(mrp_load_relaxed(&region->length)) != list) {
+            return CORRUPT("quarantine: region %u, state %#x, fence %zu, is on list %u",
+                next - 1, mrp_load_relaxed(&region->state),
+                mrp_load_relaxed(&region->length), list);
+        }
+        (*n_regions)++;
+        *size += region->capacity;
+    }
+    return MRP_OK;
+}
+
+/* Every region whose state says so is on its fence's list: check_region() looks for the
+ * others. */
+static enum mrp_status check_quarantine(struct check *check)
+{
+    struct mrp_quarantine *quarantine = &check->pool->quarantine;
+    size_t n_regions = 0, size = 0;
+    enum mrp_status status = MRP_OK;
+
+    for (unsigned list = 0; list < MRP_QUARANTINE_LISTS && status == MRP_OK; list++) {
+        status = check_abandoned(check, list, &n_regions, &size);
+    }
+    if (status == MRP_OK &&
+        (n_regions != mrp_load_relaxed(&quarantine->n_regions) ||
+            size != quarantine->size)) {
+        return CORRUPT("quarantine: %zu regions of %zu bytes, but %zu of %zu are counted",
+            n_regions, size, mrp_load_relaxed(&quarantine->n_regions), quarantine->size);
+    }
+    return status;
+}
+
 /* A pooled region's address leads back to it, and lies where its slab says. */
 static enum mrp_status check_region(const struct check *check, uint32_t index)
 {
@@ -210,7 +257,11 @@ static enum mrp_status check_region(const struct check *check, uint32_t index)
     if (state == 0 || state == MRP_STATE_FREE) {
         return MRP_OK;
     }
-    if (!mrp_state_is_live(state)) {
+    if (state == MRP_STATE_QUARANTINED && check->seen[index] == 0) {
+        return CORRUPT(
+            "region %u: its state says quarantine, which does not hold it", index);
+    }
+    if (!mrp_state_is_live(state) && state != MRP_STATE_QUARANTINED) {
         return CORRUPT("region %u: its state %#x is none", index, state);
     }
     if (mrp_kind_of(region) == MRP_REGION_POOLED ||
@@ -288,6 +339,9 @@ static enum mrp_status check_all(struct check *check)
     }
     if (status == MRP_OK) {
         status = check_class(check, MRP_CLASS_BARE);
+    }
+    if (status == MRP_OK) {
+        status = check_quarantine(check);
     }
     for (uint32_t i = 0; i < pool->n_descriptors && status == MRP_OK; i++) {
         status = check_region(check, i);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Regions that are a chunk: larger than the huge tier, and the caller's own memory.
+ * Regions that are a chunk: larger than the huge tier, all of a pool that isolates them,
+ * and the caller's own memory.
  *
  * A large one is kept after its free, registered, on the context's retention list; the
  * next request of at least three quarters of its size takes it. Evicting it gives it back
@@ -298,6 +299,11 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
     mrp_pool_count_idle(pool, 0, 0, false); /* only now can it be found there */
     mrp_line_end(pool);
     return MRP_OK;
+}
+
+enum mrp_status mrp_large_discard(struct mrp_pool *pool, struct mrp_region *region)
+{
+    return mrp_large_dissolve(mrp_chunk_entry(pool, region->chunk)->chunk, false);
 }
 
 /* -- the caller's own memory -- */

@@ -33,7 +33,8 @@ enum mrp_status mrp_pool_params_caches(
     status = mrp_setting_number(MRP_SET_THREAD_CACHE_SIZE, "thread_cache_size",
         params->thread_cache_size, &value);
     caches->thread_cache_size = (size_t)value;
-    caches->place = caches->checks == MRP_CHECKS_FULL || caches->thread_cache_size == 1
+    caches->place = caches->checks == MRP_CHECKS_FULL || caches->thread_cache_size == 1 ||
+            params->isolate
         ? MRP_RANGE_ELSEWHERE
         : caches->checks == MRP_CHECKS_NONE ? MRP_RANGE_UNCHECKED
                                             : MRP_RANGE_CHECKED;
@@ -122,6 +123,29 @@ static enum mrp_status check_block_sizes(const struct mrp_pool_params *params)
     return MRP_OK;
 }
 
+/* Nothing is cut where each region has a chunk of its own. */
+static enum mrp_status check_isolation(const struct mrp_pool_params *params)
+{
+    if (params->isolate && params->n_block_sizes > 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "isolate gives each region a mapping of its own, of any size: leave "
+            "block_sizes NULL, it has %zu",
+            params->n_block_sizes);
+    }
+    for (size_t tier = 0; params->isolate && tier < MRP_TIERS; tier++) {
+        const struct mrp_tier_params *given = &params->tiers[tier];
+
+        if (given->max_size != 0 || given->preallocate != 0 || given->reserve != 0) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "isolate gives each region a mapping of its own, and tiers nothing to "
+                "cut: "
+                "leave tiers[%zu] zero (max_size is %zu, preallocate %zu, reserve %zu)",
+                tier, given->max_size, given->preallocate, given->reserve);
+        }
+    }
+    return MRP_OK;
+}
+
 /* Adjacent sizes may round to one block size: both keep their payload size. */
 static enum mrp_status resolve_classes(
     struct mrp_pool *pool, const struct mrp_pool_params *params)
@@ -132,6 +156,9 @@ static enum mrp_status resolve_classes(
 
     if (status == MRP_OK) {
         status = check_block_sizes(params);
+    }
+    if (status == MRP_OK) {
+        status = check_isolation(params);
     }
     if (status == MRP_OK) {
         mrp_size_classes_build(&pool->classes, tier_max, params->block_sizes,

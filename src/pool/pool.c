@@ -149,6 +149,7 @@ static void destroy_range(struct mrp_pool *pool, bool is_leaked)
     if (pool->user_base != NULL) {
         munmap(pool->user_base, pool->user_reserved);
     }
+    mrp_quarantine_destroy(&pool->quarantine);
     mrp_wait_destroy(&pool->grown);
     pthread_mutex_destroy(&pool->mutex);
     mrp_range_release(pool, is_leaked);
@@ -222,6 +223,7 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     pool->cache_slot = mrp_range_slot(pool);
     pthread_mutex_init(&pool->mutex, NULL);
     mrp_wait_init(&pool->grown);
+    mrp_quarantine_create(&pool->quarantine);
     lay_out(pool);
     if (getrandom(&pool->wire_id, sizeof pool->wire_id, GRND_NONBLOCK) !=
         (ssize_t)sizeof pool->wire_id) { /* told apart by address at least */
@@ -288,6 +290,22 @@ enum mrp_status mrp_pool_create(struct mrp_context *handle,
 
 /* -- destroy -- */
 
+static void report_abandoned(const struct mrp_pool *pool, const struct mrp_region *region,
+    struct mrp_leak_report *report)
+{
+    char origin[96];
+    struct mrp_leak leak = {
+        .kind = MRP_OBJECT_ABANDONED,
+        .address = mrp_payload(region),
+        .size = region->capacity,
+        .owner = pool->member.named.name,
+        .origin = origin,
+    };
+
+    mrp_quarantine_describe(region, origin, sizeof origin);
+    mrp_leak_add(report, &leak);
+}
+
 static void report_region(const struct mrp_pool *pool, const struct mrp_region *region,
     struct mrp_leak_report *report)
 {
@@ -324,7 +342,9 @@ static bool report_leaks(struct mrp_pool *pool, struct mrp_leak_report *report)
     for (uint32_t i = 0; i < pool->n_descriptors; i++) {
         const struct mrp_region *region = mrp_region_at(pool, i);
 
-        if (mrp_state_is_live(mrp_load_relaxed(&region->state)) &&
+        if (mrp_load_relaxed(&region->state) == MRP_STATE_QUARANTINED) {
+            report_abandoned(pool, region, report);
+        } else if (mrp_state_is_live(mrp_load_relaxed(&region->state)) &&
             (!mrp_is_unchecked(pool, region) || (is_free != NULL && is_free[i] == 0))) {
             report_region(pool, region, report);
         }

@@ -11,8 +11,8 @@
  *                            empty    magazines waiting to be filled
  *   struct mrp_pool        all of it, at the front of its range (range.h)
  *
- * A region is in exactly one place: with its user, in a thread's cache, on `loose`, or in
- * a full magazine.
+ * A region is in exactly one place: with its user, in a thread's cache, on `loose`, in a
+ * full magazine, or in quarantine.
  */
 #ifndef MRP_POOL_POOL_H
 #define MRP_POOL_POOL_H
@@ -23,6 +23,7 @@
 #include "mrpool/inline.h"
 #include "mrpool/pool.h"
 #include "pool/classes.h"
+#include "pool/quarantine.h"
 #include "pool/range.h"
 #include "pool/stack.h"
 
@@ -39,6 +40,7 @@
 #define MRP_STATE_FREE MRP_V1_FREE
 #define MRP_STATE_LIVE MRP_V1_LIVE
 #define MRP_REFERENCES_MAX (MRP_V1_FREE - 1)
+#define MRP_STATE_QUARANTINED UINT32_C(1) /* neither live nor free: quarantine.h */
 
 _Static_assert(sizeof(struct mrp_region) == MRP_LINE, "a descriptor is one line");
 _Static_assert(
@@ -226,6 +228,7 @@ struct mrp_pool {
     struct mrp_area key_areas[MRP_RAILS_MAX];
 
     struct mrp_depot depots[MRP_CLASSES_MAX + 1]; /* the last: MRP_CLASS_BARE */
+    struct mrp_quarantine quarantine;
 };
 _Static_assert(sizeof(struct mrp_pool) <= MRP_CHUNK_TABLE_OFFSET, "the header has 1 MiB");
 
@@ -275,6 +278,12 @@ static inline bool mrp_is_unchecked(
     const struct mrp_pool *pool, const struct mrp_region *region)
 {
     return pool->checks == MRP_CHECKS_NONE && mrp_depot_of(region) != MRP_CLASS_BARE;
+}
+
+/** Served by a chunk of its own. */
+static inline bool mrp_is_large(const struct mrp_pool *pool, size_t size)
+{
+    return size > pool->classes.max_payload || pool->is_isolated;
 }
 
 static inline void *mrp_payload(const struct mrp_region *region)
@@ -652,6 +661,10 @@ enum mrp_status mrp_large_dissolve(struct mrp_chunk *chunk, bool is_memory_wante
 
 /** That the caller's own memory can be: not NULL, not empty, no overflow. */
 enum mrp_status mrp_large_check_range(const void *address, size_t size, const char *verb);
+
+/** Deregister and unmap a region that is a chunk and that nobody holds, whatever its
+ *  network says; what that refuses is parked, with MRP_ERR_REGISTER. */
+enum mrp_status mrp_large_discard(struct mrp_pool *pool, struct mrp_region *region);
 
 /** A descriptor without memory, for a slice or a region that is a chunk; NULL with an
  *  error record. */

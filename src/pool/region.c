@@ -55,6 +55,13 @@ enum mrp_status mrp_region_check_handle(const struct mrp_region *region)
     if (status != MRP_OK) {
         return status;
     }
+    if (mrp_load_relaxed(&region->state) == MRP_STATE_QUARANTINED) {
+        return mrp_fail(MRP_ERR_STALE, 0,
+            "region %p is in quarantine: it was abandoned under fence %llu, and is "
+            "nobody's "
+            "until mrp_pool_drained reports that fence",
+            pointer, (unsigned long long)mrp_load_relaxed(&region->length));
+    }
     if (mrp_load_relaxed(&region->state) == MRP_STATE_FREE) {
         return mrp_fail(MRP_ERR_STALE, 0,
             "region %p is free: it has been given back already (its use number %u)",

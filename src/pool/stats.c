@@ -6,8 +6,9 @@
 #include "base/error.h"
 #include "pool/cache.h"
 
+/* n_abandoned: by class, of those in quarantine. */
 static void count_region(const struct mrp_pool *pool, const struct mrp_region *region,
-    struct mrp_pool_stats *stats)
+    size_t *n_abandoned, struct mrp_pool_stats *stats)
 {
     uint32_t state = mrp_load_relaxed(&region->state);
     bool is_live = mrp_state_is_live(state);
@@ -19,6 +20,7 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
     if (state == 0) {
         return; /* of no slab */
     }
+    n_abandoned[class] += state == MRP_STATE_QUARANTINED;
     if (mrp_is_unchecked(pool, region)) {
         return; /* its descriptor does not tell: count_unchecked() */
     }
@@ -92,8 +94,8 @@ size_t mrp_depot_count(const struct mrp_pool *pool, size_t class, size_t n_regio
 }
 
 /* Where no descriptor tells: what is not free is live, and of its full size. */
-static void count_unchecked(
-    const struct mrp_pool *pool, const size_t *n_regions, struct mrp_pool_stats *stats)
+static void count_unchecked(const struct mrp_pool *pool, const size_t *n_regions,
+    const size_t *n_abandoned, struct mrp_pool_stats *stats)
 {
     for (size_t i = 0; i < pool->classes.n_classes; i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
@@ -101,6 +103,7 @@ static void count_unchecked(
         struct mrp_thread *cursor = NULL;
         struct mrp_cache_slot *slot;
 
+        n_live -= mrp_min(n_abandoned[i], n_live);
         while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
             size_t n = mrp_bin_count(slot, class->bin, class->magazine_capacity);
 
@@ -112,10 +115,29 @@ static void count_unchecked(
     }
 }
 
+/* What is neither live nor abandoned. Those just cut may be live before they are counted
+ * as regions. */
+static void count_free(
+    const struct mrp_pool *pool, const size_t *n_abandoned, struct mrp_pool_stats *stats)
+{
+    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
+        struct mrp_tier_stats *found = &stats->tiers[tier];
+
+        found->max_size = pool->classes.tier_max[tier];
+        found->n_free = found->n_regions - mrp_min(found->n_live, found->n_regions);
+    }
+    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+        struct mrp_tier_stats *found = &stats->tiers[pool->classes.classes[i].tier];
+
+        found->n_free -= mrp_min(n_abandoned[i], found->n_free);
+    }
+}
+
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
     size_t n_regions[MRP_CLASSES_MAX]; /* in nobody's hands who sifts */
+    size_t n_abandoned[MRP_CLASSES_MAX + 1] = {0};
     uint32_t n_descriptors;
     enum mrp_status status = mrp_pool_check_handle(pool);
 
@@ -144,18 +166,15 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     n_descriptors = pool->n_descriptors;
     pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 0; i < n_descriptors; i++) { /* long: no allocation waits for it */
-        count_region(pool, mrp_region_at(pool, i), &found);
+        count_region(pool, mrp_region_at(pool, i), n_abandoned, &found);
     }
     count_caches(pool, &found);
     if (pool->checks == MRP_CHECKS_NONE) {
-        count_unchecked(pool, n_regions, &found);
+        count_unchecked(pool, n_regions, n_abandoned, &found);
     }
     mrp_retention_count(&pool->context->retention, pool, &found.n_idle, &found.idle_size);
-    for (size_t tier = 0; tier < MRP_TIERS; tier++) {
-        found.tiers[tier].max_size = pool->classes.tier_max[tier];
-        /* those just cut may be live before they are counted as regions */
-        found.tiers[tier].n_free = found.tiers[tier].n_regions -
-            mrp_min(found.tiers[tier].n_live, found.tiers[tier].n_regions);
-    }
+    mrp_quarantine_count(&pool->quarantine, &found.n_quarantined, &found.quarantined_size,
+        &found.n_revoked);
+    count_free(pool, n_abandoned, &found);
     return mrp_info_write(stats, &found, sizeof found, "mrp_pool_stats");
 }

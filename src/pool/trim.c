@@ -413,6 +413,7 @@ enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *releas
     before = pool->released_size;
     pthread_mutex_unlock(&pool->mutex);
     mrp_trim_keep_idle(pool, emptied);
+    mrp_quarantine_expire(pool);
     mrp_retention_count(&pool->context->retention, pool, &n_items, &idle);
     if (!pool->never_free && idle > keep) {
         mrp_retention_evict(&pool->context->retention, pool, idle - keep);
@@ -452,6 +453,7 @@ void mrp_pool_tick(struct mrp_pool *pool)
 {
     uint64_t last = mrp_load_relaxed(&pool->last_tick), now, pause;
 
+    mrp_quarantine_tick(pool);
     if (pool->decay_ms == UINT32_MAX || pool->never_free) {
         return;
     }

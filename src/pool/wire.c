@@ -94,7 +94,7 @@ enum mrp_status mrp_token_resolve(
     if (found == NULL) {
         return mrp_fail(MRP_ERR_STALE, 0,
             "the token's region (chunk %u, offset %llu, owner %u) has been given back "
-            "since",
+            "since, or abandoned",
             fields.chunk, (unsigned long long)fields.offset, fields.region_generation);
     }
     *region = found;

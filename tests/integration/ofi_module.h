@@ -39,12 +39,12 @@ static const struct mrp_provider_ops *ofi_ops(void)
 static inline enum mrp_status ofi_open_by(const char *provider, const char *domain,
     const char *fabric, const char *endpoint, const char *hmem, void **state)
 {
-    const char *const values[] = {provider, domain, fabric, endpoint, hmem};
+    const char *const values[] = {provider, domain, fabric, endpoint, hmem, "auto"};
     const uint64_t numbers[] = {0, 0, 0,
         strcmp(endpoint, "rdm") == 0       ? 1
             : strcmp(endpoint, "msg") == 0 ? 2
                                            : 0,
-        strcmp(hmem, "on") == 0};
+        strcmp(hmem, "on") == 0, 0};
     const struct mrp_provider_open_request request = {
         sizeof(request), values, NULL, numbers};
 
@@ -57,11 +57,19 @@ static inline enum mrp_status ofi_open(
     return ofi_open_by(provider, domain, "", "auto", "off", state);
 }
 
+/* The word's place in the choices of MRPOOL_OFI_REVOKES. */
+enum ofi_revokes {
+    OFI_REVOKES_AUTO,
+    OFI_REVOKES_ON,
+    OFI_REVOKES_OFF
+};
+static enum ofi_revokes ofi_wrap_revokes; /* of what is wrapped next */
+
 static inline enum mrp_status ofi_wrap(
     const struct mrp_ofi_wrap_params *params, void **state)
 {
-    const char *const values[] = {"", "", "", "auto", "off"};
-    const uint64_t numbers[] = {0, 0, 0, 0, 0};
+    const char *const values[] = {"", "", "", "auto", "off", "auto"};
+    const uint64_t numbers[] = {0, 0, 0, 0, 0, ofi_wrap_revokes};
     const struct mrp_provider_open_request request = {
         sizeof(request), values, params, numbers};
 

@@ -336,6 +336,50 @@ static void query__pins_by_name(void **test)
     }
 }
 
+/* Only of verbs is it known, where libfabric keeps no registration that was closed; the
+ * caller may know more. */
+static void query__revokes_where_it_is_known(void **test)
+{
+    static const struct {
+        const char *provider, *cache_count, *cache_size;
+        enum ofi_revokes word;
+        bool revokes;
+    } cases[] = {{"verbs", NULL, NULL, OFI_REVOKES_AUTO, false},
+        {"verbs", "0", NULL, OFI_REVOKES_AUTO, true},
+        {"verbs", NULL, "0", OFI_REVOKES_AUTO, true},
+        {"verbs", "1", "", OFI_REVOKES_AUTO, false},
+        {"verbs", "0", NULL, OFI_REVOKES_OFF, false},
+        {"verbs;ofi_rxm", "0", NULL, OFI_REVOKES_AUTO, false},
+        {"tcp", "0", NULL, OFI_REVOKES_AUTO, false},
+        {"tcp", NULL, NULL, OFI_REVOKES_ON, true},
+        {"shm", "0", NULL, OFI_REVOKES_AUTO, false}};
+
+    (void)test;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct fake fake;
+        void *state;
+
+        unsetenv("FI_MR_CACHE_MAX_COUNT");
+        unsetenv("FI_MR_CACHE_MAX_SIZE");
+        if (cases[i].cache_count != NULL) {
+            setenv("FI_MR_CACHE_MAX_COUNT", cases[i].cache_count, 1);
+        }
+        if (cases[i].cache_size != NULL) {
+            setenv("FI_MR_CACHE_MAX_SIZE", cases[i].cache_size, 1);
+        }
+        fake_init(&fake, 0);
+        fake.info->fabric_attr->prov_name = strdup(cases[i].provider);
+        ofi_wrap_revokes = cases[i].word;
+        state = wrap(&fake, false);
+        ofi_wrap_revokes = OFI_REVOKES_AUTO;
+        assert_int_equal(
+            (ofi_query(state).traits & MRP_PROVIDER_REVOKES) != 0, cases[i].revokes);
+        finish(&fake, state);
+    }
+    unsetenv("FI_MR_CACHE_MAX_COUNT");
+    unsetenv("FI_MR_CACHE_MAX_SIZE");
+}
+
 static void query__limits(void **test)
 {
     static const size_t limits[][2] = {{0, 0}, {65535, 65535}, {SIZE_MAX, 0}};
@@ -405,6 +449,7 @@ int main(void)
         cmocka_unit_test(register__next_key_runs_under_no_lock),
         cmocka_unit_test(query__traits_by_mode),
         cmocka_unit_test(query__pins_by_name),
+        cmocka_unit_test(query__revokes_where_it_is_known),
         cmocka_unit_test(query__limits),
         cmocka_unit_test(query__node_of_the_device),
     };

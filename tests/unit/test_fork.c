@@ -157,6 +157,7 @@ static void use_objects(struct family *family)
     EXPECT(is_forked(status_of(mrp_region_alloc(family->pool, 1000))));
     EXPECT(is_forked(mrp_pool_stats(family->pool, &stats)));
     EXPECT(is_forked(mrp_region_register(family->pool, &token, 32, NULL, &region)));
+    EXPECT(is_forked(mrp_pool_drained(family->pool, 1, NULL)));
     EXPECT(is_forked(mrp_pool_destroy(family->pool)));
 }
 
@@ -166,6 +167,7 @@ static void use_region(struct family *family)
     uint64_t key;
 
     EXPECT(is_forked(mrp_region_free(family->region)));
+    EXPECT(is_forked(mrp_region_abandon(family->region, 1)));
     EXPECT(is_forked(mrp_region_retain(family->region)));
     EXPECT(is_forked(mrp_region_release(family->region)));
     EXPECT(is_forked(mrp_region_remote_key(family->region, 0, &key)));

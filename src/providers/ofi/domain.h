@@ -16,6 +16,13 @@
  * headers since still begin with. */
 #define MRP_OFI_API FI_VERSION(1, 9)
 
+/* By the word's place in the choices of MRPOOL_OFI_REVOKES. */
+enum mrp_ofi_revokes {
+    MRP_OFI_REVOKES_AUTO,
+    MRP_OFI_REVOKES_ON,
+    MRP_OFI_REVOKES_OFF
+};
+
 struct mrp_ofi_domain {
     struct fid_fabric *fabric; /* NULL when the domain is the caller's */
     struct fid_domain *domain;
@@ -32,6 +39,7 @@ struct mrp_ofi_domain {
     uint64_t (*next_key)(void *next_key_arg);
     void *next_key_arg;
     _Atomic uint64_t key_counter; /* see keys.c */
+    enum mrp_ofi_revokes revokes;
 
     struct mrp_ofi_refused
         *refused; /* registrations that fi_close refused; under `mutex` */

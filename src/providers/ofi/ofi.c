@@ -10,6 +10,7 @@
 #include "register.h"
 
 #include <rdma/fi_endpoint.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -18,6 +19,7 @@ enum {
     SETTING_FABRIC,
     SETTING_ENDPOINT,
     SETTING_HMEM,
+    SETTING_REVOKES,
     N_SETTINGS
 };
 
@@ -36,6 +38,10 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
         "there is"},
     [SETTING_HMEM] = {"MRPOOL_OFI_HMEM", MRP_SETTING_SWITCH, 0, 0, NULL, "off",
         "open a domain that registers device memory too (FI_HMEM)"},
+    [SETTING_REVOKES] = {"MRPOOL_OFI_REVOKES", MRP_SETTING_CHOICE, 0, 0, "auto|on|off",
+        "auto",
+        "whether closing a registration ends all access to it, so that abandoned regions "
+        "may be revoked; auto: verbs, with FI_MR_CACHE_MAX_COUNT=0"},
 };
 
 /* By the word's place in the row's choices. */
@@ -61,6 +67,7 @@ static enum mrp_status open_domain(
     if (status == MRP_OK) {
         domain->native = (struct mrp_ofi_native){
             sizeof domain->native, domain->fabric, domain->domain, domain->info};
+        domain->revokes = (enum mrp_ofi_revokes)request->numbers[SETTING_REVOKES];
         *state = domain;
     }
     return status;
@@ -88,6 +95,32 @@ static bool is_pinning(const char *provider)
     return true;
 }
 
+/* libfabric keeps registrations that were closed, with their keys, for the next one of
+ * the same memory, unless it is told to keep none. */
+static bool has_cache(void)
+{
+    const char *count = getenv("FI_MR_CACHE_MAX_COUNT");
+    const char *size = getenv("FI_MR_CACHE_MAX_SIZE");
+
+    return (count == NULL || strcmp(count, "0") != 0) &&
+        (size == NULL || strcmp(size, "0") != 0);
+}
+
+/* Whether nobody gets at the memory of a registration once it has been closed: as found by
+ * tests/integration/test_ofi_revoke.c. A device looks at each packet. Software compares the
+ * key when a write begins, and goes on with it (tcp, net, sockets, udp); shm compares none
+ * where addresses are virtual, and where they are offsets was not seen to go on, which is
+ * no promise. Those nobody has tried are taken not to. */
+static bool is_revoking(const struct mrp_ofi_domain *domain)
+{
+    const char *provider = domain->info->fabric_attr->prov_name;
+
+    if (domain->revokes != MRP_OFI_REVOKES_AUTO) {
+        return domain->revokes == MRP_OFI_REVOKES_ON;
+    }
+    return provider != NULL && strcmp(provider, "verbs") == 0 && !has_cache();
+}
+
 static uint32_t domain_traits(const struct mrp_ofi_domain *domain)
 {
     int mode = domain->mr_mode;
@@ -96,6 +129,7 @@ static uint32_t domain_traits(const struct mrp_ofi_domain *domain)
         ((mode & FI_MR_LOCAL) != 0 ? MRP_PROVIDER_LOCAL_DESC : 0u) |
         ((mode & FI_MR_VIRT_ADDR) != 0 ? MRP_PROVIDER_VIRTUAL_ADDRESS : 0u) |
         ((mode & FI_MR_RAW) != 0 ? MRP_PROVIDER_RAW_KEY : 0u) |
+        (is_revoking(domain) ? MRP_PROVIDER_REVOKES : 0u) |
         ((mrp_ofi_domain_access(domain) & MRP_ACCESS_REMOTE) != 0
                 ? MRP_PROVIDER_REMOTE_KEY
                 : 0u);
