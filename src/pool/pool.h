@@ -493,6 +493,8 @@ void mrp_slab_recycle(struct mrp_pool *pool, struct mrp_slab *slab);
 /** Put a chunk on the list of those with room, oldest first, unless it is there. */
 void mrp_chunk_offer(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
+void mrp_chunk_retract(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
 /** Bytes that other tiers than `tier` (MRP_TIERS: all) may still claim. */
 size_t mrp_tiers_unmet(const struct mrp_pool *pool, unsigned tier);
 

@@ -48,12 +48,28 @@ struct run {
     size_t n;
 };
 
-/* The first run of `wanted` free granules, else the longest there is. */
+static bool is_free_run(const struct mrp_chunk *chunk, size_t begin, size_t n)
+{
+    while (n > 0 && mrp_load_relaxed(&chunk->granules[begin + n - 1]) == 0) {
+        n--;
+    }
+    return n == 0;
+}
+
+/* The first run of `wanted` free granules: at a multiple of that, so that slabs which come
+ * and go leave room for others of their length, else anywhere; else the longest there is.
+ */
 static struct run find_run(struct mrp_chunk *chunk, size_t wanted)
 {
     struct run best = {chunk, 0, 0};
     uint32_t i = chunk->first_free;
 
+    for (size_t begin = (i + wanted - 1) / wanted * wanted;
+         begin + wanted <= chunk->n_granules; begin += wanted) {
+        if (is_free_run(chunk, begin, wanted)) {
+            return (struct run){chunk, (uint32_t)begin, wanted};
+        }
+    }
     while (i < chunk->n_granules && best.n < wanted) {
         uint32_t begin = i;
 
@@ -114,7 +130,7 @@ void mrp_chunk_offer(struct mrp_pool *pool, struct mrp_chunk *chunk)
     *link = chunk;
 }
 
-static void retract(struct mrp_pool *pool, struct mrp_chunk *chunk)
+void mrp_chunk_retract(struct mrp_pool *pool, struct mrp_chunk *chunk)
 {
     struct mrp_chunk **link = &pool->with_room;
 
@@ -357,7 +373,7 @@ enum mrp_status mrp_slab_take(
     enter_granules(slab, block_size);
     pool->depots[class].slab_size += size;
     if (room.chunk->n_granules_used == room.chunk->n_granules) {
-        retract(pool, room.chunk);
+        mrp_chunk_retract(pool, room.chunk);
     }
     *taken = slab;
     return MRP_OK;
@@ -418,9 +434,6 @@ void mrp_slab_retire(struct mrp_pool *pool, struct mrp_slab *slab)
         chunk->first_free = slab->granule;
     }
     mrp_chunk_offer(pool, chunk);
-    if (chunk->n_granules_used == 0) {
-        retract(pool, chunk); /* to be idle */
-    }
 }
 
 void mrp_slab_recycle(struct mrp_pool *pool, struct mrp_slab *slab)

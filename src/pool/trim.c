@@ -65,31 +65,29 @@ static size_t keep_good(
     return n;
 }
 
+/* The rest of a magazine stays in hand, and counted: put on the stacks, it would be free
+ * and uncounted, and its slabs not be retired. */
 struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class)
 {
-    size_t capacity = pool->classes.classes[class].magazine_capacity, n;
+    size_t capacity = pool->classes.classes[class].magazine_capacity;
     struct mrp_sift *sift = &pool->depots[class].sift;
     struct mrp_magazine *magazine;
     struct mrp_region *region;
 
-    /* the rest of a magazine is free, and not in hand: it will not be counted */
-    pool->depots[class].sift_due = pool->depots[class].sift_due || sift->magazines != 0;
-    while ((magazine = held_magazine(pool, sift)) != NULL) {
-        n = keep_good(pool, magazine, capacity);
-        region = n > 0 ? magazine->regions[0] : NULL;
-        if (n > 1) {
-            mrp_depot_put_loose(pool, class, magazine->regions + 1, n - 1);
+    do {
+        while ((region = mrp_list_pop(pool, &sift->loose)) != NULL) {
+            if (let_go(pool, region)) {
+                return region;
+            }
         }
-        mrp_depot_put_empty(pool, class, magazine);
-        if (region != NULL) {
-            return region;
+        magazine = held_magazine(pool, sift);
+        for (size_t i = 0; magazine != NULL && i < capacity; i++) {
+            mrp_list_push(pool, &sift->loose, magazine->regions[i]);
         }
-    }
-    while ((region = mrp_list_pop(pool, &sift->loose)) != NULL) {
-        if (let_go(pool, region)) {
-            return region;
+        if (magazine != NULL) {
+            mrp_depot_put_empty(pool, class, magazine);
         }
-    }
+    } while (magazine != NULL);
     return NULL;
 }
 
@@ -145,6 +143,19 @@ static void gather(struct mrp_pool *pool, unsigned class)
     }
 }
 
+/* It has no slab any more, and is on no list. */
+static void make_idle(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, struct mrp_chunk **emptied)
+{
+    pool->n_chunks--;
+    pool->chunk_size -= chunk->mapping.size;
+    pool->n_coming++;
+    pool->n_idle++;
+    pool->idle_size += chunk->mapping.size;
+    chunk->next_with_room = *emptied;
+    *emptied = chunk;
+}
+
 /* Retire the slabs whose regions are all in hand; *retired: numbers + 1 by `next`. */
 static void retire_free(
     struct mrp_pool *pool, unsigned class, uint32_t *retired, struct mrp_chunk **emptied)
@@ -170,13 +181,8 @@ static void retire_free(
         *retired = number;
         mrp_line_room(pool);
         if (chunk->n_granules_used == 0) {
-            pool->n_chunks--;
-            pool->chunk_size -= chunk->mapping.size;
-            pool->n_coming++;
-            pool->n_idle++;
-            pool->idle_size += chunk->mapping.size;
-            chunk->next_with_room = *emptied;
-            *emptied = chunk;
+            mrp_chunk_retract(pool, chunk);
+            make_idle(pool, chunk, emptied);
         }
         if (turn >= REGIONS_PER_TURN && next != 0) {
             /* The list may change: begin again. What is retired is off it, so this ends;
@@ -346,6 +352,20 @@ static bool is_worthwhile(struct mrp_pool *pool, unsigned class)
     return least != SIZE_MAX && guess_free(pool, class) >= least;
 }
 
+/* Chunks that never got a slab: what they were made for was served otherwise. */
+static void keep_unused(struct mrp_pool *pool, struct mrp_chunk **emptied)
+{
+    struct mrp_chunk *chunk = pool->with_room, *next;
+
+    for (; chunk != NULL; chunk = next) {
+        next = chunk->next_with_room;
+        if (chunk->n_granules_used == 0) {
+            mrp_chunk_retract(pool, chunk);
+            make_idle(pool, chunk, emptied);
+        }
+    }
+}
+
 void mrp_pool_sift_all(
     struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied)
 {
@@ -355,6 +375,7 @@ void mrp_pool_sift_all(
             sift_class(pool, class, emptied);
         }
     }
+    keep_unused(pool, emptied);
     end_sifting(pool);
 }
 

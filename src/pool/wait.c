@@ -73,6 +73,10 @@ static void join(struct mrp_pool *pool, struct mrp_waiter *waiter)
     *(before != NULL ? &before->next : &pool->line_first) = waiter;
     waiter->state = WAITING;
     waiter->region = NULL;
+    if (pool->sweep_turn >= waiter->turn) { /* it has been offered nothing */
+        pool->sweep_turn = waiter->turn - 1;
+        pool->failed_class = MRP_CLASS_BARE;
+    }
     pool->depots[waiter->class_index].n_waiting++;
     mrp_store_relaxed(&pool->n_waiting, mrp_load_relaxed(&pool->n_waiting) + 1);
     mrp_add_relaxed(&pool->context->n_waiting, 1);
@@ -364,9 +368,11 @@ void mrp_pool_tell_all(struct mrp_pool *pool)
 
 /* -- standing in line: under the mutex -- */
 
+/* At once, unless room has come that others are to try first: then it is offered what they
+ * leave. */
 static void let_try(struct mrp_pool *pool, struct mrp_waiter *waiter)
 {
-    if (waiter->state == WAITING && pool->n_offered == 0) {
+    if (waiter->state == WAITING && !mrp_line_is_served(pool)) {
         waiter->state = OFFERED;
         pool->n_offered++;
     }
