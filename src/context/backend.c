@@ -134,7 +134,12 @@ static enum mrp_status resolve_params(
         }
         params->prefault = value != 0 ? 1 : -1;
     }
-    return MRP_OK;
+    status = mrp_setting_number(
+        MRP_SET_PREFAULT_THREADS, "prefault_threads", params->prefault_threads, &value);
+    if (status == MRP_OK) {
+        params->prefault_threads = (uint32_t)value;
+    }
+    return status;
 }
 
 enum mrp_status mrp_backend_state_create(struct mrp_context_state *context,
