@@ -58,6 +58,9 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
         (uint64_t)128 << 40, NULL, "",
         "free regions one thread keeps of a pool; 1: none; default: all threads "
         "together an eighth of what the pool may map"},
+    [MRP_SET_PRESET] = {"MRPOOL_PRESET", MRP_SETTING_CHOICE, 0, 0,
+        "thread_local|shared|malloc|alloctools|hwmalloc", "thread_local",
+        "settings of pools that go together; what a program or a variable sets wins"},
     [MRP_SET_AT_LIMIT] = {"MRPOOL_AT_LIMIT", MRP_SETTING_CHOICE, 0, 0,
         "fail|wait|temporary", "fail",
         "what a request gets when a budget allows no more memory"},

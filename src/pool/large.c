@@ -284,7 +284,7 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
     struct mrp_chunk *chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
 
     if (mrp_kind_of(region) == MRP_REGION_USER ||
-        mrp_kind_of(region) == MRP_REGION_TEMPORARY) {
+        mrp_kind_of(region) == MRP_REGION_TEMPORARY || pool->keeps_nothing) {
         enum mrp_status status = mrp_large_dissolve(chunk, false);
 
         mrp_line_end(pool);

@@ -366,6 +366,7 @@ enum mrp_status mrp_pool_params_resolve(
     pool->native_flags = params->native_flags;
     pool->never_free = params->never_free;
     pool->is_isolated = params->isolate;
+    pool->keeps_nothing = params->preset == MRP_PRESET_MALLOC;
     pool->node = params->node;
     pool->user_size = params->user_size;
     pool->user_stride = mrp_align_up(params->user_size, MRP_LINE);

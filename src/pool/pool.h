@@ -173,6 +173,7 @@ struct mrp_pool {
     uint32_t wait_ms, decay_ms, quarantine_ms;
     size_t reserve; /* idle bytes that decay leaves */
     bool never_free, is_isolated;
+    bool keeps_nothing; /* no idle chunk: each goes at its free */
     int node; /* MRP_NODE(n), or 0 */
     size_t tier_reserve[MRP_TIERS];
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
