@@ -383,6 +383,7 @@ enum mrp_status mrp_pool_params_resolve(
         status = resolve_limits(pool, params);
     }
     if (status == MRP_OK) {
+        mrp_size_classes_settle(&pool->classes, pool->node);
         mrp_size_classes_divide(&pool->classes,
             mrp_max(mrp_min(pool->max_bytes / MAGAZINE_SHARE, MAGAZINE_SIZE_MAX),
                 MAGAZINE_SIZE_MIN));

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/settings.h"
 #include "pool/params.h"
+#include "pool/place.h"
 #include "pool/preset.h"
 #include "pool/wait.h"
 
@@ -189,6 +190,9 @@ static enum mrp_status equip(struct mrp_pool *pool, const struct mrp_pool_params
         goto undo_rails;
     }
     status = mrp_pool_params_resolve(pool, params);
+    if (status == MRP_OK) {
+        status = mrp_place_check(pool);
+    }
     if (status == MRP_OK) {
         status = reserve_user_data(pool);
     }
