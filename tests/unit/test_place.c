@@ -258,6 +258,25 @@ static void alloc_with__idle_regions_stay_on_their_node(void **state)
     assert_int_equal(pool_fixture_stats(f->pool).n_idle, N_OF(nodes));
 }
 
+/* Chunks whose slabs have gone are idle likewise. */
+static void alloc_with__emptied_chunks_stay_on_their_node(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = machine_params(f, 0);
+
+    pool_fixture_create(f, &params);
+    pool_fixture_free(take_on(f, 1000, MRP_NODE(1)));
+    assert_int_equal(mrp_pool_trim(f->pool, SIZE_MAX, NULL), MRP_OK);
+    assert_int_equal(pool_fixture_stats(f->pool).n_idle, 1);
+    pool_fixture_free(take_on(f, 1000, MRP_NODE(2)));
+    pool_fixture_free(take_on(f, 1000, 0));
+    assert_int_equal(pool_fixture_stats(f->pool).n_idle, 1);
+    assert_int_equal(n_mappings(), 3);
+    pool_fixture_free(take_on(f, 500, MRP_NODE(1)));
+    assert_int_equal(pool_fixture_stats(f->pool).n_idle, 0);
+    assert_int_equal(n_mappings(), 3);
+}
+
 /* Without caches, that is: those are for the pool's own memory. */
 static void alloc_with__caches_only_the_pools_own(void **state)
 {
@@ -454,6 +473,7 @@ int main(void)
         PLACE_TEST(pool__refuses_a_node_it_cannot_have),
         PLACE_TEST(alloc_with__nodes_share_no_chunk),
         PLACE_TEST(alloc_with__idle_regions_stay_on_their_node),
+        PLACE_TEST(alloc_with__emptied_chunks_stay_on_their_node),
         PLACE_TEST(alloc_with__caches_only_the_pools_own),
         PLACE_TEST(alloc_with__statistics_are_of_all_nodes),
         PLACE_TEST(alloc_with__refuses_what_cannot_be),
