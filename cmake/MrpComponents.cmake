@@ -72,7 +72,9 @@ endfunction()
 
 function(mrp_add_backend name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LIBRARIES")
-  target_sources(mrpool_objects PRIVATE "${PROJECT_SOURCE_DIR}/src/backends/${name}.c")
+  file(GLOB parts CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/backends/${name}_*.c")
+  target_sources(mrpool_objects PRIVATE
+    "${PROJECT_SOURCE_DIR}/src/backends/${name}.c" ${parts})
   target_link_libraries(mrpool_objects PUBLIC ${arg_LIBRARIES})
   set_property(GLOBAL APPEND PROPERTY MRP_BUILTINS "MRP_BUILTIN_BACKEND(${name})")
   mrp_summary(backend ${name} "built in")

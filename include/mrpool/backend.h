@@ -50,10 +50,14 @@ struct mrp_backend_params {
     /** mmap: 0 as MRPOOL_PREFAULT says, 1 on, -1 off (hugetlb pages are always
      *  populated: a later touch could raise SIGBUS) */
     int prefault;
+    /** mmap: threads that prefault a mapping together, each at least 32 MiB of it, 1 to
+     *  64; they have ended when the mapping is there. 0: MRPOOL_PREFAULT_THREADS, else
+     *  the processors the calling thread may use, at most 8 */
+    uint32_t prefault_threads;
 };
 #define MRP_BACKEND_PARAMS_INIT \
     { \
-        sizeof(struct mrp_backend_params), NULL, NULL, 0, MRP_PAGES_DEFAULT, 0, 0 \
+        sizeof(struct mrp_backend_params), NULL, NULL, 0, MRP_PAGES_DEFAULT, 0, 0, 0 \
     }
 
 /** Create a backend of the context: kind is "array", "malloc" or "mmap".
@@ -134,7 +138,7 @@ struct mrp_backend_ops {
     const char *kind; /**< "mmap": lower case, no spaces */
     const char *purpose; /**< one line, for `mrpool info` */
     enum mrp_memory_kind memory_kind;
-    /** wants mrp_backend_params.pages and prefault resolved for it */
+    /** wants mrp_backend_params.pages, prefault and prefault_threads resolved for it */
     bool chooses_pages;
 
     /* required */

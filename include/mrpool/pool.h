@@ -78,7 +78,8 @@ enum mrp_at_limit {
     MRP_AT_LIMIT_TEMPORARY
 };
 
-/** Settings that go together. What the params set themselves wins. */
+/** Settings that go together. What the params set themselves wins, and after that the
+ *  MRPOOL_ variable of a member; the preset wins over the member's default. */
 enum mrp_preset {
     MRP_PRESET_DEFAULT, /**< MRPOOL_PRESET, else MRP_PRESET_THREAD_LOCAL */
     MRP_PRESET_THREAD_LOCAL, /**< thread caches over the depot */
@@ -165,8 +166,9 @@ struct mrp_pool_params {
      *  through the registration (MRP_PROVIDER_LOCAL_DESC), or access is remote alone.
      *  0: MRPOOL_QUARANTINE_MS, else 10000; UINT32_MAX: never. */
     uint32_t quarantine_ms;
-    /** MRP_NODE(n): memory of NUMA node n; 0: of the node of the thread that grows. A
-     *  request may name another one. */
+    /** MRP_NODE(n): memory of NUMA node n, or the pool is refused; 0: as the backend is
+     *  set, mmap: of the node of the thread that grows. A request may name another one.
+     *  A page is mapped and given back when the pool is made, to find out. */
     int node;
     uint32_t debug; /**< enum mrp_debug_flag; 0: MRPOOL_DEBUG */
 };

@@ -65,7 +65,9 @@ struct mrp_region_request {
     /** whose caches to take it from; NULL: the calling thread's */
     struct mrp_thread_slot *slot;
     /** MRP_NODE(n): memory of NUMA node n, or refused; 0: the pool's. Not from thread
-     *  caches, unless it is the pool's own node. Up to 3 nodes besides that. */
+     *  caches, unless it is the pool's own node. Up to 3 nodes besides that, fewer
+     *  where the tiers have more than 62 size classes (beyond 4 MiB): MRP_ERR_LIMIT. The
+     *  first request of a node must not be NOGROW: MRP_ERR_AGAIN. */
     int node;
     /** milliseconds to stand in line at the limit; 0: as the pool is set; UINT32_MAX:
      *  for ever. Not 0: wait, whatever the pool does at the limit. */

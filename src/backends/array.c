@@ -42,6 +42,7 @@ static enum mrp_status params_check(const struct mrp_backend_params *params)
     const char *unused = params->pages ? "pages"
         : params->node                 ? "node"
         : params->prefault             ? "prefault"
+        : params->prefault_threads     ? "prefault_threads"
                                        : NULL;
     if (unused) {
         return mrp_fail(MRP_ERR_INVALID, 0,

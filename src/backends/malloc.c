@@ -23,6 +23,7 @@ static enum mrp_status malloc_create(
         : params->pages                  ? "pages"
         : params->node                   ? "node"
         : params->prefault               ? "prefault"
+        : params->prefault_threads       ? "prefault_threads"
                                          : NULL;
     if (unused) {
         return mrp_fail(MRP_ERR_INVALID, 0,

@@ -11,11 +11,11 @@
  * Only the last attempt is reported, so that a fallback leaves no error behind; what was
  * got and what was wanted stand in the mapping.
  */
+#include "mmap_populate.h"
 #include "mrpool/backend.h"
 #include "mrpool/base.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <linux/mman.h>
 #include <stdio.h>
@@ -26,9 +26,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14, glibc 2.35 */
-#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000 /* Linux 4.17, glibc 2.27 */
 #endif
@@ -44,6 +41,7 @@ struct mmap_backend {
     enum mrp_pages pages; /* AUTO to 1G */
     int node; /* MRP_NODE(n), or 0 */
     bool prefault;
+    unsigned prefault_threads;
 };
 
 /* One try with one kind of pages. */
@@ -54,6 +52,7 @@ struct attempt {
     size_t alignment;
     int node;
     bool prefault;
+    unsigned prefault_threads;
     char *address;
     /* why it failed */
     const char *call;
@@ -271,45 +270,19 @@ static bool attempt_bind(struct attempt *attempt)
     return true;
 }
 
-/* Before Linux 5.14: a store would do for base pages, but where a huge page is missing it
- * raises SIGBUS; the kernel writing for us returns EFAULT. */
-static int touch_hugetlb(const struct attempt *attempt)
-{
-    int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-    if (zero < 0) {
-        return errno;
-    }
-    int native = 0;
-    for (size_t at = 0; at < attempt->size && !native; at += attempt->page_size) {
-        native = read(zero, attempt->address + at, 1) == 1 ? 0 : errno;
-    }
-    close(zero);
-    return native;
-}
-
-static int touch_base(const struct attempt *attempt)
-{
-    for (size_t at = 0; at < attempt->size; at += attempt->page_size) {
-        *(volatile char *)(attempt->address + at) = 0;
-    }
-    return 0;
-}
-
 /* Pages of hugetlbfs are populated whatever the caller wishes: a reservation does not
  * count the limits of a node, a cpuset or a cgroup, which the first touch would report as
  * SIGBUS; and it has taken the pages from the system already. */
 static bool attempt_populate(struct attempt *attempt)
 {
-    attempt->prefault = attempt->prefault || is_hugetlb(attempt->pages);
-    if (!attempt->prefault ||
-        madvise(attempt->address, attempt->size, MADV_POPULATE_WRITE) == 0) {
+    bool hugetlb = is_hugetlb(attempt->pages);
+    attempt->prefault = attempt->prefault || hugetlb;
+    if (!attempt->prefault) {
         return true;
     }
-    int native = errno;
-    if (native == EINVAL) {
-        native =
-            is_hugetlb(attempt->pages) ? touch_hugetlb(attempt) : touch_base(attempt);
-    }
+    struct mrp_populate populate = {attempt->address, attempt->size, attempt->page_size,
+        hugetlb, attempt->node != 0, attempt->prefault_threads};
+    int native = mrp_populate(&populate);
     return native == 0 || attempt_failed(attempt, "populating", native);
 }
 
@@ -500,6 +473,7 @@ static enum mrp_status mmap_create(const struct mrp_backend_params *params, void
     backend->pages = params->pages ? params->pages : MRP_PAGES_AUTO;
     backend->node = params->node;
     backend->prefault = params->prefault >= 0;
+    backend->prefault_threads = params->prefault_threads;
     *state = backend;
     return MRP_OK;
 }
@@ -550,6 +524,7 @@ static enum mrp_status mmap_map(
             .pages = pages,
             .node = request->node ? request->node : backend->node,
             .prefault = backend->prefault,
+            .prefault_threads = backend->prefault_threads,
         };
         if (attempt_prepare(&attempt, request, &system) && attempt_run(&attempt)) {
             mapping_fill(mapping, &attempt, wanted);

@@ -23,6 +23,10 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
         "auto", "pages the mmap backend asks for; each falls back to the next smaller"},
     [MRP_SET_PREFAULT] = {"MRPOOL_PREFAULT", MRP_SETTING_SWITCH, 0, 0, NULL, "on",
         "touch memory when it is mapped, not at first use"},
+    [MRP_SET_PREFAULT_THREADS] = {"MRPOOL_PREFAULT_THREADS", MRP_SETTING_COUNT, 1, 64,
+        NULL, "",
+        "threads that touch one mapping, at least 32 MiB each; default: the processors "
+        "the thread that grows may use, at most 8"},
     [MRP_SET_MAX_BYTES] = {"MRPOOL_MAX_BYTES", MRP_SETTING_SIZE, 256 * MRP_KIB,
         (uint64_t)128 << 40, NULL, "",
         "memory a pool maps at most; default: half of RAM, or what memlock leaves if it "
@@ -54,6 +58,9 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
         (uint64_t)128 << 40, NULL, "",
         "free regions one thread keeps of a pool; 1: none; default: all threads "
         "together an eighth of what the pool may map"},
+    [MRP_SET_PRESET] = {"MRPOOL_PRESET", MRP_SETTING_CHOICE, 0, 0,
+        "thread_local|shared|malloc|alloctools|hwmalloc", "thread_local",
+        "settings of pools that go together; what a program or a variable sets wins"},
     [MRP_SET_AT_LIMIT] = {"MRPOOL_AT_LIMIT", MRP_SETTING_CHOICE, 0, 0,
         "fail|wait|temporary", "fail",
         "what a request gets when a budget allows no more memory"},

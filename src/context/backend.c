@@ -134,7 +134,12 @@ static enum mrp_status resolve_params(
         }
         params->prefault = value != 0 ? 1 : -1;
     }
-    return MRP_OK;
+    status = mrp_setting_number(
+        MRP_SET_PREFAULT_THREADS, "prefault_threads", params->prefault_threads, &value);
+    if (status == MRP_OK) {
+        params->prefault_threads = (uint32_t)value;
+    }
+    return status;
 }
 
 enum mrp_status mrp_backend_state_create(struct mrp_context_state *context,
@@ -178,6 +183,31 @@ void mrp_backend_state_destroy(struct mrp_backend_state *backend)
 
 /* -- the only callers of map and unmap -- */
 
+/* What a backend gave, unmapped again if it is not what was asked for. */
+static enum mrp_status check_mapping(struct mrp_backend_state *backend,
+    const struct mrp_map_request *request, const struct mrp_mapping *got)
+{
+    bool is_broken = got->address == NULL || got->size < request->size ||
+        ((uintptr_t)got->address & (request->alignment - 1)) != 0;
+
+    if (!is_broken && (request->node == 0 || got->node == request->node)) {
+        return MRP_OK;
+    }
+    if (got->address != NULL) {
+        backend->ops.unmap(backend->state, got);
+    }
+    if (!is_broken) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "backend %s cannot bind to a NUMA node, %zu bytes of node %d were asked for: "
+            "use backend mmap, or leave node zero",
+            backend->named.name, request->size, request->node - 1);
+    }
+    return mrp_fail(MRP_ERR_CORRUPT, 0,
+        "backend %s gave %zu bytes at %p for %zu bytes aligned to %zu: it breaks the "
+        "contract of backend.h",
+        backend->named.name, got->size, got->address, request->size, request->alignment);
+}
+
 enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     const struct mrp_map_request *request, struct mrp_mapping *mapping)
 {
@@ -196,16 +226,9 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     if (status != MRP_OK) {
         return status;
     }
-    if (got.address == NULL || got.size < request->size ||
-        ((uintptr_t)got.address & (request->alignment - 1)) != 0) {
-        if (got.address != NULL) {
-            backend->ops.unmap(backend->state, &got);
-        }
-        return mrp_fail(MRP_ERR_CORRUPT, 0,
-            "backend %s gave %zu bytes at %p for %zu bytes aligned to %zu: it breaks the "
-            "contract of backend.h",
-            backend->named.name, got.size, got.address, request->size,
-            request->alignment);
+    status = check_mapping(backend, request, &got);
+    if (status != MRP_OK) {
+        return status;
     }
     mrp_add_relaxed(&backend->n_mappings, 1);
     mrp_add_relaxed(&backend->mapped_size, got.size);
@@ -223,6 +246,16 @@ enum mrp_status mrp_backend_unmap(
     mrp_error_clear();
     return mrp_error_settle(&before, backend->ops.unmap(backend->state, mapping),
         "backend", backend->named.name, "unmap");
+}
+
+enum mrp_status mrp_backend_check_node(struct mrp_backend_state *backend, int node)
+{
+    struct mrp_map_request request = {
+        .struct_size = sizeof request, .size = 1, .alignment = 1, .node = node};
+    struct mrp_mapping mapping;
+    enum mrp_status status = mrp_backend_map(backend, &request, &mapping);
+
+    return status == MRP_OK ? mrp_backend_unmap(backend, &mapping) : status;
 }
 
 /* -- public -- */

@@ -125,6 +125,7 @@ static enum mrp_status map_memory(
      */
     *aligned = request->backend->max_size == 0;
     map_request.size = request->size;
+    map_request.node = request->node;
     map_request.alignment =
         *aligned ? mrp_max(request->alignment, MRP_MAP_GRANULE) : request->alignment;
     status = mrp_backend_map(request->backend, &map_request, mapping);
@@ -222,6 +223,7 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     chunk->aligned = aligned;
     chunk->access = request->access;
     chunk->born = mrp_clock_coarse();
+    chunk->node = request->node;
     chunk->pool = request->pool;
     status = allocate_rails(chunk, request->n_rails);
     if (status == MRP_OK) {

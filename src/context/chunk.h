@@ -47,6 +47,7 @@ struct mrp_chunk {
     bool aligned; /* in the radix part of the address map */
     uint32_t access;
     uint64_t born; /* when it was mapped: mrp_clock_coarse() */
+    int node; /* it was asked to be on: MRP_NODE(n), or 0 */
     size_t n_rails;
     struct mrp_provider_state **rails; /* n_rails */
     struct mrp_registration *registrations; /* n_rails */
@@ -83,6 +84,7 @@ struct mrp_chunk_request {
     void *adopted;
     size_t size;
     size_t alignment; /* of the mapping, besides what the address map wants */
+    int node; /* MRP_NODE(n): bound to it, or refused; 0: the backend's own setting */
     struct mrp_provider_state *const *rails;
     size_t n_rails;
     uint32_t access;

@@ -149,6 +149,9 @@ enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
 enum mrp_status mrp_backend_unmap(
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
 
+/** MRP_OK: it can bind to the node. Maps a page there, and gives it back. */
+enum mrp_status mrp_backend_check_node(struct mrp_backend_state *backend, int node);
+
 /* -- provider.c: the only callers of provider ops -- */
 
 enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,

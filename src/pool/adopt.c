@@ -52,7 +52,7 @@ static enum mrp_status adopt(struct mrp_pool *pool, void *address, size_t size,
             "malloc of %zu bytes for adopted memory failed", sizeof *handle);
     }
     *handle = (struct mrp_adopted){params->release, params->user};
-    mrp_pool_request_chunk(pool, size, MRP_LINE, &request);
+    mrp_pool_request_chunk(pool, size, MRP_LINE, 0, &request);
     request.backend = pool->context->adopted_backend;
     request.adopted = address;
     region = mrp_large_make(pool, &request, MRP_REGION_ADOPTED);

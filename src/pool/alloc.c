@@ -4,6 +4,7 @@
  */
 #include "base/error.h"
 #include "pool/cache.h"
+#include "pool/place.h"
 #include "pool/wait.h"
 
 #include <string.h>
@@ -45,16 +46,18 @@ static bool wants_temporary(
         mrp_is_no_more(mrp_error_last()->status);
 }
 
-/* Whatever the size, and whatever the pool does at its limit. */
+/* Whatever the size, and whatever the pool does at its limit. class: MRP_CLASS_BARE for a
+ * chunk of its own. */
 static struct mrp_region *alloc_any(struct mrp_pool *pool, unsigned class, size_t size,
     size_t alignment, const struct mrp_region_request *request, struct mrp_region *cached)
 {
-    struct mrp_region *region = class == pool->classes.n_classes
+    struct mrp_region *region = class == MRP_CLASS_BARE
         ? mrp_large_alloc(pool, size, alignment, request)
         : alloc_class(pool, class, size, request, cached);
 
     if (region == NULL && wants_temporary(pool, request)) {
-        region = mrp_large_temporary(pool, size, alignment);
+        region = mrp_large_temporary(
+            pool, size, alignment, mrp_place_node(pool, request->node));
     }
     mrp_line_end(pool); /* what had to be evicted is room, too */
     return region;
@@ -82,7 +85,7 @@ static __attribute__((noinline)) struct mrp_region *alloc_slow(
         return NULL;
     }
     if (mrp_is_large(pool, size)) {
-        class = (unsigned)pool->classes.n_classes;
+        class = MRP_CLASS_BARE;
     } else {
         class = mrp_class_of(&pool->classes, size);
         region = mrp_cache_take(pool, class);
@@ -136,6 +139,10 @@ static enum mrp_status check_request(
         return mrp_fail(MRP_ERR_INVALID, 0,
             "alignment is %zu: it must be a power of two, at most 1 GiB", alignment);
     }
+    if (request->node < 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "node is %d: take MRP_NODE(n), or 0 for the pool's own", request->node);
+    }
     if ((request->flags & MRP_REQUEST_ZERO) != 0 &&
         pool->backend->ops.memory_kind != MRP_MEMORY_HOST) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
@@ -158,19 +165,20 @@ static enum mrp_status check_request(
     return MRP_OK;
 }
 
-/* The smallest class whose blocks all fall on the alignment; n_classes when none does. */
+/* The smallest class whose blocks all fall on the alignment; MRP_CLASS_BARE when none
+ * does. */
 static unsigned aligned_class(const struct mrp_pool *pool, size_t size, size_t alignment)
 {
     unsigned class = mrp_class_of(&pool->classes, size);
 
     if (alignment > MRP_GRANULE_SIZE) {
-        return (unsigned)pool->classes.n_classes; /* slabs promise no more */
+        return MRP_CLASS_BARE; /* slabs promise no more */
     }
-    while (class < pool->classes.n_classes &&
+    while (class < pool->classes.n_base &&
         pool->classes.classes[class].block_size % alignment != 0) {
         class ++;
     }
-    return class;
+    return class < pool->classes.n_base ? class : MRP_CLASS_BARE;
 }
 
 /* From the caches the request names. They are entered for this alone: growth may yield,
@@ -197,6 +205,26 @@ static enum mrp_status take_from(struct mrp_pool *pool, unsigned class,
     return status;
 }
 
+/* From the lane of the request's node, or the caches that are for the pool's own. *class
+ * is the lane's then. */
+static enum mrp_status take_first(struct mrp_pool *pool, unsigned *class,
+    const struct mrp_region_request *request, struct mrp_region **region)
+{
+    int node = mrp_place_node(pool, request->node);
+    unsigned first;
+    enum mrp_status status;
+
+    if (node == pool->node) {
+        return take_from(pool, *class, request->slot, region);
+    }
+    status = mrp_place_lane(pool, node, request->flags, &first);
+    if (status == MRP_OK) {
+        *class += first;
+        *region = mrp_cache_take(pool, *class);
+    }
+    return status;
+}
+
 struct mrp_region *mrp_region_alloc_with(
     struct mrp_pool *pool, size_t size, const struct mrp_region_request *given)
 {
@@ -215,14 +243,14 @@ struct mrp_region *mrp_region_alloc_with(
         request.flags |= MRP_REQUEST_NOGROW;
     }
     alignment = mrp_max(request.alignment, pool->classes.alignment);
-    class = (unsigned)pool->classes.n_classes;
+    class = MRP_CLASS_BARE;
     if (!mrp_is_large(pool, size)) {
         class = alignment == pool->classes.alignment
             ? mrp_class_of(&pool->classes, size)
             : aligned_class(pool, size, alignment);
     }
-    if (class == pool->classes.n_classes ||
-        take_from(pool, class, request.slot, &region) == MRP_OK) {
+    if (class == MRP_CLASS_BARE ||
+        take_first(pool, &class, &request, &region) == MRP_OK) {
         region = alloc_any(pool, class, size, alignment, &request, region);
     }
     if ((request.flags & MRP_REQUEST_NOGROW) == 0 && region != NULL &&
@@ -240,12 +268,8 @@ static struct mrp_region *join_line(
 {
     struct mrp_region *region;
 
-    if (class == pool->classes.n_classes) {
-        region = mrp_large_join(pool, size, waiter);
-        class = MRP_CLASS_BARE;
-    } else {
-        region = mrp_pool_join(pool, class, size, waiter);
-    }
+    region = class == MRP_CLASS_BARE ? mrp_large_join(pool, size, waiter)
+                                     : mrp_pool_join(pool, class, size, waiter);
     return region != NULL && mrp_region_hand_over(pool, region, class, size) == MRP_OK
         ? region
         : NULL;
@@ -273,7 +297,7 @@ enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
         return mrp_fail(
             MRP_ERR_BUSY, 0, "waiter %p stands in a line already", (void *)waiter);
     }
-    class = (unsigned)pool->classes.n_classes;
+    class = MRP_CLASS_BARE;
     if (!mrp_is_large(pool, size)) {
         class = mrp_class_of(&pool->classes, size);
         region = mrp_cache_take(pool, class);

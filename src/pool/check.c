@@ -317,7 +317,7 @@ enum mrp_status mrp_pool_mark_free(struct mrp_pool *pool, uint8_t *is_free)
     enum mrp_status status = MRP_OK;
     size_t n_free = 0;
 
-    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+    for (unsigned class = 0; class < mrp_n_classes(&pool->classes); class ++) {
         enum mrp_status found = check_free(&check, class, &n_free);
 
         status = status == MRP_OK ? found : status;
@@ -333,7 +333,7 @@ static enum mrp_status check_all(struct check *check)
     for (uint32_t id = 0; id < pool->n_chunk_ids && status == MRP_OK; id++) {
         status = check_chunk(pool, id);
     }
-    for (unsigned class = 0; class < pool->classes.n_classes && status == MRP_OK;
+    for (unsigned class = 0; class < mrp_n_classes(&pool->classes) && status == MRP_OK;
          class ++) {
         status = check_class(check, class);
     }

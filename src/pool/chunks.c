@@ -448,12 +448,13 @@ void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
 }
 
 void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment,
-    struct mrp_chunk_request *request)
+    int node, struct mrp_chunk_request *request)
 {
     *request = (struct mrp_chunk_request){
         .backend = pool->backend,
         .size = size,
         .alignment = mrp_max(alignment, MRP_LINE),
+        .node = node,
         .rails = pool->rails,
         .n_rails = pool->n_rails,
         .access = pool->access,
@@ -485,12 +486,13 @@ static enum mrp_status publish_chunk(
     return status;
 }
 
-static bool is_empty(const struct mrp_retained *item, const void *user)
+static bool is_empty(const struct mrp_retained *item, const void *node)
 {
-    (void)user;
-    return ((const struct mrp_chunk *)(const void *)((const char *)item -
-                offsetof(struct mrp_chunk, retained)))
-               ->region == NULL;
+    const struct mrp_chunk *chunk =
+        (const struct mrp_chunk *)(const void *)((const char *)item -
+            offsetof(struct mrp_chunk, retained));
+
+    return chunk->region == NULL && chunk->node == *(const int *)node;
 }
 
 /* Slabs may be taken from it. Under the mutex. */
@@ -502,7 +504,7 @@ static void begin_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
     pool->n_growths++;
 }
 
-bool mrp_pool_take_up(struct mrp_pool *pool, size_t least)
+bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
 {
     struct mrp_retained *item;
 
@@ -514,7 +516,7 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least)
     }
     pthread_mutex_unlock(&pool->mutex);
     item = mrp_retention_take(
-        &pool->context->retention, pool, least, SIZE_MAX, NULL, is_empty, NULL);
+        &pool->context->retention, pool, least, SIZE_MAX, NULL, is_empty, &node);
     if (item != NULL) {
         mrp_pool_count_idle(pool, -1, item->size, false);
     }
@@ -528,7 +530,7 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least)
 }
 
 static enum mrp_status new_chunk(
-    struct mrp_pool *pool, size_t size, size_t least, struct mrp_chunk **made)
+    struct mrp_pool *pool, size_t size, size_t least, int node, struct mrp_chunk **made)
 {
     struct mrp_chunk_request request;
     /* of fixed memory another pool may have a part: then any chunk will do */
@@ -536,20 +538,20 @@ static enum mrp_status new_chunk(
     enum mrp_status status;
     uint32_t id;
 
-    mrp_pool_request_chunk(pool, size, pool->classes.alignment, &request);
+    mrp_pool_request_chunk(pool, size, pool->classes.alignment, node, &request);
     request.is_for_slabs = true;
     status = mrp_pool_make_chunk(pool, &request, mrp_min(less, request.size), made, &id);
     return status == MRP_OK ? publish_chunk(pool, *made, id) : status;
 }
 
-enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least)
+enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least, int node)
 {
     size_t size = plan_chunk(pool, least);
     struct mrp_chunk *chunk;
     enum mrp_status status;
 
     pthread_mutex_unlock(&pool->mutex);
-    status = new_chunk(pool, size, least, &chunk);
+    status = new_chunk(pool, size, least, node, &chunk);
     pthread_mutex_lock(&pool->mutex);
     if (status == MRP_OK) {
         chunk->serial = ++pool->last_serial;

@@ -14,7 +14,7 @@ static uint8_t tier_of(const struct mrp_size_classes *classes, size_t smallest_r
 static void add_class(
     struct mrp_size_classes *classes, size_t block_size, size_t capacity)
 {
-    struct mrp_size_class *class = &classes->classes[classes->n_classes++];
+    struct mrp_size_class *class = &classes->classes[classes->n_base++];
 
     class->block_size = block_size;
     class->capacity = capacity;
@@ -43,7 +43,7 @@ static void index_bins(struct mrp_size_classes *classes)
     size_t index = 0;
 
     for (unsigned bin = 0; bin < MRP_BINS; bin++) {
-        while (index < classes->n_classes - 1 &&
+        while (index < classes->n_base - 1 &&
             classes->classes[index].block_size <= mrp_bin_lower(bin)) {
             index++;
         }
@@ -71,6 +71,7 @@ void mrp_size_classes_build(struct mrp_size_classes *classes, const size_t *tier
         add_standard(classes);
     }
     index_bins(classes);
+    mrp_store_relaxed(&classes->n_classes, classes->n_base);
 }
 
 /* Every request whose block is of this bin is the class's. A sum of size and overhead
@@ -91,7 +92,7 @@ void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_s
 {
     unsigned next = MRP_BINS;
 
-    for (size_t i = 0; i < classes->n_classes; i++) {
+    for (size_t i = 0; i < classes->n_base; i++) {
         struct mrp_size_class *class = &classes->classes[i];
         unsigned bin = (unsigned)mrp_v1_bin(class->block_size);
 
@@ -104,4 +105,37 @@ void mrp_size_classes_divide(struct mrp_size_classes *classes, size_t magazine_s
             class->bin = (uint16_t)next++;
         }
     }
+}
+
+bool mrp_size_classes_find_lane(
+    const struct mrp_size_classes *classes, int node, unsigned *first)
+{
+    size_t n = mrp_n_classes(classes);
+
+    for (size_t class = 0; class < n; class += classes->n_base) {
+        if (classes->classes[class].node == node) {
+            *first = (unsigned)class;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mrp_size_classes_extend(struct mrp_size_classes *classes, int node, unsigned *first)
+{
+    size_t n = mrp_load_relaxed(&classes->n_classes);
+
+    if (n + classes->n_base > MRP_CLASSES_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < classes->n_base; i++) {
+        classes->classes[n + i] = classes->classes[i];
+        classes->classes[n + i].node = node;
+        classes->classes[n + i].bin =
+            0; /* bins of arenas are for the pool's own memory */
+    }
+    /* pairs with the acquire in mrp_n_classes() */
+    mrp_store_release(&classes->n_classes, n + classes->n_base);
+    *first = (unsigned)n;
+    return true;
 }

@@ -158,7 +158,8 @@ static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
     pool->chunk_growing = true;
     pool->chunk_grower = mrp_thread_id();
     mrp_wake_all(&pool->grown); /* who would not wait for that */
-    status = mrp_pool_build_chunk(pool, least_chunk(pool, class));
+    status = mrp_pool_build_chunk(
+        pool, least_chunk(pool, class), pool->classes.classes[class].node);
     pool->chunk_growing = false;
     mrp_wake_all(&pool->grown);
     return status;
@@ -177,7 +178,8 @@ static enum mrp_status find_slab(
         if (status != MRP_ERR_AGAIN) {
             return status;
         }
-        if (mrp_pool_take_up(pool, least_chunk(pool, class))) {
+        if (mrp_pool_take_up(
+                pool, least_chunk(pool, class), pool->classes.classes[class].node)) {
             continue;
         }
         if ((search->flags & MRP_REQUEST_NOGROW) != 0) {

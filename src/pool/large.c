@@ -8,6 +8,7 @@
  * for good.
  */
 #include "base/error.h"
+#include "pool/place.h"
 #include "pool/wait.h"
 
 #include <string.h>
@@ -37,16 +38,19 @@ static struct mrp_chunk *chunk_of(const struct mrp_retained *item)
 struct want {
     size_t size, alignment;
     uint32_t flags; /* enum mrp_region_request_flag */
+    int node; /* where a chunk is asked to be */
 };
 
-/* A chunk that is one region: those whose slabs have gone are idle, too. Of adopted memory
+/* A chunk of that node that is one region: those whose slabs have gone are idle, too. Of adopted memory
  * aligning the payload may have taken some. */
 static bool suits(const struct mrp_retained *item, const void *user)
 {
-    const struct mrp_region *region = chunk_of(item)->region;
+    const struct mrp_chunk *chunk = chunk_of(item);
+    const struct mrp_region *region = chunk->region;
     const struct want *want = user;
 
-    return region != NULL && region->capacity >= want->size &&
+    return region != NULL && chunk->node == want->node &&
+        region->capacity >= want->size &&
         ((uintptr_t)mrp_payload(region) & (want->alignment - 1)) == 0;
 }
 
@@ -171,7 +175,7 @@ static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *w
     struct mrp_chunk_request request;
 
     mrp_pool_request_chunk(
-        pool, round_large(pool, want->size), want->alignment, &request);
+        pool, round_large(pool, want->size), want->alignment, want->node, &request);
     return mrp_large_make(pool, &request, MRP_REGION_LARGE);
 }
 
@@ -218,7 +222,7 @@ static struct mrp_region *wait_for_large(
 struct mrp_region *mrp_large_join(
     struct mrp_pool *pool, size_t size, struct mrp_waiter *waiter)
 {
-    struct want want = {size, pool->classes.alignment, 0};
+    struct want want = {size, pool->classes.alignment, 0, pool->node};
     struct mrp_region *region;
 
     mrp_thread_flush(pool);
@@ -231,7 +235,7 @@ struct mrp_region *mrp_large_join(
 
 struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size)
 {
-    struct want want = {size, pool->classes.alignment, 0};
+    struct want want = {size, pool->classes.alignment, 0, pool->node};
 
     return take_idle(pool, &want);
 }
@@ -239,7 +243,8 @@ struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size)
 struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t alignment,
     const struct mrp_region_request *request)
 {
-    struct want want = {size, alignment, request->flags};
+    struct want want = {
+        size, alignment, request->flags, mrp_place_node(pool, request->node)};
     struct mrp_region *region = NULL;
     uint32_t wait_ms;
 
@@ -266,12 +271,12 @@ struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t al
 }
 
 struct mrp_region *mrp_large_temporary(
-    struct mrp_pool *pool, size_t size, size_t alignment)
+    struct mrp_pool *pool, size_t size, size_t alignment, int node)
 {
     struct mrp_chunk_request request;
     struct mrp_region *region;
 
-    mrp_pool_request_chunk(pool, round_large(pool, size), alignment, &request);
+    mrp_pool_request_chunk(pool, round_large(pool, size), alignment, node, &request);
     request.is_over_budget = true;
     region = mrp_large_make(pool, &request, MRP_REGION_TEMPORARY);
     if (region != NULL) {
@@ -285,7 +290,7 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
     struct mrp_chunk *chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
 
     if (mrp_kind_of(region) == MRP_REGION_USER ||
-        mrp_kind_of(region) == MRP_REGION_TEMPORARY) {
+        mrp_kind_of(region) == MRP_REGION_TEMPORARY || pool->keeps_nothing) {
         enum mrp_status status = mrp_large_dissolve(chunk, false);
 
         mrp_line_end(pool);
@@ -356,7 +361,7 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
     if (status != MRP_OK) {
         return status;
     }
-    mrp_pool_request_chunk(pool, size, MRP_LINE, &request);
+    mrp_pool_request_chunk(pool, size, MRP_LINE, 0, &request);
     request.backend = NULL;
     request.adopted = address;
     request.access = params.access != 0 ? params.access : pool->access;

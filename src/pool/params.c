@@ -393,6 +393,7 @@ enum mrp_status mrp_pool_params_resolve(
     pool->native_flags = params->native_flags;
     pool->never_free = params->never_free;
     pool->is_isolated = params->isolate;
+    pool->keeps_nothing = params->preset == MRP_PRESET_MALLOC;
     pool->node = params->node;
     pool->user_size = params->user_size;
     pool->user_stride = mrp_align_up(params->user_size, MRP_LINE);
@@ -409,6 +410,7 @@ enum mrp_status mrp_pool_params_resolve(
         status = resolve_limits(pool, params);
     }
     if (status == MRP_OK) {
+        mrp_size_classes_settle(&pool->classes, pool->node);
         mrp_size_classes_divide(&pool->classes,
             mrp_max(mrp_min(pool->max_bytes / MAGAZINE_SHARE, MAGAZINE_SIZE_MAX),
                 MAGAZINE_SIZE_MIN));

@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "base/settings.h"
 #include "pool/params.h"
+#include "pool/place.h"
+#include "pool/preset.h"
 #include "pool/wait.h"
 
 #include <errno.h>
@@ -95,6 +97,9 @@ static enum mrp_status attach_backend(
             status = mrp_fail(MRP_ERR_INVALID, 0, "backend %s belongs to another context",
                 pool->backend->named.name);
         }
+    } else if (params->preset == MRP_PRESET_MALLOC) {
+        status = mrp_backend_state_create(pool->context, "malloc", NULL, &pool->backend);
+        pool->owns_backend = status == MRP_OK;
     } else {
         status = mrp_setting_number(MRP_SET_BACKEND, spec->variable, 0, &index);
         if (status == MRP_OK) {
@@ -186,6 +191,9 @@ static enum mrp_status equip(struct mrp_pool *pool, const struct mrp_pool_params
         goto undo_rails;
     }
     status = mrp_pool_params_resolve(pool, params);
+    if (status == MRP_OK) {
+        status = mrp_place_check(pool);
+    }
     if (status == MRP_OK) {
         status = reserve_user_data(pool);
     }
@@ -280,7 +288,11 @@ enum mrp_status mrp_pool_create(struct mrp_context *handle,
         status = mrp_params_read(&params, sizeof params, given, "mrp_pool_params");
     }
     if (status == MRP_OK) {
+        status = mrp_preset_apply(&params);
+    }
+    if (status == MRP_OK) {
         status = make_pool(context, &params, &pool);
+        status = status == MRP_OK ? status : mrp_preset_explain(&params, status);
     }
     if (status == MRP_OK) {
         *created = pool;

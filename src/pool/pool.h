@@ -175,6 +175,7 @@ struct mrp_pool {
     uint32_t wait_ms, decay_ms, quarantine_ms;
     size_t reserve; /* idle bytes that decay leaves */
     bool never_free, is_isolated;
+    bool keeps_nothing; /* no idle chunk: each goes at its free */
     int node; /* MRP_NODE(n), or 0 */
     size_t tier_reserve[MRP_TIERS];
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
@@ -537,9 +538,10 @@ void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evic
 void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
     void (*evict)(struct mrp_retained *item));
 
-/** A request for `size` bytes of the pool's backend on all its rails. */
+/** A request for `size` bytes of the pool's backend, on that node and all the pool's
+ *  rails. */
 void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment,
-    struct mrp_chunk_request *request);
+    int node, struct mrp_chunk_request *request);
 
 /** Charge, map and register. When the system refuses, idle memory of the context is
  *  evicted and `less` bytes are tried, once; when the budget refuses, `less` bytes
@@ -562,13 +564,14 @@ void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
 
-/** Take up again a chunk of at least `least` bytes that has been idle since its last slab
- *  was retired; false when there is none. Under the mutex, released meanwhile. */
-bool mrp_pool_take_up(struct mrp_pool *pool, size_t least);
+/** Take up again a chunk of at least `least` bytes of that node that has been idle since
+ *  its last slab was retired; false when there is none. Under the mutex, released
+ *  meanwhile. */
+bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node);
 
 /** Build a chunk that slabs are cut from, of at least `least` bytes. The caller has set
  *  chunk_growing and holds the mutex, which is released meanwhile. */
-enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least);
+enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least, int node);
 
 /** Bytes of it that count against max_bytes: none of the caller's own memory. */
 static inline size_t mrp_chunk_charge(const struct mrp_chunk *chunk)
@@ -643,7 +646,7 @@ struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size);
 
 /** A region beyond the pool's budgets, mapped and registered for itself. */
 struct mrp_region *mrp_large_temporary(
-    struct mrp_pool *pool, size_t size, size_t alignment);
+    struct mrp_pool *pool, size_t size, size_t alignment, int node);
 
 /** Stand in line for one, without waiting; see mrp_line_join. */
 struct mrp_region *mrp_large_join(

@@ -40,10 +40,13 @@ static enum mrp_status move(
     struct mrp_region *region, size_t size, struct mrp_region **resized)
 {
     struct mrp_pool *pool = mrp_pool_of(region);
-    struct mrp_region *larger = mrp_region_alloc(pool, size);
+    struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
+    struct mrp_region *larger;
     struct mrp_error before;
     enum mrp_status status;
 
+    request.node = mrp_chunk_entry(pool, region->chunk)->chunk->node;
+    larger = mrp_region_alloc_with(pool, size, &request);
     if (larger == NULL) {
         return mrp_error_last()->status;
     }

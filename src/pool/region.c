@@ -108,7 +108,8 @@ static bool is_as_cut(struct mrp_pool *pool, const struct mrp_region *region)
     struct mrp_error before;
     bool is_good;
 
-    if (class >= pool->classes.n_classes || mrp_kind_of(region) != MRP_REGION_POOLED) {
+    if (class >= mrp_n_classes(&pool->classes) ||
+        mrp_kind_of(region) != MRP_REGION_POOLED) {
         return false;
     }
     size_class = &pool->classes.classes[class];

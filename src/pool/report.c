@@ -38,7 +38,7 @@ static size_t count_cached(
 
 static void collect_classes(struct mrp_pool *pool, struct mrp_pool_report *report)
 {
-    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+    for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
         struct mrp_tier_report *tier = &report->tiers[class->tier];
         size_t n_regions, n_sifted;

@@ -86,10 +86,10 @@ static struct run find_run(struct mrp_chunk *chunk, size_t wanted)
     return best;
 }
 
-/* Room for a slab of the class: in the oldest chunk that has as much as is wanted, so that
+/* Room for a slab of the class: in the oldest chunk of its node that has as much as is wanted, so that
  * younger ones can empty, else where there is most that holds a block. n is 0 when none
  * has any. */
-static struct run find_room(struct mrp_pool *pool, size_t block_size)
+static struct run find_room(struct mrp_pool *pool, size_t block_size, int node)
 {
     struct run best = {NULL, 0, 0};
     size_t best_size = block_size - 1;
@@ -99,7 +99,7 @@ static struct run find_room(struct mrp_pool *pool, size_t block_size)
         size_t n_free = chunk->n_granules - chunk->n_granules_used, wanted;
         struct run run;
 
-        if (n_free << chunk->granule_shift <= best_size) {
+        if (chunk->node != node || n_free << chunk->granule_shift <= best_size) {
             continue;
         }
         wanted = wanted_granules(block_size, chunk);
@@ -147,7 +147,7 @@ size_t mrp_tiers_unmet(const struct mrp_pool *pool, unsigned tier)
 {
     size_t used[MRP_TIERS] = {0}, unmet = 0;
 
-    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+    for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         used[pool->classes.classes[i].tier] += pool->depots[i].slab_size;
     }
     for (unsigned other = 0; other < MRP_TIERS; other++) {
@@ -162,7 +162,7 @@ static size_t slab_bytes(const struct mrp_pool *pool)
 {
     size_t bytes = 0;
 
-    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+    for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         bytes += pool->depots[i].slab_size;
     }
     return bytes;
@@ -346,7 +346,7 @@ enum mrp_status mrp_slab_take(
     struct mrp_pool *pool, unsigned class, struct mrp_slab **taken)
 {
     size_t block_size = pool->classes.classes[class].block_size, size, n_blocks;
-    struct run room = find_room(pool, block_size);
+    struct run room = find_room(pool, block_size, pool->classes.classes[class].node);
     struct mrp_slab *slab;
     enum mrp_status status;
 

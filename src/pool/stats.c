@@ -44,11 +44,11 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
 static void count_classes(
     const struct mrp_pool *pool, size_t *n_regions, struct mrp_pool_stats *stats)
 {
-    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+    for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
         struct mrp_tier_stats *tier = &stats->tiers[class->tier];
 
-        tier->n_classes++;
+        tier->n_classes += i < pool->classes.n_base;
         tier->reserve = pool->tier_reserve[class->tier];
         n_regions[i] = pool->depots[i].n_regions - pool->depots[i].sift.n_regions;
         tier->n_regions += pool->depots[i].n_regions;
@@ -65,7 +65,7 @@ static void count_caches(const struct mrp_pool *pool, struct mrp_pool_stats *sta
 
     while ((slot = mrp_thread_next(pool, &cursor)) != NULL) {
         stats->n_threads++;
-        for (size_t i = 0; i < pool->classes.n_classes; i++) {
+        for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
             const struct mrp_size_class *class = &pool->classes.classes[i];
             size_t n = mrp_bin_count(slot, class->bin, class->magazine_capacity);
 
@@ -97,7 +97,7 @@ size_t mrp_depot_count(const struct mrp_pool *pool, size_t class, size_t n_regio
 static void count_unchecked(const struct mrp_pool *pool, const size_t *n_regions,
     const size_t *n_abandoned, struct mrp_pool_stats *stats)
 {
-    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+    for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
         size_t n_live = n_regions[i] - mrp_depot_count(pool, i, n_regions[i]);
         struct mrp_thread *cursor = NULL;
@@ -126,7 +126,7 @@ static void count_free(
         found->max_size = pool->classes.tier_max[tier];
         found->n_free = found->n_regions - mrp_min(found->n_live, found->n_regions);
     }
-    for (size_t i = 0; i < pool->classes.n_classes; i++) {
+    for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         struct mrp_tier_stats *found = &stats->tiers[pool->classes.classes[i].tier];
 
         found->n_free -= mrp_min(n_abandoned[i], found->n_free);
@@ -136,7 +136,7 @@ static void count_free(
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
-    size_t n_regions[MRP_CLASSES_MAX]; /* in nobody's hands who sifts */
+    size_t n_regions[MRP_CLASSES_MAX] = {0}; /* in nobody's hands who sifts */
     size_t n_abandoned[MRP_CLASSES_MAX + 1] = {0};
     uint32_t n_descriptors;
     enum mrp_status status = mrp_pool_check_handle(pool);

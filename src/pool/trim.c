@@ -329,7 +329,7 @@ size_t mrp_depots_size(struct mrp_pool *pool)
 {
     size_t size = 0;
 
-    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+    for (unsigned class = 0; class < mrp_n_classes(&pool->classes); class ++) {
         if (pool->depots[class].n_regions > 0) {
             size += guess_free(pool, class) * pool->classes.classes[class].block_size;
         }
@@ -370,7 +370,7 @@ void mrp_pool_sift_all(
     struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied)
 {
     begin_sifting(pool);
-    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+    for (unsigned class = 0; class < mrp_n_classes(&pool->classes); class ++) {
         if (is_thorough ? pool->depots[class].slabs != 0 : is_worthwhile(pool, class)) {
             sift_class(pool, class, emptied);
         }

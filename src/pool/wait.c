@@ -215,7 +215,7 @@ static void hand_out(struct mrp_pool *pool, unsigned class)
 
 static void hand_out_all(struct mrp_pool *pool)
 {
-    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+    for (unsigned class = 0; class < mrp_n_classes(&pool->classes); class ++) {
         if (pool->depots[class].n_waiting > 0) {
             hand_out(pool, class);
         }
@@ -232,10 +232,10 @@ static bool sift_one(struct mrp_pool *pool)
     if (pool->is_sifting || mrp_load_relaxed(&pool->n_waiting) == 0) {
         return false;
     }
-    while (class < pool->classes.n_classes && !pool->depots[class].sift_due) {
+    while (class < mrp_n_classes(&pool->classes) && !pool->depots[class].sift_due) {
         class ++;
     }
-    if (class == pool->classes.n_classes) {
+    if (class == mrp_n_classes(&pool->classes)) {
         return false;
     }
     mrp_pool_sift(pool, class, &emptied);
@@ -355,7 +355,7 @@ void mrp_depot_tell(struct mrp_pool *pool, unsigned class,
 void mrp_pool_tell_all(struct mrp_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
-    for (unsigned class = 0; class < pool->classes.n_classes; class ++) {
+    for (unsigned class = 0; class < mrp_n_classes(&pool->classes); class ++) {
         if (pool->depots[class].n_regions > 0) {
             note(pool, class, NULL, 0);
         }

@@ -313,7 +313,7 @@ struct member {
 /* Each member is either of use, which `used` names, or refused by its own name. */
 static void create__refuses_what_it_has_no_use_for(void **unused)
 {
-    const char *used = ops == &mrp_backend_mmap ? "pages node prefault"
+    const char *used = ops == &mrp_backend_mmap ? "pages node prefault prefault_threads"
         : ops == &mrp_backend_array             ? "address size"
                                                 : "";
     struct member members[] = {
@@ -322,6 +322,7 @@ static void create__refuses_what_it_has_no_use_for(void **unused)
         {"pages", {.pages = MRP_PAGES_4K}},
         {"node", {.node = MRP_NODE(0)}},
         {"prefault", {.prefault = 1}},
+        {"prefault_threads", {.prefault_threads = 2}},
     };
     (void)unused;
 
