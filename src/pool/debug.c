@@ -210,12 +210,15 @@ void mrp_debug_guard(
     struct mrp_pool *pool, size_t size, struct mrp_chunk_request *request)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t payload_size = mrp_max(size, 1),
+           behind = payload_size + pool->classes.tailroom;
 
-    /* none of the sums overflows: round_large() of large.c has refused what could */
-    request->payload_size = mrp_max(size, 1);
-    request->size = mrp_align_up(pool->classes.lead + request->payload_size +
-            pool->classes.tailroom + request->alignment - 1,
-        page);
+    /* The payload begins on its alignment, counted back from the end of a page. No sum
+     * overflows: round_large() of large.c has refused what could. */
+    behind = request->alignment <= page ? mrp_align_up(behind, request->alignment)
+                                        : behind + request->alignment - 1;
+    request->payload_size = payload_size;
+    request->size = mrp_align_up(pool->classes.lead + behind, page);
     request->guarded = true;
 }
 
