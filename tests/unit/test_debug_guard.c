@@ -91,8 +91,10 @@ static void guard__freed_memory_faults(void **state)
     assert_int_equal(pool_fixture_stats(f->pool).mapped_size, 0);
     assert_int_equal(f->networks[0].n_live, 0);
     assert_false(test_is_mapped(address - PAGE, 3 * MRP_MIB + 2 * PAGE));
-    assert_int_equal(touch(address, READ), SIGSEGV);
-    assert_int_equal(touch(address + MRP_MIB, WRITE), SIGSEGV);
+    if (!test_is_watched()) { /* a sanitizer's own memory may come to lie there */
+        assert_int_equal(touch(address, READ), SIGSEGV);
+        assert_int_equal(touch(address + MRP_MIB, WRITE), SIGSEGV);
+    }
 }
 
 /* The network never sees the guard pages, the budget does not count them. */

@@ -3,7 +3,7 @@
  * What memory checkers are told: at every moment, free memory of a pool is hidden, live
  * memory is not, and nothing stays hidden that the pool has given back. Under
  * AddressSanitizer it is asked; else the test takes its place and notes what it is told.
- * That reads after free are reported is test_debug_memcheck.sh's.
+ * That reads after free are reported is test_debug_tools.sh's.
  */
 #include "base/memcheck.h"
 #include "debug.h"
