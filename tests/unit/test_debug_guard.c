@@ -175,6 +175,20 @@ static void guard__heeds_alignment_and_room(void **state)
     }
 }
 
+static void guard__does_not_leave_the_pool(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *region;
+    void *address;
+    size_t size;
+
+    debug_create(f, MRP_DEBUG_GUARD);
+    region = pool_fixture_alloc(f, 2 * MRP_MIB);
+    assert_refused(mrp_region_forget(region, &address, &size), MRP_ERR_UNSUPPORTED,
+        "between guard pages");
+    pool_fixture_free(region);
+}
+
 static void guard__of_a_pool_that_leaks_goes(void **state)
 {
     struct pool_fixture *f = *state;
@@ -265,6 +279,7 @@ int main(void)
         POOL_TEST(guard__is_not_registered),
         POOL_TEST(guard__regions_are_found_by_address),
         POOL_TEST(guard__heeds_alignment_and_room),
+        POOL_TEST(guard__does_not_leave_the_pool),
         POOL_TEST(guard__of_a_pool_that_leaks_goes),
         POOL_TEST(guard__goes_when_the_network_fails),
         POOL_TEST(guard__of_parked_memory_goes_with_the_provider),

@@ -293,6 +293,35 @@ static void memcheck__leaves_registered_memory(void **state)
     mrp_memcheck_show(memory, sizeof memory);
 }
 
+/* Adopted memory is live, with its contents, then the pool's, then its owner's again. */
+static void memcheck__of_adopted_memory(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *region;
+    size_t size = 2 * MRP_MIB;
+    char *memory = mmap(
+        NULL, size + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *inner = memory + 4096;
+
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    memset(memory, 7, size + 8192);
+    debug_create(f, MRP_DEBUG_MEMCHECK | MRP_DEBUG_POISON);
+    assert_int_equal(mrp_region_adopt(f->pool, inner, size, NULL, &region), MRP_OK);
+    assert_true(is_all(memory, size + 8192, false));
+    assert_int_equal(inner[0], 7);
+    pool_fixture_free(region);
+    assert_true(is_all(inner, size, true));
+    assert_true(is_all(memory, 4096, false));
+    assert_true(is_all(inner + size, 4096, false));
+    region = pool_fixture_alloc(f, size - 100);
+    assert_ptr_equal(mrp_region_address(region), inner);
+    assert_true(is_all(inner, size, false));
+    pool_fixture_free(region);
+    debug_destroy(f);
+    assert_true(is_all(memory, size + 8192, false));
+    munmap(memory, size + 8192);
+}
+
 /* What the network keeps is memory again, until its provider goes. */
 static void memcheck__shows_what_is_parked(void **state)
 {
@@ -336,6 +365,7 @@ int main(void)
         POOL_TEST(memcheck__shows_to_region_init),
         POOL_TEST(memcheck__gives_an_array_back_as_it_was),
         POOL_TEST(memcheck__leaves_registered_memory),
+        POOL_TEST(memcheck__of_adopted_memory),
         POOL_TEST(memcheck__shows_what_is_parked),
         POOL_TEST(memcheck__of_a_pool_that_leaks_hides_nothing_after_it),
     };

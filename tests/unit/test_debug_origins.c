@@ -156,6 +156,26 @@ static void origin__without_checks_is_of_large_ones_only(void **unused)
     assert_int_equal(mrp_context_destroy(context), MRP_OK);
 }
 
+/* Moved or not, it is still the same owner's. */
+static void origin__stays_through_realloc(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *region;
+    char text[64];
+
+    for (uint32_t flag = MRP_DEBUG_OFF; flag <= MRP_DEBUG_ORIGINS; flag <<= 1) {
+        debug_create(f, flag);
+        region = alloc_tagged(f->pool, 100, "grows");
+        for (size_t size = 101; size < 3 * MRP_MIB; size = size * 3 + 1) {
+            assert_int_equal(mrp_region_realloc(region, size, &region), MRP_OK);
+            assert_true(mrp_region_origin(f->pool, region, text, sizeof text));
+            assert_string_equal(text, "grows");
+        }
+        pool_fixture_free(region);
+        debug_destroy(f);
+    }
+}
+
 /* -- backtraces -- */
 
 /* The innermost frame is ours, not one of the library's; the frames are in order. */
@@ -330,6 +350,7 @@ int main(void)
         cmocka_unit_test(origin__is_the_tag_in_every_pool),
         cmocka_unit_test(origin__of_an_earlier_owner_is_not_believed),
         cmocka_unit_test(origin__without_checks_is_of_large_ones_only),
+        POOL_TEST(origin__stays_through_realloc),
         cmocka_unit_test(origin__is_the_backtrace_of_each_way_in),
         cmocka_unit_test(origin__is_interned_by_all_threads),
         cmocka_unit_test(origin__text_is_cut_where_it_ends),
