@@ -98,7 +98,10 @@ enum mrp_setting_kind {
     /** bytes within min..max, optionally with K, M, G or T (powers of 1024) */
     MRP_SETTING_SIZE,
     MRP_SETTING_POWER, /**< a SIZE that is a power of two */
-    MRP_SETTING_FOLDERS /**< absolute folders, separated by ':' */
+    MRP_SETTING_FOLDERS, /**< absolute folders, separated by ':' */
+    /** words of `choices`, separated by commas; the first one means none of them, and
+     *  stands alone */
+    MRP_SETTING_FLAGS
 };
 
 /** One setting: a row of a table, of the library or of a provider module. */
@@ -106,7 +109,7 @@ struct mrp_setting_spec {
     const char *variable; /**< the environment variable, "MRPOOL_PAGES" */
     enum mrp_setting_kind kind;
     uint64_t min, max; /**< inclusive; for COUNT, SIZE and POWER */
-    const char *choices; /**< "auto|4k|thp|2m|1g"; for CHOICE */
+    const char *choices; /**< "auto|4k|thp|2m|1g"; for CHOICE and FLAGS */
     /** the value when nobody sets it; "" means "derived", as `purpose` says */
     const char *default_text;
     const char *purpose; /**< one sentence */

@@ -95,18 +95,21 @@ enum mrp_preset {
     MRP_PRESET_HWMALLOC
 };
 
-/** Debugging at run time; each bit but ORIGINS costs the thread caches. */
+/** Debugging at run time. Each bit costs the thread caches, so that every alloc and free
+ *  is seen, and makes MRP_CHECKS_NONE MRP_CHECKS_STATE. */
 enum mrp_debug_flag {
-    MRP_DEBUG_OFF = 1 << 0, /**< none, whatever the environment says */
-    /** fill freed blocks with 0xdeadbeef, and verify it when they are given out again:
-     *  MRP_ERR_CORRUPT, and the region is not used again */
+    MRP_DEBUG_OFF = 1 << 0, /**< none, whatever the environment says; stands alone */
+    /** Fill freed blocks with 0xdeadbeef, and verify it when they are given out again:
+     *  MRP_ERR_CORRUPT, and the region is not used again. Host memory. */
     MRP_DEBUG_POISON = 1 << 1,
-    /** an inaccessible page before and after each larger-than-huge region, which ends at
-     *  the second; freed ones are unmapped at once */
+    /** An inaccessible page before and after each larger-than-huge region, which ends (to
+     *  its alignment) at the second; freed ones are unmapped at once. Backend mmap, on
+     *  base pages. */
     MRP_DEBUG_GUARD = 1 << 2,
     MRP_DEBUG_ORIGINS = 1 << 3, /**< remember who allocated each region: a backtrace */
-    /** tell AddressSanitizer or Valgrind, whichever the process runs under, which blocks
-     *  are free: the default where there is one of them */
+    /** Tell AddressSanitizer or Valgrind's Memcheck, whichever the process runs under,
+     *  which blocks are free: the default where there is one of them, without effect
+     *  (and without cost) where there is none, and for memory that is not the host's. */
     MRP_DEBUG_MEMCHECK = 1 << 4
 };
 
@@ -170,7 +173,7 @@ struct mrp_pool_params {
      *  set, mmap: of the node of the thread that grows. A request may name another one.
      *  A page is mapped and given back when the pool is made, to find out. */
     int node;
-    uint32_t debug; /**< enum mrp_debug_flag; 0: MRPOOL_DEBUG */
+    uint32_t debug; /**< enum mrp_debug_flag; 0: MRPOOL_DEBUG, else as under MEMCHECK */
 };
 #define MRP_POOL_PARAMS_INIT \
     { \

@@ -72,7 +72,9 @@ struct mrp_region_request {
     /** milliseconds to stand in line at the limit; 0: as the pool is set; UINT32_MAX:
      *  for ever. Not 0: wait, whatever the pool does at the limit. */
     uint32_t wait_ms;
-    /** who it is for, kept by reference for reports of leaks; NULL: none */
+    /** Who it is for, in reports of leaks; NULL: none. Kept by reference: a literal, or
+     *  text that stays as long as the pool. Not kept of the pooled regions of a pool
+     *  without checks (MRP_CHECKS_NONE). */
     const char *tag;
 };
 #define MRP_REGION_REQUEST_INIT \

@@ -81,6 +81,10 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
     [MRP_SET_CONTEXT_MAX_REGISTRATIONS] = {"MRPOOL_CONTEXT_MAX_REGISTRATIONS",
         MRP_SETTING_COUNT, 1, 10000000, NULL, "16384",
         "registrations of all pools and rails of a context at most"},
+    [MRP_SET_DEBUG] = {"MRPOOL_DEBUG", MRP_SETTING_FLAGS, 0, 0,
+        "off|poison|guard|origins|memcheck", "",
+        "debugging of pools, words separated by commas; default: memcheck under "
+        "AddressSanitizer or Valgrind, else off"},
 };
 
 const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id)
@@ -169,23 +173,63 @@ static enum mrp_status parse_in_range(const struct mrp_setting_spec *spec,
         where, text, min, max);
 }
 
-static enum mrp_status parse_choice(
-    const char *where, const char *choices, const char *text, uint64_t *value)
+/* The index of the word that text[0..length) is among choices; false for none of them. */
+static bool find_word(
+    const char *choices, const char *text, size_t length, uint64_t *index)
 {
-    size_t length = strlen(text);
-    uint64_t index = 0;
-
-    for (const char *word = choices; word != NULL; index++) {
+    *index = 0;
+    for (const char *word = choices; word != NULL; (*index)++) {
         const char *bar = strchr(word, '|');
         size_t word_length = bar != NULL ? (size_t)(bar - word) : strlen(word);
 
         if (length == word_length && strncasecmp(word, text, length) == 0) {
-            *value = index;
-            return MRP_OK;
+            return true;
         }
         word = bar != NULL ? bar + 1 : NULL;
     }
-    return mrp_fail(MRP_ERR_INVALID, 0, "%s=%.64s: not one of %s", where, text, choices);
+    return false;
+}
+
+static enum mrp_status parse_choice(
+    const char *where, const char *choices, const char *text, uint64_t *value)
+{
+    uint64_t index;
+
+    if (!find_word(choices, text, strlen(text), &index)) {
+        return mrp_fail(
+            MRP_ERR_INVALID, 0, "%s=%.64s: not one of %s", where, text, choices);
+    }
+    *value = index;
+    return MRP_OK;
+}
+
+static enum mrp_status parse_flags(
+    const char *where, const char *choices, const char *text, uint64_t *value)
+{
+    size_t none_length = strcspn(choices, "|");
+    uint64_t flags = 0, index;
+
+    for (const char *word = text;; word++) {
+        size_t length = strcspn(word, ",");
+
+        if (!find_word(choices, word, length, &index)) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "%s=%.64s: \"%.*s\" is none of %s (several: separated by commas)", where,
+                text, (int)mrp_min(length, 64), word, choices);
+        }
+        flags |= UINT64_C(1) << index;
+        word += length;
+        if (*word == '\0') {
+            break;
+        }
+    }
+    if ((flags & 1) != 0 && flags != 1) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "%s=%.64s: \"%.*s\" means none of the others: it stands alone", where, text,
+            (int)none_length, choices);
+    }
+    *value = flags;
+    return MRP_OK;
 }
 
 static enum mrp_status check_folders(const char *where, const char *text)
@@ -227,6 +271,8 @@ enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const cha
     case MRP_SETTING_FOLDERS:
         *value = 0;
         return check_folders(where, text);
+    case MRP_SETTING_FLAGS:
+        return parse_flags(where, spec->choices, text, value);
     case MRP_SETTING_COUNT:
     case MRP_SETTING_SIZE:
     case MRP_SETTING_POWER:

@@ -33,6 +33,7 @@ enum mrp_setting_id {
     MRP_SET_QUARANTINE_MS,
     MRP_SET_CONTEXT_MAX_BYTES,
     MRP_SET_CONTEXT_MAX_REGISTRATIONS,
+    MRP_SET_DEBUG,
     MRP_SET_COUNT
 };
 
@@ -42,7 +43,7 @@ const struct mrp_setting_spec *mrp_setting_spec(enum mrp_setting_id id);
 const char *mrp_setting_text(const struct mrp_setting_spec *spec);
 
 /** Parse a value: COUNT and SIZE give the number, CHOICE the word's index, SWITCH 0 or 1,
- * an empty default 0. A refusal names `where` ("MRPOOL_PAGES", "options key pages"). */
+ * FLAGS a bit per word's index, an empty default 0. A refusal names `where` ("MRPOOL_PAGES", "options key pages"). */
 enum mrp_status mrp_setting_parse(const struct mrp_setting_spec *spec, const char *where,
     const char *text, uint64_t *value);
 

@@ -3,12 +3,17 @@
 
 #include "base/align.h"
 #include "base/clock.h"
+#include "base/error.h"
+#include "base/memcheck.h"
 #include "base/process.h"
 #include "context/adopted.h"
 #include "context/context.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define CHUNKS_PER_BLOCK 32
 
@@ -101,14 +106,80 @@ static void delist(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
     pthread_mutex_unlock(&store->mutex);
 }
 
+/* -- guard pages -- */
+
+/* What the backend gave, of which the chunk uses what lies between its guards. */
+static struct mrp_mapping whole_mapping(struct mrp_mapping mapping, size_t guard)
+{
+    mapping.address = (char *)mapping.address - guard;
+    mapping.size += 2 * guard;
+    return mapping;
+}
+
+/* Close the first and the last page of a mapping, and leave what is between them. */
+static enum mrp_status close_ends(struct mrp_mapping *mapping, size_t page)
+{
+    char *first = mapping->address, *last = first + mapping->size - page;
+    int native = 0;
+
+    if (mapping->page_size != page || mapping->size <= 2 * page) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "guard pages need base pages of %zu bytes, not %zu: use backend mmap", page,
+            mapping->page_size);
+    }
+    /* what prefaulting has put there goes back first */
+    if (madvise(first, page, MADV_DONTNEED) != 0 ||
+        mprotect(first, page, PROT_NONE) != 0 ||
+        madvise(last, page, MADV_DONTNEED) != 0 || mprotect(last, page, PROT_NONE) != 0) {
+        native = errno;
+    }
+    if (native != 0) {
+        return mrp_fail(native == ENOMEM ? MRP_ERR_LIMIT : MRP_ERR_SYSTEM, native,
+            "mprotect of the guard pages of %zu bytes failed with errno %d: a guarded "
+            "region takes three mappings of the process: raise vm.max_map_count",
+            mapping->size, native);
+    }
+    mapping->address = first + page;
+    mapping->size -= 2 * page;
+    return MRP_OK;
+}
+
+static enum mrp_status map_guarded(
+    const struct mrp_chunk_request *request, struct mrp_mapping *mapping, size_t *guard)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    struct mrp_map_request map_request = {
+        .struct_size = sizeof map_request, .alignment = page, .pages = MRP_PAGES_4K};
+    enum mrp_status status;
+
+    if (mrp_add_overflows(request->size, 2 * page, &map_request.size)) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "cannot map %zu bytes", request->size);
+    }
+    status = mrp_backend_map(request->backend, &map_request, mapping);
+    if (status == MRP_OK) {
+        struct mrp_mapping whole = *mapping;
+
+        status = close_ends(mapping, page);
+        if (status != MRP_OK) {
+            struct mrp_error cause = *mrp_error_last();
+
+            mrp_backend_unmap(request->backend, &whole);
+            mrp_error_restore(&cause);
+        }
+    }
+    *guard = page;
+    return status;
+}
+
 /* -- create -- */
 
-static enum mrp_status map_memory(
-    const struct mrp_chunk_request *request, struct mrp_mapping *mapping, bool *aligned)
+static enum mrp_status map_memory(const struct mrp_chunk_request *request,
+    struct mrp_mapping *mapping, bool *aligned, size_t *guard)
 {
     struct mrp_map_request map_request = {.struct_size = sizeof map_request};
     enum mrp_status status;
 
+    *guard = 0;
     if (request->adopted != NULL && request->backend != NULL) {
         mrp_adopted_map(request->backend, request->adopted, request->size, mapping);
         *aligned = false;
@@ -120,6 +191,10 @@ static enum mrp_status map_memory(
         mapping->size = request->size;
         *aligned = false;
         return MRP_OK;
+    }
+    if (request->guarded) {
+        *aligned = false;
+        return map_guarded(request, mapping, guard);
     }
     /* a backend of fixed memory cannot spare 2 MiB for alignment: its chunks are ranges
      */
@@ -176,9 +251,14 @@ static enum mrp_status allocate_rails(struct mrp_chunk *chunk, size_t n_rails)
  * park with the rails that refused. */
 static enum mrp_status release_memory(struct mrp_chunk *chunk, bool is_wanted)
 {
+    struct mrp_mapping whole = whole_mapping(chunk->mapping, chunk->guard);
     uint64_t refused = 0;
     enum mrp_status status = MRP_OK;
 
+    if (chunk->hidden) { /* what comes to lie there next is for others to tell */
+        mrp_memcheck_show(chunk->mapping.address, chunk->mapping.size);
+        chunk->hidden = false;
+    }
     while (chunk->n_rails > 0) {
         size_t rail = --chunk->n_rails;
         enum mrp_status rail_status = mrp_provider_deregister(
@@ -190,9 +270,9 @@ static enum mrp_status release_memory(struct mrp_chunk *chunk, bool is_wanted)
         }
     }
     if (chunk->backend != NULL && refused != 0) {
-        mrp_provider_park(chunk->rails, refused, chunk->backend, &chunk->mapping);
+        mrp_provider_park(chunk->rails, refused, chunk->backend, &whole);
     } else if (chunk->backend != NULL && !is_wanted) {
-        status = mrp_backend_unmap(chunk->backend, &chunk->mapping);
+        status = mrp_backend_unmap(chunk->backend, &whole);
     }
     return status;
 }
@@ -204,15 +284,17 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     struct mrp_error first;
     struct mrp_chunk *chunk;
     enum mrp_status status;
+    size_t guard;
     bool aligned;
 
-    status = map_memory(request, &mapping, &aligned);
+    status = map_memory(request, &mapping, &aligned, &guard);
     if (status != MRP_OK) {
         return status;
     }
     chunk = take_record();
     if (chunk == NULL) {
         if (request->backend != NULL) {
+            mapping = whole_mapping(mapping, guard);
             mrp_backend_unmap(request->backend, &mapping);
         }
         return MRP_ERR_MEMORY;
@@ -221,6 +303,8 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     chunk->backend = request->backend;
     chunk->mapping = mapping;
     chunk->aligned = aligned;
+    chunk->guard = guard;
+    chunk->hidden = false;
     chunk->access = request->access;
     chunk->born = mrp_clock_coarse();
     chunk->node = request->node;

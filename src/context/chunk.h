@@ -45,6 +45,8 @@ struct mrp_chunk {
     struct mrp_backend_state *backend; /* NULL: the caller's memory */
     struct mrp_mapping mapping; /* of memory got from a caller, address and size only */
     bool aligned; /* in the radix part of the address map */
+    bool hidden; /* memory checkers were told of it (base/memcheck.h) */
+    size_t guard; /* bytes of inaccessible pages before and after the mapping */
     uint32_t access;
     uint64_t born; /* when it was mapped: mrp_clock_coarse() */
     int node; /* it was asked to be on: MRP_NODE(n), or 0 */
@@ -85,6 +87,10 @@ struct mrp_chunk_request {
     size_t size;
     size_t alignment; /* of the mapping, besides what the address map wants */
     int node; /* MRP_NODE(n): bound to it, or refused; 0: the backend's own setting */
+    /* inaccessible pages before and after it, not registered: on base pages, in the
+     * range part of the address map */
+    bool guarded;
+    size_t payload_size; /* the pool's: where guarded, what ends at the second page */
     struct mrp_provider_state *const *rails;
     size_t n_rails;
     uint32_t access;

@@ -5,8 +5,8 @@
 #include "base/align.h"
 #include "base/error.h"
 #include "context/context.h"
+#include "context/origin.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -394,23 +394,12 @@ enum mrp_status mrp_memory_visit(
 
 /* -- at the context's end -- */
 
-/* "main+0x12 (program)", or the tag where the caller gave one. */
 static void describe_origin(const struct mrp_block *block, char *text, size_t size)
 {
-    Dl_info symbol;
-
     if (block->info.tag != NULL) {
         snprintf(text, size, "%s", block->info.tag);
-    } else if (dladdr(block->caller, &symbol) != 0 && symbol.dli_fname != NULL) {
-        const char *slash = strrchr(symbol.dli_fname, '/');
-        const char *file = slash != NULL ? slash + 1 : symbol.dli_fname;
-        const char *name = symbol.dli_sname != NULL ? symbol.dli_sname : "";
-        const void *base = symbol.dli_sname != NULL ? symbol.dli_saddr : symbol.dli_fbase;
-
-        snprintf(text, size, "%s+%#zx (%s)", name,
-            (size_t)((uintptr_t)block->caller - (uintptr_t)base), file);
     } else {
-        snprintf(text, size, "%p", block->caller);
+        mrp_caller_describe(block->caller, text, size);
     }
 }
 

@@ -180,7 +180,8 @@ static enum mrp_status check_settings(const struct mrp_provider_ops *ops)
 
         if (spec->variable == NULL || strncasecmp(spec->variable, prefix, length) != 0 ||
             spec->default_text == NULL ||
-            (spec->kind == MRP_SETTING_CHOICE && spec->choices == NULL)) {
+            ((spec->kind == MRP_SETTING_CHOICE || spec->kind == MRP_SETTING_FLAGS) &&
+                spec->choices == NULL)) {
             return mrp_fail(MRP_ERR_INVALID, 0,
                 "provider %s: row %zu of its settings lacks a variable named "
                 "MRPOOL_<MODULE>_..., a default or its choices",

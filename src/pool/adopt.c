@@ -5,6 +5,7 @@
  */
 #include "base/error.h"
 #include "context/adopted.h"
+#include "pool/debug.h"
 #include "pool/wait.h"
 
 #include <stdlib.h>
@@ -86,6 +87,9 @@ enum mrp_status mrp_region_adopt(struct mrp_pool *pool, void *address, size_t si
     }
     if (status == MRP_OK) {
         status = adopt(pool, address, size, &params, adopted);
+        if (status == MRP_OK) {
+            mrp_debug_own(pool, *adopted, NULL, __builtin_return_address(0));
+        }
         mrp_line_end(pool); /* what had to be evicted is room for others */
     }
     return status;
@@ -109,6 +113,12 @@ static enum mrp_status check_forgettable(const struct mrp_region *region)
             "region %p %s; only adopted, larger-than-huge and isolated regions can be "
             "taken out of the pool",
             (const void *)region, refusals[kind]);
+    }
+    if (mrp_chunk_entry(mrp_pool_of(region), region->chunk)->chunk->guard != 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "region %p lies between guard pages, which would stay: only a pool without "
+            "MRP_DEBUG_GUARD can be left by its regions",
+            (const void *)region);
     }
     /* acquire: what other holders, who have let go, wrote is the caller's now */
     references = mrp_state_references(mrp_load_acquire(&region->state));

@@ -4,6 +4,7 @@
  */
 #include "base/error.h"
 #include "pool/cache.h"
+#include "pool/debug.h"
 #include "pool/place.h"
 #include "pool/wait.h"
 
@@ -18,6 +19,9 @@ enum mrp_status mrp_region_hand_over(
 
     if (pool->checks == MRP_CHECKS_FULL) {
         status = mrp_region_verify(pool, region, class);
+    }
+    if (status == MRP_OK) {
+        status = mrp_debug_begin(pool, region);
     }
     if (status == MRP_OK) {
         mrp_region_begin(pool, region, size);
@@ -74,8 +78,8 @@ static void decay(struct mrp_pool *pool, const struct mrp_region *region)
     }
 }
 
-static __attribute__((noinline)) struct mrp_region *alloc_slow(
-    struct mrp_pool *pool, size_t size)
+static __attribute__((noinline)) struct mrp_region *alloc_uncached(
+    struct mrp_pool *pool, size_t size, const void *caller)
 {
     struct mrp_region *region = NULL;
     unsigned class;
@@ -92,12 +96,15 @@ static __attribute__((noinline)) struct mrp_region *alloc_slow(
     }
     region = alloc_any(pool, class, size, pool->classes.alignment, &plain, region);
     decay(pool, region);
+    if (region != NULL) {
+        mrp_debug_own(pool, region, NULL, caller);
+    }
     return region;
 }
 
 /* mrp_v1_take() of pools that do not check, or have room about the payload. */
-static __attribute__((noinline)) struct mrp_region *alloc_special(
-    struct mrp_pool *pool, size_t size)
+__attribute__((noinline)) struct mrp_region *mrp_region_alloc_slow(
+    struct mrp_pool *pool, size_t size, const void *caller)
 {
     struct mrp_cache_slot *slot = mrp_v1_slot(pool);
     struct mrp_region *region = mrp_v1_take_unchecked(pool, size);
@@ -111,7 +118,7 @@ static __attribute__((noinline)) struct mrp_region *alloc_special(
             slot, mrp_v1_bin(size + pool->classes.lead + pool->classes.tailroom));
     }
     if (region == NULL) {
-        return alloc_slow(pool, size);
+        return alloc_uncached(pool, size, caller);
     }
     mrp_region_begin(pool, region, size);
     return region;
@@ -121,7 +128,9 @@ struct mrp_region *mrp_region_alloc(struct mrp_pool *pool, size_t size)
 {
     struct mrp_region *region = mrp_v1_take(pool, size);
 
-    return MRP_V1_LIKELY(region != NULL) ? region : alloc_special(pool, size);
+    return MRP_V1_LIKELY(region != NULL)
+        ? region
+        : mrp_region_alloc_slow(pool, size, __builtin_return_address(0));
 }
 
 static enum mrp_status check_request(
@@ -253,11 +262,15 @@ struct mrp_region *mrp_region_alloc_with(
         take_first(pool, &class, &request, &region) == MRP_OK) {
         region = alloc_any(pool, class, size, alignment, &request, region);
     }
-    if ((request.flags & MRP_REQUEST_NOGROW) == 0 && region != NULL &&
+    if (region == NULL) {
+        return NULL;
+    }
+    mrp_debug_own(pool, region, request.tag, __builtin_return_address(0));
+    if ((request.flags & MRP_REQUEST_NOGROW) == 0 &&
         mrp_load_relaxed(&region->generation) % 64 == 0) {
         mrp_pool_tick(pool);
     }
-    if (region != NULL && (request.flags & MRP_REQUEST_ZERO) != 0) {
+    if ((request.flags & MRP_REQUEST_ZERO) != 0) {
         memset(mrp_payload(region), 0, size);
     }
     return region;
@@ -315,6 +328,7 @@ enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
     if (region == NULL) {
         return mrp_error_last()->status;
     }
+    mrp_debug_own(pool, region, NULL, __builtin_return_address(0));
     waiter->turn = 0;
     *allocated = region;
     return MRP_OK;
@@ -332,7 +346,8 @@ size_t mrp_region_alloc_many(
         mrp_fail(MRP_ERR_INVALID, 0, "regions is NULL: pass room for %zu handles", count);
         return 0;
     }
-    if (!mrp_is_large(pool, size) && pool->checks != MRP_CHECKS_FULL) {
+    if (!mrp_is_large(pool, size) && pool->checks != MRP_CHECKS_FULL &&
+        pool->debug == 0) {
         taken =
             mrp_cache_take_many(pool, mrp_class_of(&pool->classes, size), count, regions);
     }
@@ -342,7 +357,11 @@ size_t mrp_region_alloc_many(
         }
     }
     for (; taken < count; taken++) {
-        regions[taken] = mrp_region_alloc(pool, size);
+        regions[taken] = mrp_v1_take(pool, size);
+        if (regions[taken] == NULL) {
+            regions[taken] =
+                mrp_region_alloc_slow(pool, size, __builtin_return_address(0));
+        }
         if (regions[taken] == NULL) {
             break;
         }

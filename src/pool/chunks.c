@@ -3,6 +3,7 @@
  * The pool's chunks: what they may cost, what they are called, how one is built.
  */
 #include "base/error.h"
+#include "pool/debug.h"
 #include "pool/wait.h"
 
 /* -- budgets and numbers -- */
@@ -376,6 +377,7 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     pthread_mutex_lock(&pool->mutex);
     *(request->is_over_budget ? &pool->temporary_size : &pool->mapped_size) += more.bytes;
     pthread_mutex_unlock(&pool->mutex);
+    mrp_debug_chunk(pool, *made);
     (*made)->is_over_budget = request->is_over_budget;
     return MRP_OK;
 }

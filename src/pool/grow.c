@@ -8,6 +8,7 @@
  */
 #include "base/error.h"
 #include "pool/cache.h"
+#include "pool/debug.h"
 #include "pool/wait.h"
 
 #include <string.h>
@@ -240,11 +241,14 @@ static enum mrp_status cut_region(struct mrp_pool *pool, const struct mrp_slab *
     region->chunk = slab->chunk->id;
     mrp_store_relaxed(&region->size_class, (uint8_t) class);
     mrp_store_relaxed(&region->kind, MRP_REGION_POOLED);
+    mrp_store_relaxed(&region->cookie, 0); /* of no owner before */
     mrp_store_relaxed(&region->state, MRP_STATE_LIVE);
     if (pool->user_base != NULL) { /* a descriptor that has served before begins anew */
         memset(mrp_region_user(region), 0, pool->user_size);
     }
+    mrp_debug_cut(pool, region);
     status = mrp_region_init_user(pool, region);
+    mrp_debug_end(pool, region);
     if (pool->checks != MRP_CHECKS_NONE) {
         mrp_store_relaxed(&region->state, MRP_STATE_FREE);
     }

@@ -8,6 +8,7 @@
  * for good.
  */
 #include "base/error.h"
+#include "pool/debug.h"
 #include "pool/place.h"
 #include "pool/wait.h"
 
@@ -121,6 +122,7 @@ struct mrp_region *mrp_large_make(
     chunk->id = id;
     chunk->granules = NULL;
     tie_region(pool, chunk, region, kind);
+    mrp_debug_place(request, region);
     mrp_pool_enter_chunk(pool, chunk);
     mrp_store_relaxed(&region->size, 0);
     mrp_store_relaxed(&region->length, 0);
@@ -128,7 +130,13 @@ struct mrp_region *mrp_large_make(
     if (pool->user_size > 0) { /* a descriptor that has served before begins anew */
         memset(mrp_region_user(region), 0, pool->user_size);
     }
+    if (kind != MRP_REGION_ADOPTED) {
+        mrp_debug_cut(pool, region);
+    }
     status = mrp_region_init_user(pool, region);
+    if (kind != MRP_REGION_ADOPTED) { /* which is live already, with what is in it */
+        mrp_debug_end(pool, region);
+    }
     mrp_store_relaxed(&region->state, MRP_STATE_FREE);
     if (status == MRP_OK) {
         status = mrp_chunk_publish(chunk);
@@ -176,6 +184,7 @@ static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *w
 
     mrp_pool_request_chunk(
         pool, round_large(pool, want->size), want->alignment, want->node, &request);
+    mrp_debug_request(pool, want->size, &request);
     return mrp_large_make(pool, &request, MRP_REGION_LARGE);
 }
 
@@ -240,6 +249,17 @@ struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size)
     return take_idle(pool, &want);
 }
 
+/* What was set aside as corrupt stays as it is until the pool goes. */
+static struct mrp_region *begin_large(
+    struct mrp_pool *pool, struct mrp_region *region, size_t size)
+{
+    if (mrp_debug_begin(pool, region) != MRP_OK) {
+        return NULL;
+    }
+    mrp_region_begin(pool, region, size);
+    return region;
+}
+
 struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t alignment,
     const struct mrp_region_request *request)
 {
@@ -264,10 +284,7 @@ struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t al
     if (wait_ms > 0) {
         region = wait_for_large(pool, &want, wait_ms);
     }
-    if (region != NULL) {
-        mrp_region_begin(pool, region, size);
-    }
-    return region;
+    return region != NULL ? begin_large(pool, region, size) : NULL;
 }
 
 struct mrp_region *mrp_large_temporary(
@@ -277,20 +294,20 @@ struct mrp_region *mrp_large_temporary(
     struct mrp_region *region;
 
     mrp_pool_request_chunk(pool, round_large(pool, size), alignment, node, &request);
+    mrp_debug_request(pool, size, &request);
     request.is_over_budget = true;
     region = mrp_large_make(pool, &request, MRP_REGION_TEMPORARY);
-    if (region != NULL) {
-        mrp_region_begin(pool, region, size);
-    }
-    return region;
+    return region != NULL ? begin_large(pool, region, size) : NULL;
 }
 
 enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
 {
     struct mrp_chunk *chunk = mrp_chunk_entry(pool, region->chunk)->chunk;
 
+    /* what has guard pages goes at once, so that late accesses meet nothing */
     if (mrp_kind_of(region) == MRP_REGION_USER ||
-        mrp_kind_of(region) == MRP_REGION_TEMPORARY || pool->keeps_nothing) {
+        mrp_kind_of(region) == MRP_REGION_TEMPORARY || pool->keeps_nothing ||
+        chunk->guard != 0) {
         enum mrp_status status = mrp_large_dissolve(chunk, false);
 
         mrp_line_end(pool);
@@ -299,6 +316,7 @@ enum mrp_status mrp_large_free(struct mrp_pool *pool, struct mrp_region *region)
     if (mrp_kind_of(region) == MRP_REGION_ADOPTED) {
         tie_adopted(pool, chunk);
     }
+    mrp_debug_end(pool, region);
     mrp_pool_count_idle(pool, 1, chunk->mapping.size, false);
     mrp_pool_retain(pool, chunk, evict);
     mrp_pool_count_idle(pool, 0, 0, false); /* only now can it be found there */
@@ -376,6 +394,7 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
             return mrp_error_last()->status;
         }
         mrp_region_begin(pool, region, size);
+        mrp_debug_own(pool, region, NULL, __builtin_return_address(0));
         *registered = region;
     }
     return status;

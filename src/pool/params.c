@@ -2,6 +2,7 @@
 #include "pool/params.h"
 
 #include "base/settings.h"
+#include "pool/debug.h"
 
 #define ROOM_MAX (64 * MRP_KIB) /* headroom, tailroom, user data */
 #define FIRST_CHUNK_MAX (16 * MRP_MIB)
@@ -30,11 +31,18 @@ enum mrp_status mrp_pool_params_caches(
         return status;
     }
     caches->checks = (enum mrp_checks)value;
+    status = mrp_debug_resolve(params, &caches->debug);
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (caches->debug != 0 && caches->checks == MRP_CHECKS_NONE) {
+        caches->checks = MRP_CHECKS_STATE; /* descriptors are touched anyway */
+    }
     status = mrp_setting_number(MRP_SET_THREAD_CACHE_SIZE, "thread_cache_size",
         params->thread_cache_size, &value);
     caches->thread_cache_size = (size_t)value;
-    caches->place = caches->checks == MRP_CHECKS_FULL || caches->thread_cache_size == 1 ||
-            params->isolate
+    caches->place = caches->checks == MRP_CHECKS_FULL || caches->debug != 0 ||
+            caches->thread_cache_size == 1 || params->isolate
         ? MRP_RANGE_ELSEWHERE
         : caches->checks == MRP_CHECKS_NONE ? MRP_RANGE_UNCHECKED
                                             : MRP_RANGE_CHECKED;
@@ -400,6 +408,9 @@ enum mrp_status mrp_pool_params_resolve(
     pool->region_init = params->region_init;
     pool->region_init_user = params->region_init_user;
     status = check_rails(pool);
+    if (status == MRP_OK) {
+        status = mrp_debug_check(pool);
+    }
     if (status == MRP_OK) {
         status = resolve_classes(pool, params);
     }

@@ -10,6 +10,7 @@
 /** What decides where the pool's range lies. */
 struct mrp_cache_params {
     enum mrp_checks checks;
+    uint32_t debug; /* enum mrp_debug_flag, without OFF */
     size_t thread_cache_size; /* 0: a share of max_bytes */
     enum mrp_range_place place;
 };

@@ -3,6 +3,7 @@
  * Making and unmaking pools.
  */
 #include "pool/cache.h"
+#include "pool/debug.h"
 
 #include "base/error.h"
 #include "base/settings.h"
@@ -227,6 +228,7 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     }
     pool->context = context;
     pool->checks = caches.checks;
+    pool->debug = caches.debug;
     pool->thread_cache_size = caches.thread_cache_size;
     pool->cache_slot = mrp_range_slot(pool);
     pthread_mutex_init(&pool->mutex, NULL);
@@ -321,6 +323,7 @@ static void report_abandoned(const struct mrp_pool *pool, const struct mrp_regio
 static void report_region(const struct mrp_pool *pool, const struct mrp_region *region,
     struct mrp_leak_report *report)
 {
+    char origin[MRP_ORIGIN_TEXT];
     struct mrp_leak leak = {
         .kind = MRP_OBJECT_REGION,
         .address = mrp_payload(region),
@@ -329,7 +332,9 @@ static void report_region(const struct mrp_pool *pool, const struct mrp_region *
         .origin = "mrp_region_alloc",
     };
 
-    if (mrp_kind_of(region) == MRP_REGION_USER) {
+    if (mrp_region_origin(pool, region, origin, sizeof origin)) {
+        leak.origin = origin;
+    } else if (mrp_kind_of(region) == MRP_REGION_USER) {
         leak.origin = "mrp_region_register";
     } else if (mrp_kind_of(region) == MRP_REGION_ADOPTED) {
         leak.origin = "mrp_region_adopt";

@@ -167,6 +167,7 @@ struct mrp_pool {
     struct mrp_provider_state *rails[MRP_RAILS_MAX];
     uint32_t access;
     enum mrp_checks checks;
+    uint32_t debug; /* enum mrp_debug_flag without OFF: debug.h */
     uint32_t cache_slot; /* of each thread's arena; MRP_NO_SLOT: depot alone */
     size_t
         thread_cache_size; /* bytes one thread may keep; 0: all, a share of max_bytes */
@@ -635,6 +636,13 @@ enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size
  * make no sense. */
 enum mrp_status mrp_pool_mark_free(struct mrp_pool *pool, uint8_t *is_free);
 
+/* -- alloc.c -- */
+
+/** mrp_region_alloc of what the calling thread's cache does not have at hand, for
+ *  `caller`: a return address. */
+struct mrp_region *mrp_region_alloc_slow(
+    struct mrp_pool *pool, size_t size, const void *caller);
+
 /* -- large.c -- */
 
 /** A region with a chunk of its own, from the idle ones or new. */
@@ -675,8 +683,8 @@ enum mrp_status mrp_large_discard(struct mrp_pool *pool, struct mrp_region *regi
  *  error record. */
 struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
 
-/** Verify a free region (where checks are full) and make it live. The region is lost for
- *  use where that fails. */
+/** Verify a free region (where checks are full, or free blocks are poisoned) and make it
+ *  live. The region is lost for use where that fails. */
 enum mrp_status mrp_region_hand_over(
     struct mrp_pool *pool, struct mrp_region *region, unsigned class, size_t size);
 

@@ -3,7 +3,7 @@
  * Changing a region's size: where it is, if that fits, else by moving its contents.
  */
 #include "base/error.h"
-#include "pool/pool.h"
+#include "pool/debug.h"
 
 #include <string.h>
 
@@ -50,6 +50,7 @@ static enum mrp_status move(
     if (larger == NULL) {
         return mrp_error_last()->status;
     }
+    mrp_debug_succeed(pool, larger, region);
     memcpy(mrp_payload(larger), mrp_payload(region),
         mrp_min(mrp_load_relaxed(&region->size), size));
     before = *mrp_error_last();

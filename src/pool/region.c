@@ -4,6 +4,7 @@
  */
 #include "base/error.h"
 #include "pool/cache.h"
+#include "pool/debug.h"
 
 #include <string.h>
 
@@ -180,6 +181,7 @@ enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region)
     }
     switch (mrp_kind_of(region)) {
     case MRP_REGION_POOLED:
+        mrp_debug_end(pool, region);
         mrp_cache_put(pool, region);
         return MRP_OK;
     case MRP_REGION_SLICE:
@@ -265,6 +267,7 @@ enum mrp_status mrp_region_slice(
     slice->capacity = size;
     slice->offset = (int64_t)((uintptr_t)mrp_payload(parent) + offset - (uintptr_t)slice);
     mrp_region_begin(pool, slice, size);
+    mrp_debug_own(pool, slice, NULL, __builtin_return_address(0));
     *sliced = slice;
     return MRP_OK;
 }
@@ -273,8 +276,11 @@ enum mrp_status mrp_region_slice(
 
 void *mrp_ptr_alloc(struct mrp_pool *pool, size_t size)
 {
-    struct mrp_region *region = mrp_region_alloc(pool, size);
+    struct mrp_region *region = mrp_v1_take(pool, size);
 
+    if (region == NULL) {
+        region = mrp_region_alloc_slow(pool, size, __builtin_return_address(0));
+    }
     return region == NULL ? NULL : mrp_payload(region);
 }
 

@@ -77,7 +77,9 @@ static void table__rows_are_complete_and_defaults_valid(void **unused)
         assert_int_equal(strncmp(spec->variable, "MRPOOL_", 7), 0);
         assert_true(strlen(spec->purpose) > 10);
         assert_non_null(spec->default_text);
-        assert_true(spec->kind != MRP_SETTING_CHOICE || spec->choices != NULL);
+        assert_true(
+            (spec->kind != MRP_SETTING_CHOICE && spec->kind != MRP_SETTING_FLAGS) ||
+            spec->choices != NULL);
         assert_true(!is_number(spec) || spec->min < spec->max);
         assert_accepted(
             mrp_setting_parse(spec, spec->variable, spec->default_text, &value));
@@ -217,6 +219,39 @@ static void create__takes_each_word_of_a_choice(void **unused)
                 word[0] >= 'a' ? MRP_OK : MRP_ERR_INVALID);
             word += length + (word[length] == '|');
         }
+    }
+}
+
+static void create__takes_words_of_flags(void **unused)
+{
+    static const struct {
+        const char *text;
+        uint64_t value;
+    } good[] = {{"off", 1}, {"OFF", 1}, {"poison", 2}, {"Guard", 4}, {"memcheck", 16},
+        {"poison,guard", 6}, {"memcheck,origins,guard,poison", 30}, {"guard,guard", 4},
+        {"", 0}};
+    static const struct {
+        const char *text, *words;
+    } wrong[] = {{"poisn", "MRPOOL_DEBUG=poisn: \"poisn\" is none of off|poison|guard"},
+        {"poison,gard", "\"gard\" is none of"}, {"poison,", "\"\" is none of"},
+        {",poison", "\"\" is none of"}, {"poison,,guard", "\"\" is none of"},
+        {"poison guard", "\"poison guard\" is none of"},
+        {"poison|guard", "\"poison|guard\" is none of"}, {" off", "\" off\" is none of"},
+        {"2", "\"2\" is none of"}, {"off,poison", "\"off\" means none of the others"},
+        {"guard,off", "\"off\" means none of the others"}, {"of", "\"of\" is none of"}};
+    const struct mrp_setting_spec *spec = mrp_setting_spec(MRP_SET_DEBUG);
+    (void)unused;
+
+    for (size_t i = 0; i < N_OF(good); i++) {
+        uint64_t value = 99;
+
+        assert_accepted(create_with("MRPOOL_DEBUG", good[i].text));
+        assert_accepted(mrp_setting_parse(spec, "where", good[i].text, &value));
+        assert_int_equal(value, good[i].value);
+    }
+    for (size_t i = 0; i < N_OF(wrong); i++) {
+        assert_refused(
+            create_with("MRPOOL_DEBUG", wrong[i].text), MRP_ERR_INVALID, wrong[i].words);
     }
 }
 
@@ -446,6 +481,7 @@ int main(void)
         cmocka_unit_test(create__sizes_of_chunks_are_powers_of_two),
         cmocka_unit_test(create__takes_absolute_folders_alone),
         cmocka_unit_test(create__takes_each_word_of_a_choice),
+        cmocka_unit_test(create__takes_words_of_flags),
         cmocka_unit_test(create__refuses_names_of_no_setting),
         cmocka_unit_test(create__takes_variables_of_modules),
         cmocka_unit_test(parse__units_are_powers_of_1024),

@@ -163,7 +163,7 @@ static void print_setting(
     struct tool_screen *screen, const struct info_setting *setting, int variable_width)
 {
     bool is_valid = setting->problem[0] == '\0';
-    int text_column = INDENT + variable_width + 14;
+    int text_column = INDENT + variable_width + 15;
 
     tool_screen_move(screen, INDENT);
     tool_screen_print(screen, TOOL_PLAIN, variable_width, setting->variable);
@@ -171,7 +171,7 @@ static void print_setting(
         !is_valid                       ? TOOL_BAD
             : setting->from_environment ? TOOL_GOOD
                                         : TOOL_PLAIN,
-        14, setting->value[0] != '\0' ? setting->value : "-");
+        15, setting->value[0] != '\0' ? setting->value : "-");
     tool_screen_move(screen, text_column);
     if (!is_valid) {
         tool_screen_print(screen, TOOL_BAD, 9, "invalid");
