@@ -158,7 +158,7 @@ static const struct argp_option rows[] = {
         0},
     {"live", OPTION_LIVE, "SIZE", 0,
         "Bytes live in the steady load (default 512M, less than a sixteenth of RAM)", 0},
-    {"idle-ms", OPTION_IDLE, "N", 0, "Length of the idle phase (default 12000)", 0},
+    {"idle-ms", OPTION_IDLE, "N", 0, "Length of the idle phase (default 16000)", 0},
     {"plot", OPTION_PLOT, "FILE", 0,
         "Draw what was held over the load with gnuplot (.svg, .png, .pdf)", 0},
     {"series", OPTION_SERIES, "FILE", 0,

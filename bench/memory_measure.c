@@ -17,7 +17,7 @@
 #define LIVE_QUICK ((size_t)48 << 20)
 #define LIVE_SHARE \
     16 /* of RAM: the peak is three times as much, and allocators hold more */
-#define IDLE_MS 12000 /* longer than things decay by default: 10 s here and in jemalloc */
+#define IDLE_MS 16000 /* things decay in 10 s by default, here and in jemalloc */
 #define IDLE_MS_QUICK 200
 #define ARGUMENTS_MAX 16
 #define CASES_MAX 160
