@@ -20,7 +20,7 @@
 #define IDLE_MS 16000 /* things decay in 10 s by default, here and in jemalloc */
 #define IDLE_MS_QUICK 200
 #define ARGUMENTS_MAX 16
-#define CASES_MAX 160
+#define CASES_MAX 320
 
 const char *const memory_section_names[SECTIONS] = {
     "load", "trim", "latency", "missed", "limit", "waiting", "counts"};
@@ -330,7 +330,7 @@ static void record_share(struct memory_run *run, size_t subject, const char *pha
     const char *name, bool last)
 {
     const struct memory_series *series = &run->series[subject];
-    struct bench_samples shares = {.n = 0}, most = {.n = 1}, registrations = {.n = 0};
+    struct bench_samples shares = {.n = 0}, most = {.n = 1};
     size_t first = series->n, end = 0;
     char full[48];
 
@@ -350,16 +350,29 @@ static void record_share(struct memory_run *run, size_t subject, const char *pha
 
         shares.values[shares.n++] = share;
         most.values[0] = share > most.values[0] ? share : most.values[0];
-        registrations.values[registrations.n++] = (double)sample->n_registrations;
     }
     record_one(run->bench, name, subject, "times", &shares);
     if (!last) {
         snprintf(full, sizeof full, "%s-most", name);
         record_one(run->bench, full, subject, "times", &most);
     }
-    if (subject == MEMORY_MRPOOL) {
-        snprintf(full, sizeof full, "registrations-%s", phase);
-        record_one(run->bench, full, subject, "count", &registrations);
+}
+
+/* At the end of each phase. */
+static void record_registrations(struct memory_run *run, size_t subject)
+{
+    const struct memory_series *series = &run->series[subject];
+    struct bench_samples one = {.n = 1};
+    char name[48];
+
+    for (size_t i = 0; i < series->n; i++) {
+        const struct memory_sample *sample = &series->samples[i];
+
+        if (i + 1 == series->n || strcmp(sample->phase, sample[1].phase) != 0) {
+            snprintf(name, sizeof name, "registrations-%.15s", sample->phase);
+            one.values[0] = (double)sample->n_registrations;
+            record_one(run->bench, name, subject, "count", &one);
+        }
     }
 }
 
@@ -373,6 +386,9 @@ static void record_load(struct memory_run *run, size_t subject)
     record_share(run, subject, "small", "held-small", false);
     record_share(run, subject, "less", "held-less", true);
     record_share(run, subject, "idle", "held-idle", true);
+    if (subject == MEMORY_MRPOOL) {
+        record_registrations(run, subject);
+    }
     if (series->n > 0) {
         left.values[0] = (double)series->samples[series->n - 1].held;
         record_one(run->bench, "held-at-end", subject, "bytes", &left);

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ROWS_MAX 24
-
 static struct bench_text value_text(const struct bench_result *result)
 {
     struct bench_text text = {""};
@@ -264,7 +262,9 @@ static void print_bounds(const struct bench *bench)
 {
     size_t n_reached = 0;
 
-    puts(bench->n_goals > 0 ? "\nWhat it has to stay within\n" : "");
+    if (bench->n_goals > 0) {
+        puts("\nWhat it has to stay within\n");
+    }
     for (size_t i = 0; i < bench->n_goals; i++) {
         const struct bench_goal *goal = &bench->goals[i];
         const struct memory_bound *bound = bound_of(goal);
@@ -272,13 +272,14 @@ static void print_bounds(const struct bench *bench)
         char text[320];
 
         n_reached += is_reached;
+        if (bound == NULL) {
+            continue;
+        }
         snprintf(text, sizeof text,
-            "%s %s, at most %g: %s%s%s (mrpool-bench memory --only %s)",
+            "%s %s, at most %g: %s, %u thread%s (mrpool-bench memory --only %s)",
             is_reached ? "ok" : "NO", value_text(goal->result).text, goal->at_most,
-            bound != NULL ? bound->words : "",
-            goal->result->threads > 1 && bound != NULL && bound->is_count ? ", 2 threads"
-                                                                          : "",
-            "", bound != NULL ? memory_section_names[bound->section] : "");
+            bound->words, goal->result->threads, goal->result->threads == 1 ? "" : "s",
+            memory_section_names[bound->section]);
         bench_print_prose(text, 3);
     }
     if (bench->n_goals > 0) {

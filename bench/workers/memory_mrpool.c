@@ -168,16 +168,23 @@ static void note_beyond(const char *phase, size_t live)
 static void load_detail(const char *phase)
 {
     struct mrp_pool_stats stats = MRP_POOL_STATS_INIT;
+    static const char *const tiers[MRP_TIERS] = {"small", "medium", "large", "huge"};
     size_t live = 0, blocks = 0, slabs = 0;
 
     mrp_pool_stats(pool, &stats);
     for (size_t i = 0; i < MRP_TIERS; i++) {
+        char part[32];
+
         live += stats.tiers[i].live_size;
         blocks += stats.tiers[i].block_live_size;
         slabs += stats.tiers[i].slab_size;
+        snprintf(part, sizeof part, "live-%s", tiers[i]);
+        tell_part(part, phase, stats.tiers[i].live_size);
+        snprintf(part, sizeof part, "slabs-%s", tiers[i]);
+        tell_part(part, phase, stats.tiers[i].slab_size);
     }
     tell_part("at-live", phase, live + stats.large_size);
-    tell_part("at-rounding", phase, blocks - live);
+    tell_part("at-rounding", phase, blocks > live ? blocks - live : 0);
     tell_part("at-cached", phase, stats.cached_size);
     tell_part("at-free", phase, slabs - blocks - stats.cached_size);
     tell_part("at-room", phase, stats.room_size);
