@@ -195,6 +195,7 @@ bool section_latency(const struct memory_arguments *arguments)
 struct taker {
     struct mrp_pool *pool;
     struct mrp_region **regions;
+    uint32_t flags;
     size_t n, n_rounds, n_asked, n_refused;
 };
 
@@ -204,7 +205,7 @@ static void *run_taker(void *argument)
     struct taker *taker = argument;
     struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
 
-    request.flags = MRP_REQUEST_NOGROW;
+    request.flags = taker->flags;
     for (size_t round = 0; round < taker->n_rounds; round++) {
         for (size_t i = 0; i < taker->n; i++) {
             taker->regions[i] = mrp_region_alloc_with(taker->pool, MISSED_SIZE, &request);
@@ -221,9 +222,53 @@ static void *run_taker(void *argument)
     return NULL;
 }
 
-/* The pool holds exactly what the takers ask for: a quarter of it live all the time, in
- * half of the slabs, so that some slabs can be regrouped and others not. */
-static bool count_missed(unsigned n_takers, size_t n_rounds, uint32_t preset)
+struct missed_case {
+    const char *name;
+    uint32_t flags, preset;
+    unsigned n_takers;
+    /* a live region in each MiB: no chunk is ever idle, though most slabs are free */
+    bool is_anchored;
+};
+
+/* Every second one of the first half stays live, so that some slabs can be regrouped and
+ * others cannot. @return how many of them; the others are free, and follow in the list */
+static size_t free_most(
+    struct mrp_region **regions, size_t n, const struct missed_case *missed)
+{
+    size_t n_live = 0, per_mib = ((size_t)1 << 20) / MISSED_SIZE;
+
+    for (size_t i = 0; i < n; i++) {
+        if ((i < n / 2 && i % 2 == 0) || (missed->is_anchored && i % per_mib == 0)) {
+            regions[n_live++] = regions[i];
+        } else {
+            mrp_region_free(regions[i]);
+        }
+    }
+    return n_live;
+}
+
+static void tell_missed(const struct missed_case *missed, const struct taker *takers,
+    size_t n_trims, size_t n_registered)
+{
+    size_t n_refused = 0, n_asked = 0;
+    char name[48];
+
+    for (unsigned i = 0; i < missed->n_takers; i++) {
+        n_refused += takers[i].n_refused;
+        n_asked += takers[i].n_asked;
+    }
+    snprintf(name, sizeof name, "%s-asked", missed->name);
+    memory_tell_value(name, missed->n_takers, "count", (double)n_asked);
+    snprintf(name, sizeof name, "%s-trims", missed->name);
+    memory_tell_value(name, missed->n_takers, "count", (double)n_trims);
+    snprintf(name, sizeof name, "%s-refused", missed->name);
+    memory_tell_value(name, missed->n_takers, "count", (double)n_refused);
+    snprintf(name, sizeof name, "%s-registered", missed->name);
+    memory_tell_value(name, missed->n_takers, "count", (double)n_registered);
+}
+
+/* The pool holds exactly what the takers ask for. */
+static bool count_missed(const struct missed_case *missed, size_t n_rounds)
 {
     static struct mrp_region *regions[MISSED_BYTES / MISSED_SIZE];
     static struct counting_rail counts;
@@ -234,10 +279,10 @@ static bool count_missed(unsigned n_takers, size_t n_rounds, uint32_t preset)
     void *arguments[2] = {&takers[0], &takers[1]};
     struct trimmer trimmer;
     struct mrp_pool *pool;
-    size_t n, n_live, n_registered, n_refused = 0, n_asked = 0;
+    size_t n, n_live, n_registered;
 
     params.max_bytes = MISSED_BYTES;
-    params.preset = preset;
+    params.preset = missed->preset;
     params.rails = &rail;
     params.n_rails = 1;
     params.decay_ms = UINT32_MAX;
@@ -247,36 +292,25 @@ static bool count_missed(unsigned n_takers, size_t n_rounds, uint32_t preset)
         return sections_fail(context, "trim, missed");
     }
     n = sections_fill(pool, MISSED_SIZE, sizeof regions / sizeof regions[0], regions);
-    n_live = 0;
-    for (size_t i = 0; i < n; i++) { /* live: every second one of the first half */
-        if (i < n / 2 && i % 2 == 0) {
-            regions[n_live++] = regions[i];
-        } else {
-            mrp_region_free(regions[i]);
-        }
-    }
+    n_live = free_most(regions, n, missed);
     mrp_thread_flush(pool);
     n_registered = atomic_load(&counts.n_registered);
-    for (unsigned i = 0; i < n_takers; i++) {
+    for (unsigned i = 0; i < missed->n_takers; i++) {
+        size_t each = (n - n_live) / missed->n_takers;
+
         takers[i] = (struct taker){.pool = pool,
-            .regions = regions + n_live + i * ((n - n_live) / n_takers),
-            .n = (n - n_live) / n_takers,
+            .regions = regions + n_live + i * each,
+            .flags = missed->flags,
+            .n = each,
             .n_rounds = n_rounds};
     }
     if (!start_trimmer(&trimmer, pool, SIZE_MAX)) {
         return sections_fail(context, "trim, a thread");
     }
-    worker_on_threads(n_takers, run_taker, arguments);
+    worker_on_threads(missed->n_takers, run_taker, arguments);
     stop_trimmer(&trimmer);
-    for (unsigned i = 0; i < n_takers; i++) {
-        n_refused += takers[i].n_refused;
-        n_asked += takers[i].n_asked;
-    }
-    memory_tell_value("requests-while-trimming", n_takers, "count", (double)n_asked);
-    memory_tell_value("trims-meanwhile", n_takers, "count", (double)trimmer.n_trims);
-    memory_tell_value("refused-while-trimming", n_takers, "count", (double)n_refused);
-    memory_tell_value("grown-while-trimming", n_takers, "count",
-        (double)(atomic_load(&counts.n_registered) - n_registered));
+    tell_missed(missed, takers, trimmer.n_trims,
+        atomic_load(&counts.n_registered) - n_registered);
     mrp_region_free_many(regions, n_live, NULL);
     mrp_context_destroy(context);
     return true;
@@ -285,8 +319,18 @@ static bool count_missed(unsigned n_takers, size_t n_rounds, uint32_t preset)
 /* One thread with caches; two that keep nothing, or each would miss what the other has. */
 bool section_missed(const struct memory_arguments *arguments)
 {
+    static const struct missed_case cases[] = {
+        {"missed", 0, MRP_PRESET_THREAD_LOCAL, 1, false},
+        {"missed", 0, MRP_PRESET_SHARED, 2, false},
+        {"missed-nogrow", MRP_REQUEST_NOGROW, MRP_PRESET_THREAD_LOCAL, 1, true},
+        {"missed-nogrow", MRP_REQUEST_NOGROW, MRP_PRESET_SHARED, 2, true},
+        {"missed-idle", MRP_REQUEST_NOGROW, MRP_PRESET_THREAD_LOCAL, 1, false},
+    };
     size_t n_rounds = arguments->quick ? MISSED_ROUNDS_QUICK : MISSED_ROUNDS;
+    bool is_done = true;
 
-    return count_missed(1, n_rounds, MRP_PRESET_THREAD_LOCAL) &&
-        count_missed(2, n_rounds, MRP_PRESET_SHARED);
+    for (size_t i = 0; is_done && i < sizeof cases / sizeof cases[0]; i++) {
+        is_done = count_missed(&cases[i], n_rounds);
+    }
+    return is_done;
 }

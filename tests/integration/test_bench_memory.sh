@@ -72,11 +72,11 @@ check_counts() {
     holds 'results["layouts-leaked/mrpool", 1]["median"] == 0'
     holds 'all(results["after-peak-beyond-" + what + "/mrpool", 1]["median"] <= 2
         for what in ("live", "reserve"))'
-    holds 'all(results[what + "-while-trimming/mrpool", n]["median"] == 0
-        for what in ("refused", "grown") for n in (1, 2))'
-    holds 'all(results["requests-while-trimming/mrpool", n]["median"] > 1000 and
-        results["trims-meanwhile/mrpool", n]["median"] > 0 for n in (1, 2))'
-    holds 'len(it["goals"]) == 10 and all(g["reached"] for g in it["goals"])'
+    holds 'all(results["missed-" + what + "/mrpool", n]["median"] == 0 and
+        results["missed-asked/mrpool", n]["median"] > 1000 and results["missed-trims/mrpool", n]["median"] > 0
+        for what in ("refused", "registered", "nogrow-refused", "nogrow-registered") for n in (1, 2))'
+    holds 'results["missed-idle-refused/mrpool", 1]["median"] == 0'
+    holds 'len(it["goals"]) == 13 and all(g["reached"] for g in it["goals"])'
 }
 
 check_waiting() {
