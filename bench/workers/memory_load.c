@@ -38,18 +38,23 @@ static const struct phase {
     size_t n_samples;
     double live; /* of what comes and goes */
     double burst; /* of what comes on top, in the peak, and goes as a whole */
-    bool trims, is_idle;
+    enum {
+        WORKING,
+        BURSTING, /* meanwhile only what is brief comes and goes */
+        TRIMMING, /* before each sample; the same */
+        IDLING
+    } kind;
 } phases[] = {
-    {"ramp", &mixed, 4000, 16, 1, 0, false, false},
-    {"steady", &mixed, 20000, 64, 1, 0, false, false},
-    {"peak", &mixed, 4000, 24, 1, 2, false, false},
-    {"hold", &mixed, 1000, 8, 1, 2, false, false},
-    {"drop", &mixed, 4000, 24, 1, 0, false, false},
-    {"trim", &mixed, 0, 8, 1, 0, true, false},
-    {"small", &small, 120000, 64, 1, 0, false, false},
-    {"less", &small, 16000, 16, 0.25, 0, false, false},
-    {"idle", &mixed, 640, 40, 0.25, 0, false, true},
-    {"end", &mixed, 0, 4, 0, 0, true, false},
+    {"ramp", &mixed, 4000, 16, 1, 0, WORKING},
+    {"steady", &mixed, 20000, 64, 1, 0, WORKING},
+    {"peak", &mixed, 4000, 24, 1, 2, BURSTING},
+    {"hold", &mixed, 1000, 8, 1, 2, BURSTING},
+    {"drop", &mixed, 4000, 24, 1, 0, BURSTING},
+    {"trim", &mixed, 2000, 8, 1, 0, TRIMMING},
+    {"small", &small, 120000, 64, 1, 0, WORKING},
+    {"less", &small, 16000, 16, 0.25, 0, WORKING},
+    {"idle", &mixed, 640, 40, 0.25, 0, IDLING},
+    {"end", &mixed, 0, 4, 0, 0, TRIMMING},
 };
 #define N_PHASES (sizeof phases / sizeof phases[0])
 
@@ -205,13 +210,13 @@ static void shrink(struct load_thread *thread, struct set *set)
 
 /* Six of ten live for 64 steps, three for some thousands, one for ten thousands; while
  * there are too few of the latter, every second one goes there. */
-static void come_and_go(struct load_thread *thread, const struct mix *mix)
+static void come_and_go(struct load_thread *thread, const struct phase *phase)
 {
     struct set *medium = &thread->sets[SET_MEDIUM], *lasting = &thread->sets[SET_LONG];
-    double choice = draw(thread);
+    double choice = phase->kind == BURSTING || phase->kind == TRIMMING ? 1 : draw(thread);
     struct item item;
 
-    if (!take(thread, mix, &item)) {
+    if (!take(thread, phase->mix, &item)) {
         return;
     }
     if (choice < 0.1 || (choice < 0.35 && lasting->size < lasting->target)) {
@@ -300,8 +305,8 @@ static void free_all(struct load_thread *thread)
     }
 }
 
-/* Threads give back one after the other; what the first could not, because the second
- * still kept some of it, a third call may. */
+/* One after the other; what the first could not, because the second kept some of it, the
+ * next call may. */
 static void trim_in_turn(struct load_thread *thread)
 {
     for (unsigned turn = 0; turn < 2 * N_THREADS; turn++) {
@@ -310,14 +315,16 @@ static void trim_in_turn(struct load_thread *thread)
             subject->trim();
         }
     }
-    pthread_barrier_wait(&barrier);
 }
 
 /* Both threads are there, so that a sample is of the same state in each run. */
-static void sample_together(const struct load_thread *thread, const struct phase *phase)
+static void sample_together(struct load_thread *thread, const struct phase *phase)
 {
-    if (phase->is_idle) {
+    if (phase->kind == IDLING) {
         pause_ms((double)plan->idle_ms / (double)phase->n_samples);
+    }
+    if (phase->kind == TRIMMING) {
+        trim_in_turn(thread);
     }
     pthread_barrier_wait(&barrier);
     if (thread->index == 0) {
@@ -340,7 +347,7 @@ static void run_steps(
             aim(thread, before->live + share * (phase->live - before->live),
                 before->burst + share * (phase->burst - before->burst));
             empty_inbox(thread);
-            come_and_go(thread, phase->mix);
+            come_and_go(thread, phase);
             burst(thread, phase->mix);
         }
         while (n_samples < phase->n_samples &&
@@ -356,7 +363,7 @@ static void tell_end(const struct phase *phase, double cpu_ns)
     double n_steps = ceil((double)phase->n_steps * plan->scale) * N_THREADS;
     char name[32];
 
-    if (n_steps > 0 && !phase->is_idle) {
+    if (phase->kind == WORKING || phase->kind == BURSTING) {
         snprintf(name, sizeof name, "%s-cost", phase->name);
         memory_tell_value(name, N_THREADS, "ns", cpu_ns / n_steps);
     }
@@ -383,13 +390,8 @@ static void run_phase(
     while (thread->n_inbox > 0) { /* what the other has handed over since */
         empty_inbox(thread);
     }
-    if (phase->trims) {
-        trim_in_turn(thread);
-    }
     for (size_t i = 0; phase->n_steps == 0 && i < phase->n_samples; i++) {
-        if (thread->index == 0) {
-            sample();
-        }
+        sample_together(thread, phase);
     }
     pthread_barrier_wait(&barrier);
     if (thread->index == 0) {
