@@ -34,6 +34,16 @@ static struct bench_text text_of(
     return value_text(memory_find(bench, name, subject, threads));
 }
 
+static struct bench_text mib_text(const struct bench_result *result)
+{
+    struct bench_text text = {""};
+
+    if (result != NULL) {
+        snprintf(text.text, sizeof text.text, "%.0f", result->median / (1 << 20));
+    }
+    return text;
+}
+
 /* A row of values: cases of one subject. False: it has none of them. */
 static bool add_row(struct bench_table *table, const struct bench *bench,
     const char *title, const char *subject, unsigned threads, const char *const *cases,
@@ -102,26 +112,32 @@ static void print_load(const struct bench *bench)
 
 static void print_parts(const struct bench *bench)
 {
-    static const char *const titles[] = {
-        "<at the end of", "live", "rounding", "free", "cached", "room", "idle", "regs"};
+    static const char *const titles[] = {"<MiB at the end of", "live", "rounding", "free",
+        "cached", "room", "idle", "registrations"};
     static const char *const phases[] = {
-        "steady", "peak", "trim", "small", "idle", "end"};
+        "steady", "peak", "trim", "small", "less", "idle", "end"};
+    static const char *const parts[] = {
+        "live", "rounding", "free", "cached", "room", "idle"};
     struct bench_table *table = bench_table_create(titles, 8);
     bool has_any = false;
 
     for (size_t i = 0; table != NULL && i < sizeof phases / sizeof phases[0]; i++) {
-        static const char *const parts[] = {
-            "live", "rounding", "free", "cached", "room", "idle"};
-        char names[7][48];
-        const char *cases[7];
+        struct bench_text cells[7];
+        const char *row[8] = {phases[i]};
+        char name[48];
 
         for (size_t k = 0; k < 6; k++) {
-            snprintf(names[k], sizeof names[k], "at-%s-%s", parts[k], phases[i]);
-            cases[k] = names[k];
+            snprintf(name, sizeof name, "at-%s-%s", parts[k], phases[i]);
+            cells[k] = mib_text(memory_find(bench, name, "mrpool", 2));
+            row[1 + k] = cells[k].text;
         }
-        snprintf(names[6], sizeof names[6], "registrations-%s", phases[i]);
-        cases[6] = names[6];
-        has_any = add_row(table, bench, phases[i], "mrpool", 2, cases, 7) || has_any;
+        snprintf(name, sizeof name, "registrations-%s", phases[i]);
+        cells[6] = text_of(bench, name, "mrpool", 2);
+        row[7] = cells[6].text;
+        if (cells[0].text[0] != '\0') {
+            bench_table_add(table, row);
+            has_any = true;
+        }
     }
     if (has_any) {
         putchar('\n');
@@ -206,8 +222,8 @@ static void print_tails(const struct bench *bench)
             has_any;
     }
     if (has_any) {
-        puts("\nTails: random sizes to 64 KiB; at the limit, half as many regions as "
-             "threads\n");
+        puts(
+            "\nTails: random sizes to 64 KiB; at the limit, one region, held for 2 us\n");
         bench_table_print(table);
     }
     bench_table_destroy(table);
@@ -216,27 +232,32 @@ static void print_tails(const struct bench *bench)
 static void print_waiting(const struct bench *bench)
 {
     static const char *const titles[] = {
-        "<", "mean wait", "longest", "longest / mean", "most / least"};
+        "<", "mean", "longest", "ratio", "turns", "most", "shares"};
     static const struct {
-        const char *words, *cases[4];
+        const char *words, *cases[6];
     } rows[] = {
-        {"mrpool", {"mean-wait", "longest-wait", "longest-over-mean", "most-over-least"}},
+        {"mrpool",
+            {"mean-wait", "longest-wait", "longest-over-mean", "mean-turns",
+                "longest-turns", "most-over-least"}},
         {"a semaphore by hand",
             {"mean-wait-by-hand", "longest-wait-by-hand", "longest-over-mean-by-hand",
+                "mean-turns-by-hand", "longest-turns-by-hand",
                 "most-over-least-by-hand"}},
     };
-    struct bench_table *table = bench_table_create(titles, 5);
+    struct bench_table *table = bench_table_create(titles, 7);
     bool has_any = false;
 
     for (size_t i = 0; table != NULL && i < sizeof rows / sizeof rows[0]; i++) {
-        has_any = add_row(table, bench, rows[i].words, "mrpool", 0, rows[i].cases, 4) ||
+        has_any = add_row(table, bench, rows[i].words, "mrpool", 8, rows[i].cases, 6) ||
             has_any;
     }
     if (has_any) {
         putchar('\n');
-        bench_print_prose("Fairness: eight equal threads wait for two regions and hold "
-                          "each for 1 ms; the last column is what the luckiest thread "
-                          "got of what the unluckiest did.",
+        bench_print_prose(
+            "Fairness: eight equal threads wait for two regions and hold each for 1 ms. "
+            "The mean wait, the longest of all, their ratio; how many regions others got "
+            "meanwhile, in the mean and at most; what the luckiest thread got for each "
+            "region of the unluckiest.",
             0);
         putchar('\n');
         bench_table_print(table);

@@ -19,6 +19,8 @@
 #define N_THREADS_MAX 8
 #define N_EQUAL 8
 #define N_REGIONS 2 /* that the eight wait for */
+#define LIMIT_HOLD_NS 2000 /* spinning: there is one region for all */
+#define SLEEP_FROM_NS 100000
 #define HOLD_NS 1000000
 #define FAIR_MS 1000
 #define FAIR_MS_QUICK 100
@@ -114,39 +116,58 @@ struct waiter_thread {
     double ends, hold_ns;
     size_t n_taken;
     double waited_ns, longest_ns;
+    size_t turns, longest_turns; /* of others, while it waited */
     struct worker_histogram histogram;
     bool failed;
 };
 
 static struct waiter_thread waiters[N_THREADS_MAX];
 static pthread_barrier_t barrier;
+static atomic_size_t n_turns; /* regions that anybody has got */
+
+static void hold(double ns)
+{
+    const struct timespec time = {.tv_nsec = (long)ns};
+    double start = worker_wall_ns();
+
+    if (ns >= SLEEP_FROM_NS) {
+        nanosleep(&time, NULL);
+    }
+    while (ns < SLEEP_FROM_NS && worker_wall_ns() - start < ns) {
+    }
+}
+
+static void note_wait(struct waiter_thread *waiter, double ns, size_t turns)
+{
+    waiter->n_taken++;
+    waiter->waited_ns += ns;
+    waiter->turns += turns;
+    waiter->longest_ns = ns > waiter->longest_ns ? ns : waiter->longest_ns;
+    waiter->longest_turns = turns > waiter->longest_turns ? turns : waiter->longest_turns;
+}
 
 static void *run_waiter(void *argument)
 {
     struct waiter_thread *waiter = argument;
-    const struct timespec hold = {.tv_nsec = (long)waiter->hold_ns};
 
     pthread_barrier_wait(&barrier);
     for (size_t i = 0;
          waiter->n_ops != 0 ? i < waiter->n_ops : worker_wall_ns() < waiter->ends; i++) {
+        size_t turns = atomic_load(&n_turns);
         double start = worker_wall_ns(), waited;
         void *item = waiter->take();
 
         waited = worker_wall_ns() - start;
+        turns = atomic_fetch_add(&n_turns, 1) - turns;
         if (item == NULL) {
             waiter->failed = true;
             break;
         }
-        if (waiter->hold_ns > 0) {
-            nanosleep(&hold, NULL);
-        }
+        hold(waiter->hold_ns);
         waiter->give(item);
         histogram_add(&waiter->histogram, (uint64_t)waited);
         if (i >= N_FIRST) {
-            waiter->n_taken++;
-            waiter->waited_ns += waited;
-            waiter->longest_ns =
-                waited > waiter->longest_ns ? waited : waiter->longest_ns;
+            note_wait(waiter, waited, turns);
         }
     }
     return NULL;
@@ -197,7 +218,7 @@ static void tell_limit(const char *name, size_t n_threads)
     }
 }
 
-/* Half as many regions as threads. */
+/* One region for all. */
 bool section_limit(const struct memory_arguments *arguments)
 {
     static const size_t n_threads[] = {2, 8};
@@ -208,17 +229,17 @@ bool section_limit(const struct memory_arguments *arguments)
         size_t n = n_threads[i], each = n_ops / n;
 
         for (unsigned round = 0; round < arguments->repetitions; round++) {
-            if (!open_pool(n / 2)) {
+            if (!open_pool(1)) {
                 return false;
             }
-            is_done = run_waiters(n, each, 0, 0, false);
+            is_done = run_waiters(n, each, 0, LIMIT_HOLD_NS, false);
             if (!is_done) {
                 return sections_fail(context, "waiting at the limit");
             }
             close_pool();
             tell_limit("limit", n);
-            make_list(n / 2);
-            run_waiters(n, each, 0, 0, true);
+            make_list(1);
+            run_waiters(n, each, 0, LIMIT_HOLD_NS, true);
             sem_destroy(&semaphore);
             tell_limit("limit-by-hand", n);
         }
@@ -231,12 +252,17 @@ bool section_limit(const struct memory_arguments *arguments)
 static void tell_fairness(const char *by)
 {
     double waited = 0, longest = 0, least_taken = 0, most_taken = 0, n_taken = 0;
+    double turns = 0, longest_turns = 0;
     char name[48];
 
     for (size_t i = 0; i < N_EQUAL; i++) {
         double taken = (double)waiters[i].n_taken;
 
+        double most_turns = (double)waiters[i].longest_turns;
+
         waited += waiters[i].waited_ns;
+        turns += (double)waiters[i].turns;
+        longest_turns = most_turns > longest_turns ? most_turns : longest_turns;
         n_taken += taken;
         longest = waiters[i].longest_ns > longest ? waiters[i].longest_ns : longest;
         least_taken = i == 0 || taken < least_taken ? taken : least_taken;
@@ -251,9 +277,13 @@ static void tell_fairness(const char *by)
     memory_tell_value(name, N_EQUAL, "ns", waited / n_taken);
     snprintf(name, sizeof name, "longest-over-mean%s", by);
     memory_tell_value(name, N_EQUAL, "times", longest / (waited / n_taken));
+    snprintf(name, sizeof name, "mean-turns%s", by);
+    memory_tell_value(name, N_EQUAL, "times", turns / n_taken);
+    snprintf(name, sizeof name, "longest-turns%s", by);
+    memory_tell_value(name, N_EQUAL, "count", longest_turns);
     snprintf(name, sizeof name, "most-over-least%s", by);
     memory_tell_value(
-        name, N_EQUAL, "times", least_taken > 0 ? most_taken / least_taken : 1e6);
+        name, N_EQUAL, "times", most_taken / (least_taken > 0 ? least_taken : 1));
 }
 
 bool section_waiting(const struct memory_arguments *arguments)
