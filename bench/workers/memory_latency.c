@@ -197,6 +197,7 @@ struct taker {
     struct mrp_region **regions;
     uint32_t flags;
     size_t n, n_rounds, n_asked, n_refused;
+    char problem[512]; /* why the first was refused */
 };
 
 /* All of them, then none of them, while the trimmer has some in its hands. */
@@ -210,7 +211,10 @@ static void *run_taker(void *argument)
         for (size_t i = 0; i < taker->n; i++) {
             taker->regions[i] = mrp_region_alloc_with(taker->pool, MISSED_SIZE, &request);
             taker->n_asked++;
-            taker->n_refused += taker->regions[i] == NULL;
+            if (taker->regions[i] == NULL && taker->n_refused++ == 0) {
+                snprintf(
+                    taker->problem, sizeof taker->problem, "%s", mrp_error_last()->text);
+            }
         }
         for (size_t i = 0; i < taker->n; i++) {
             if (taker->regions[i] != NULL) {
@@ -256,6 +260,10 @@ static void tell_missed(const struct missed_case *missed, const struct taker *ta
     for (unsigned i = 0; i < missed->n_takers; i++) {
         n_refused += takers[i].n_refused;
         n_asked += takers[i].n_asked;
+        if (takers[i].n_refused > 0) {
+            memory_tell_problem("%s, %u thread%s: %s", missed->name, missed->n_takers,
+                missed->n_takers == 1 ? "" : "s", takers[i].problem);
+        }
     }
     snprintf(name, sizeof name, "%s-asked", missed->name);
     memory_tell_value(name, missed->n_takers, "count", (double)n_asked);
