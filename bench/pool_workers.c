@@ -96,7 +96,7 @@ static _Noreturn void become(
     _exit(127);
 }
 
-static bool spawn(struct pool_worker *worker, const char *path,
+bool pool_worker_spawn(struct pool_worker *worker, const char *path,
     const char *const *arguments, const char *preload)
 {
     int to[2], from[2];
@@ -158,7 +158,7 @@ bool pool_worker_start(
         size_t length = strcspn(preload, " ");
 
         snprintf(library, sizeof library, "%.*s", (int)length, preload);
-        if (spawn(worker, path, arguments, length > 0 ? library : NULL) &&
+        if (pool_worker_spawn(worker, path, arguments, length > 0 ? library : NULL) &&
             is_itself(worker)) {
             if (subject->family != FAMILY_MRPOOL) {
                 bench_compared(bench, subject->name, worker->described);

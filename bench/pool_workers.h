@@ -43,6 +43,11 @@ struct pool_worker {
 bool pool_worker_start(
     struct bench *bench, struct pool_worker *worker, const struct pool_subject *subject);
 
+/** Run the program, with a library before all others (NULL: none): worker->to is its
+ *  standard input, worker->from its output. */
+bool pool_worker_spawn(struct pool_worker *worker, const char *path,
+    const char *const *arguments, const char *preload);
+
 /** False when the worker has died or does not answer; it is stopped then. What it could
  *  not do stands in the reply. */
 bool pool_worker_ask(struct pool_worker *worker, const struct worker_request *request,

@@ -1,6 +1,6 @@
 # tools/mrpool/*.c -> mrpool, bench/*.c -> mrpool-bench, examples/<name>.c ->
 # examples/<name>. All of them are users: public headers and the shared library.
-# bench/workers/subject_<name>.* -> programs that mrpool-bench pool starts.
+# bench/workers/subject_<name>.*, memory_*.c -> programs that mrpool-bench starts.
 
 function(mrp_add_program target)
   add_executable(${target} ${ARGN})
@@ -58,6 +58,18 @@ function(mrp_add_mrpool_worker name)
     "${PROJECT_SOURCE_DIR}/bench/workers/growth.c")
 endfunction()
 
+# Of `mrpool-bench memory`: bench/workers/memory_<part>.c, the first with main().
+function(mrp_add_memory_worker name first)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "LIBRARY" "")
+  set(folder "${PROJECT_SOURCE_DIR}/bench/workers")
+  mrp_add_worker(${name} SOURCE memory_${first}.c LIBRARIES ${arg_LIBRARY})
+  target_sources(mrpool_worker_${name} PRIVATE
+    "${folder}/memory_load.c" "${folder}/memory_support.c")
+  foreach(part IN LISTS arg_UNPARSED_ARGUMENTS)
+    target_sources(mrpool_worker_${name} PRIVATE "${folder}/memory_${part}.c")
+  endforeach()
+endfunction()
+
 function(mrp_add_workers)
   mrp_add_worker(malloc SOURCE subject_malloc.c)
   mrp_add_worker(mutex SOURCE subject_mutex.c)
@@ -65,6 +77,10 @@ function(mrp_add_workers)
   mrp_add_mrpool_worker(plt LIBRARY mrpool DEFINES MRP_NOPLT=)
   mrp_add_mrpool_worker(static LIBRARY mrpool_static)
   mrp_add_mrpool_worker(inline LIBRARY mrpool DEFINES SUBJECT_INLINE)
+
+  mrp_add_memory_worker(memory-malloc malloc)
+  mrp_add_memory_worker(memory-mrpool
+    mrpool trim latency waiting counts LIBRARY mrpool)
 
   pkg_check_modules(MRP_WORKER_DPDK QUIET IMPORTED_TARGET libdpdk)
   if(MRP_WORKER_DPDK_FOUND)
@@ -83,7 +99,7 @@ function(mrp_add_workers)
   endif()
   get_property(workers GLOBAL PROPERTY MRP_WORKERS)
   list(JOIN workers ", " workers)
-  mrp_summary(tool "mrpool-bench pool" "workers ${workers}")
+  mrp_summary(tool "mrpool-bench" "workers ${workers}")
 endfunction()
 
 # C++ only for boost's stack, and only if both are there.
