@@ -54,6 +54,54 @@ static void collect_classes(struct mrp_pool *pool, struct mrp_pool_report *repor
     }
 }
 
+/* When a region was abandoned; 0: it is not in quarantine. */
+static uint64_t abandoned_at(const struct mrp_region *region)
+{
+    bool was_there = mrp_load_acquire(&region->state) == MRP_STATE_QUARANTINED;
+    uint64_t since = mrp_load_acquire(&region->size);
+
+    /* one that has left meanwhile has a size there */
+    return was_there && mrp_load_relaxed(&region->state) == MRP_STATE_QUARANTINED ? since
+                                                                                  : 0;
+}
+
+/* Nothing to see in most pools, so their descriptors are not looked at twice. */
+static void collect_quarantined(
+    struct mrp_pool *pool, uint64_t now, struct mrp_pool_report *report)
+{
+    uint32_t n_descriptors = 0;
+    uint64_t oldest = now;
+
+    if (report->stats.n_quarantined > 0) {
+        pthread_mutex_lock(&pool->mutex);
+        n_descriptors = pool->n_descriptors;
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    for (uint32_t i = 0; i < n_descriptors; i++) {
+        const struct mrp_region *region = mrp_region_at(pool, i);
+        unsigned class = mrp_depot_of(region);
+        uint64_t since = abandoned_at(region);
+
+        if (since != 0) {
+            oldest = mrp_min(oldest, since);
+            if (class != MRP_CLASS_BARE) {
+                add(&report->tiers[pool->classes.classes[class].tier].quarantined, 1,
+                    pool->classes.classes[class].block_size);
+            }
+        }
+    }
+    report->quarantine_age = now - oldest;
+}
+
+/* Where nobody gives tags, and no backtraces are taken, there is nothing to tell. */
+static void collect_origins(struct mrp_pool *pool, struct mrp_pool_report *report)
+{
+    report->n_origins = mrp_pool_origins(pool, report->origins, MRP_REPORT_ORIGINS);
+    if (report->n_origins == 1 && !report->origins[0].is_known) {
+        report->n_origins = 0;
+    }
+}
+
 static void add_sum(struct mrp_region_sum *total, const struct mrp_region_sum *sum)
 {
     total->count += sum->count;
@@ -105,12 +153,13 @@ static void collect(struct mrp_pool *pool, uint64_t now, void *snapshot)
 {
     struct mrp_pool_report *report = snapshot;
 
-    (void)now;
     report->stats.struct_size = sizeof report->stats;
     mrp_pool_stats(pool, &report->stats);
     report->stats.name = NULL; /* it goes with the pool */
     collect_settings(pool, report);
     collect_classes(pool, report);
+    collect_quarantined(pool, now, report);
+    collect_origins(pool, report);
     collect_totals(report);
     pthread_mutex_lock(&pool->mutex);
     if (mrp_sub_relaxed(&pool->member.n_holds, 1) == 1) {

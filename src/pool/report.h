@@ -7,7 +7,10 @@
 #define MRP_POOL_REPORT_H
 
 #include "context/report.h"
+#include "pool/debug.h"
 #include "pool/pool.h"
+
+#define MRP_REPORT_ORIGINS 8 /* those that hold most */
 
 /** Regions and the bytes of their blocks. */
 struct mrp_region_sum {
@@ -34,6 +37,8 @@ struct mrp_pool_report {
     uint32_t wait_ms, decay_ms;
     bool has_caches, never_free, is_isolated;
     uint64_t quarantine_age; /* of the oldest there, nanoseconds */
+    struct mrp_origin_total origins[MRP_REPORT_ORIGINS];
+    size_t n_origins; /* in all; 0 where the pool does not remember them */
 };
 
 /* -- report.c: what both printers say; each returns `text`, empty for no remedy -- */

@@ -105,6 +105,22 @@ static void print_besides(const struct mrp_pool_report *report, struct mrp_json 
     mrp_json_close(json, '}');
 }
 
+static void print_origins(const struct mrp_pool_report *report, struct mrp_json *json)
+{
+    mrp_json_number(json, "n_origins", report->n_origins);
+    mrp_json_open(json, "origins", '[');
+    for (size_t i = 0; i < report->n_origins && i < MRP_REPORT_ORIGINS; i++) {
+        const struct mrp_origin_total *total = &report->origins[i];
+
+        mrp_json_open(json, NULL, '{');
+        mrp_json_text(json, "origin", total->is_known ? total->text : NULL);
+        mrp_json_number(json, "count", total->n_regions);
+        mrp_json_number(json, "size", total->size);
+        mrp_json_close(json, '}');
+    }
+    mrp_json_close(json, ']');
+}
+
 static void print_history(const struct mrp_pool_stats *stats, struct mrp_json *json)
 {
     mrp_json_open(json, "since_made", '{');
@@ -132,5 +148,6 @@ void mrp_pool_report_json(const void *snapshot, struct mrp_json *json)
     }
     mrp_json_close(json, ']');
     print_besides(report, json);
+    print_origins(report, json);
     print_history(&report->stats, json);
 }

@@ -165,6 +165,30 @@ static bool print_besides(const struct mrp_pool_report *report, FILE *file)
     return mrp_table_close(&table);
 }
 
+/* Who holds most of it, a line for each. */
+static void print_origins(const struct mrp_pool_report *report, FILE *file)
+{
+    size_t n_shown = mrp_min(report->n_origins, MRP_REPORT_ORIGINS);
+
+    if (n_shown > 0) {
+        fputs("\n  live regions, by who took them", file);
+    }
+    if (n_shown < report->n_origins) {
+        fprintf(file, ": the first %zu of %s", n_shown,
+            mrp_count_words(report->n_origins).text);
+    }
+    if (n_shown > 0) {
+        fputc('\n', file);
+    }
+    for (size_t i = 0; i < n_shown; i++) {
+        const struct mrp_origin_total *total = &report->origins[i];
+
+        mrp_print_line(file, "", "%10s %9s  %s", mrp_size_words(total->size).text,
+            mrp_count_words(total->n_regions).text,
+            total->is_known ? total->text : "not known");
+    }
+}
+
 /* "since it was made: 12 growths, 3 evictions", of what there was any. */
 static void print_history(const struct mrp_pool_report *report, FILE *file)
 {
@@ -204,6 +228,7 @@ bool mrp_pool_report_text(const void *snapshot, FILE *file)
     is_whole = print_budgets(report, file);
     is_whole = print_tiers(report, file) && is_whole;
     is_whole = print_besides(report, file) && is_whole;
+    print_origins(report, file);
     print_history(report, file);
     return is_whole;
 }

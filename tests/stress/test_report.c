@@ -16,13 +16,23 @@ struct load {
     atomic_size_t n_over, n_reports;
 };
 
+/* Some are abandoned, and drained later. */
+static bool end_region(struct stress_thread *thread, size_t i, struct mrp_region *region)
+{
+    return (i % 10 == 0 ? mrp_region_abandon(region, thread->number)
+                        : mrp_region_free(region)) == MRP_OK;
+}
+
 /* A pool of one's own, used and destroyed; regions of the pool that stays. */
 static void work(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
+    static const char *const tags[] = {"halo", "control", "gather", "eager"};
+    struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
     struct mrp_region *kept[16] = {NULL}, *own[8];
 
+    request.tag = tags[thread->number % 4];
     params.max_bytes = 32 * MRP_MIB;
     params.checks = thread->number % 2 == 0 ? MRP_CHECKS_NONE : MRP_CHECKS_STATE;
     for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
@@ -36,11 +46,12 @@ static void work(struct stress_thread *thread)
         for (size_t i = 0; i < 200; i++) {
             struct mrp_region **slot = &kept[stress_random(thread) % 16];
 
-            STRESS_CHECK(*slot == NULL || mrp_region_free(*slot) == MRP_OK);
-            *slot = mrp_region_alloc(
-                load->world.pool, 1 + stress_random(thread) % (i == 0 ? 3000000 : 9000));
+            STRESS_CHECK(*slot == NULL || end_region(thread, i, *slot));
+            *slot = mrp_region_alloc_with(load->world.pool,
+                1 + stress_random(thread) % (i == 0 ? 3000000 : 9000), &request);
             STRESS_CHECK(*slot != NULL);
         }
+        mrp_pool_drained(load->world.pool, thread->number, NULL);
         for (size_t i = 0; pool != NULL && i < 8; i++) {
             STRESS_CHECK(own[i] == NULL || mrp_region_free(own[i]) == MRP_OK);
         }

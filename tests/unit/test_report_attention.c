@@ -199,6 +199,72 @@ static void pool__in_trouble_says_what_to_do(void **state)
     free(report);
 }
 
+static void quarantine__by_tier(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *small[3], *large;
+    struct mrp_pool_stats stats;
+    char *text;
+    json_t *root;
+
+    pool_fixture_create(f, NULL);
+    for (size_t i = 0; i < 3; i++) {
+        small[i] = pool_fixture_alloc(f, 1000);
+    }
+    large = pool_fixture_alloc(f, 2 * MRP_MIB);
+    assert_int_equal(mrp_region_abandon(small[0], 7), MRP_OK);
+    assert_int_equal(mrp_region_abandon(small[1], 7), MRP_OK);
+    assert_int_equal(mrp_region_abandon(large, 7), MRP_OK);
+    root = report_json(f->context);
+    stats = pool_fixture_stats(f->pool);
+    assert_int_equal(report_number(root, "pools.0.tiers.0.live"), 1);
+    assert_int_equal(report_number(root, "pools.0.tiers.0.quarantined.count"), 2);
+    assert_int_equal(report_number(root, "pools.0.tiers.0.quarantined.size"), 2048);
+    assert_int_equal(report_number(root, "pools.0.quarantined.count"), 3);
+    assert_int_equal(
+        report_number(root, "pools.0.quarantined.size"), stats.quarantined_size);
+    assert_in_range(report_number(root, "pools.0.quarantined.age_max"), 0, 9);
+    assert_null(
+        json_object_get(report_at(root, "pools.0.quarantined"), "attention")); /* yet */
+    json_decref(root);
+    text = report_read(f->context, MRP_REPORT_TEXT);
+    assert_non_null(strstr(report_line(text, "tier"), "quarantine slabs"));
+    free(text);
+    assert_int_equal(mrp_pool_drained(f->pool, 7, NULL), MRP_OK);
+    pool_fixture_free(small[2]);
+}
+
+static void origins__that_hold_most_come_first(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
+    struct mrp_region *regions[12];
+    char tags[12][16], *text;
+    json_t *root;
+
+    pool_fixture_create(f, NULL);
+    for (size_t i = 0; i < 12; i++) {
+        snprintf(tags[i], sizeof tags[i], "tag \"%zu\"", i);
+        request.tag = tags[i];
+        regions[i] = mrp_region_alloc_with(f->pool, 1000 * (i + 1), &request);
+        assert_non_null(regions[i]);
+    }
+    root = report_json(f->context);
+    assert_int_equal(report_number(root, "pools.0.n_origins"), 12);
+    assert_int_equal(json_array_size(report_at(root, "pools.0.origins")), 8);
+    assert_string_equal(report_text(root, "pools.0.origins.0.origin"), "tag \"11\"");
+    assert_int_equal(report_number(root, "pools.0.origins.0.size"), 12000);
+    assert_int_equal(report_number(root, "pools.0.origins.0.count"), 1);
+    json_decref(root);
+    text = report_read(f->context, MRP_REPORT_TEXT);
+    assert_non_null(strstr(text, "by who took them: the first 8 of 12\n"));
+    assert_string_equal(report_line(text, "11.7 KiB"), "11.7 KiB 1 tag \"11\"");
+    free(text);
+    for (size_t i = 0; i < 12; i++) {
+        pool_fixture_free(regions[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +274,8 @@ int main(void)
         POOL_TEST(budget__of_a_whole_array_is_not_marked),
         POOL_TEST(parked__memory_is_marked),
         POOL_TEST(pool__in_trouble_says_what_to_do),
+        POOL_TEST(quarantine__by_tier),
+        POOL_TEST(origins__that_hold_most_come_first),
     };
 
     return cmocka_run_group_tests_name("report_attention", tests, NULL, NULL);
