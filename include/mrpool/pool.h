@@ -144,7 +144,8 @@ struct mrp_pool_params {
     void *region_init_user;
     uint32_t checks; /**< enum mrp_checks */
     /** bytes that one thread's magazines may hold; 0: MRPOOL_THREAD_CACHE_SIZE, else
-     *  those of all threads together an eighth of max_bytes; 1: none */
+     *  those of all threads together a sixteenth of the pool's chunks, at least 16 MiB,
+     *  at most an eighth of max_bytes; 1: none */
     size_t thread_cache_size;
     uint32_t preset; /**< enum mrp_preset */
     uint32_t at_limit; /**< enum mrp_at_limit */

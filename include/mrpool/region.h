@@ -101,7 +101,8 @@ struct mrp_waiter {
      *    MRP_ERR_AGAIN   there is room now, but only growth can use it: call
      *                    mrp_region_alloc_async again, in a thread that may grow. It
      *                    keeps its place in the line.
-     *    MRP_ERR_STALE   the pool is being destroyed */
+     *    MRP_ERR_STALE   the pool is being destroyed
+     *    MRP_ERR_CORRUPT it was overwritten while it was free; it is not used again */
     void (*notify)(
         struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status);
     void *user; /**< the caller's */

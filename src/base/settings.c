@@ -57,7 +57,7 @@ static const struct mrp_setting_spec specs[MRP_SET_COUNT] = {
     [MRP_SET_THREAD_CACHE_SIZE] = {"MRPOOL_THREAD_CACHE_SIZE", MRP_SETTING_SIZE, 1,
         (uint64_t)128 << 40, NULL, "",
         "free regions one thread keeps of a pool; 1: none; default: all threads "
-        "together an eighth of what the pool may map"},
+        "together a sixteenth of what the pool has mapped"},
     [MRP_SET_PRESET] = {"MRPOOL_PRESET", MRP_SETTING_CHOICE, 0, 0,
         "thread_local|shared|malloc|alloctools|hwmalloc", "thread_local",
         "settings of pools that go together; what a program or a variable sets wins"},

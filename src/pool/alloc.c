@@ -276,16 +276,17 @@ struct mrp_region *mrp_region_alloc_with(
     return region;
 }
 
-static struct mrp_region *join_line(
-    struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter)
+static enum mrp_status join_line(struct mrp_pool *pool, unsigned class, size_t size,
+    struct mrp_waiter *waiter, struct mrp_region **region)
 {
-    struct mrp_region *region;
-
-    region = class == MRP_CLASS_BARE ? mrp_large_join(pool, size, waiter)
-                                     : mrp_pool_join(pool, class, size, waiter);
-    return region != NULL && mrp_region_hand_over(pool, region, class, size) == MRP_OK
-        ? region
-        : NULL;
+    *region = class == MRP_CLASS_BARE ? mrp_large_join(pool, size, waiter)
+                                      : mrp_pool_join(pool, class, size, waiter);
+    return *region != NULL
+        ? mrp_region_hand_over(pool, *region, class, size)
+        : mrp_fail_at("mrp_region_alloc_async", MRP_ERR_AGAIN, 0,
+              "pool %s has no room for %zu bytes: the request stands in line, and its "
+              "waiter is notified",
+              pool->member.named.name, size);
 }
 
 enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
@@ -316,17 +317,14 @@ enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
         region = mrp_cache_take(pool, class);
     }
     region = alloc_any(pool, class, size, pool->classes.alignment, &request, region);
-    if (region == NULL && mrp_is_no_more(mrp_error_last()->status)) {
-        region = join_line(pool, class, size, waiter);
-        if (region == NULL) {
-            return mrp_fail(MRP_ERR_AGAIN, 0,
-                "pool %s has no room for %zu bytes: the request stands in line, and its "
-                "waiter is notified",
-                pool->member.named.name, size);
-        }
-    }
     if (region == NULL) {
-        return mrp_error_last()->status;
+        status = mrp_error_last()->status;
+    }
+    if (mrp_is_no_more(status)) {
+        status = join_line(pool, class, size, waiter, &region);
+    }
+    if (status != MRP_OK) {
+        return status;
     }
     mrp_debug_own(pool, region, NULL, __builtin_return_address(0));
     waiter->turn = 0;

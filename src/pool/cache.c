@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#define CACHE_SHARE 8 /* of max_bytes may lie in caches, if nothing else is set */
+#define CACHE_SHARE 8 /* of max_bytes may lie in caches at most, if nothing is set */
 #define REFUSALS 64 /* until one bin makes room for another */
 
 /* -- bins -- */
@@ -223,7 +223,8 @@ static bool open_bin(
     struct mrp_magazine *loaded, *previous;
 
     if (most == 0) { /* what all threads keep together is bounded */
-        most = pool->max_bytes / CACHE_SHARE;
+        most =
+            mrp_min(pool->max_bytes / CACHE_SHARE, mrp_load_relaxed(&pool->cache_most));
         kept = mrp_load_relaxed(&pool->cache_charge);
     }
     if (charge > most || mrp_depot_asks(pool, class) != 0) {

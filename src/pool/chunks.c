@@ -6,6 +6,11 @@
 #include "pool/debug.h"
 #include "pool/wait.h"
 
+#define IDLE_LEAST (16 * MRP_MIB) /* of idle memory stays in any case, */
+#define IDLE_SHARE 32 /* or this part of what was in use */
+#define CACHE_LEAST (16 * MRP_MIB) /* may lie in all threads' caches in any case, */
+#define CACHE_SHARE 16 /* or this part of the chunks */
+
 /* -- budgets and numbers -- */
 
 static enum mrp_status over_budget(const struct mrp_pool *pool, size_t size)
@@ -200,9 +205,43 @@ static void discharge(
     discharge_pool(pool, charged, is_over, id);
 }
 
+/* What has been in use of late may be wanted again: the most of this and the last period
+ * of decay. Under the mutex, just before something becomes idle. */
+static void note_use(struct mrp_pool *pool)
+{
+    uint64_t now = mrp_retention_now();
+    size_t used = pool->mapped_size - mrp_min(pool->idle_size, pool->mapped_size);
+
+    if (pool->decay_ms != UINT32_MAX &&
+        now - pool->most_since > pool->decay_ms * UINT64_C(1000000)) {
+        pool->most_used[1] = pool->most_used[0];
+        pool->most_used[0] = 0;
+        pool->most_since = now;
+    }
+    pool->most_used[0] = mrp_max(pool->most_used[0], used);
+}
+
+/* Idle bytes beyond what would bring the pool back to the most it has used of late, and a
+ * little: idle regions of sizes that nobody asks for any more. */
+static size_t idle_surplus(struct mrp_pool *pool)
+{
+    size_t most, idle;
+
+    pthread_mutex_lock(&pool->mutex);
+    most = mrp_max(pool->most_used[0], pool->most_used[1]);
+    most += mrp_max(mrp_max(IDLE_LEAST, pool->reserve), most / IDLE_SHARE);
+    idle = pool->never_free || pool->mapped_size <= most ? 0 : pool->mapped_size - most;
+    idle = mrp_min(idle, pool->idle_size);
+    pthread_mutex_unlock(&pool->mutex);
+    return idle;
+}
+
 void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted)
 {
     pthread_mutex_lock(&pool->mutex);
+    if (n > 0) {
+        note_use(pool);
+    }
     pool->n_idle += (size_t)n;
     pool->idle_size += n < 0 ? (size_t)0 - size : n > 0 ? size : 0;
     pool->n_evictions += is_evicted;
@@ -219,12 +258,18 @@ void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evic
 void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
     void (*evict)(struct mrp_retained *item))
 {
+    size_t surplus;
+
     chunk->retained.size = chunk->mapping.size;
     chunk->retained.owner = pool;
     chunk->retained.place = mrp_chunk_place(chunk);
     chunk->retained.is_kept = pool->never_free;
     chunk->retained.evict = evict;
     mrp_retention_add(&pool->context->retention, &chunk->retained);
+    surplus = idle_surplus(pool);
+    if (surplus > 0) {
+        mrp_retention_evict(&pool->context->retention, pool, surplus);
+    }
 }
 
 /* -- granule tables -- */
@@ -329,11 +374,21 @@ void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id)
     }
 }
 
+/* Doubling: the next power of two above what there is, which is less after a trim. */
+size_t mrp_next_chunk_size(const struct mrp_pool *pool)
+{
+    size_t size = pool->chunk_size == 0
+        ? 0
+        : (size_t)1 << (64 - __builtin_clzl(pool->chunk_size));
+
+    return mrp_min(mrp_max(size, pool->chunk_min), pool->chunk_max);
+}
+
 /* Bytes of a chunk that holds at least one block of the class, as large as doubling and
- * budget allow. Under the mutex. */
+ * the budget allow. Under the mutex. */
 static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
 {
-    size_t size = mrp_max(pool->next_chunk_size, least);
+    size_t size = mrp_max(mrp_next_chunk_size(pool), least);
     size_t left = pool->max_bytes - mrp_min(pool->mapped_size, pool->max_bytes);
 
     if (pool->backend->max_size != 0) {
@@ -504,6 +559,8 @@ static void begin_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
     pool->n_chunks++;
     pool->chunk_size += chunk->mapping.size;
     pool->n_growths++;
+    mrp_store_relaxed(
+        &pool->cache_most, mrp_max(CACHE_LEAST, pool->chunk_size / CACHE_SHARE));
 }
 
 bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
@@ -557,8 +614,6 @@ enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least, int no
     pthread_mutex_lock(&pool->mutex);
     if (status == MRP_OK) {
         chunk->serial = ++pool->last_serial;
-        pool->next_chunk_size = mrp_min(
-            mrp_max(pool->next_chunk_size, chunk->mapping.size) * 2, pool->chunk_max);
         begin_chunk(pool, chunk);
     }
     return status;

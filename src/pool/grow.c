@@ -132,7 +132,7 @@ static bool look_before_mapping(
         return true;
     }
     if (!search->has_regrouped &&
-        (pool->is_sifting || mrp_depots_size(pool) >= pool->next_chunk_size)) {
+        (pool->is_sifting || mrp_depots_size(pool) >= mrp_next_chunk_size(pool))) {
         search->has_regrouped = true;
         regroup(pool, false);
         search->served = take_answer(pool, class);

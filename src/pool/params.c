@@ -242,7 +242,6 @@ static enum mrp_status resolve_chunk_sizes(
     }
     pool->chunk_min = (size_t)chunk_min;
     pool->chunk_max = (size_t)chunk_max;
-    pool->next_chunk_size = pool->chunk_min;
     return MRP_OK;
 }
 
@@ -287,7 +286,7 @@ static enum mrp_status resolve_budgets(
         pool->budget_remedy = ", all that its backend has: give it more";
         pool->max_bytes_source = "its backend";
         pool->max_bytes = mrp_min(pool->max_bytes, pool->backend->max_size);
-        pool->chunk_min = pool->chunk_max = pool->next_chunk_size = pool->max_bytes;
+        pool->chunk_min = pool->chunk_max = pool->max_bytes;
     } else {
         status = resolve_chunk_sizes(pool, params);
     }

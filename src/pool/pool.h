@@ -189,14 +189,16 @@ struct mrp_pool {
     void *region_init_user;
 
     _Alignas(64) _Atomic uint32_t n_threads; /* that have open bins of this pool */
-    _Atomic size_t cache_charge; /* bytes that their magazines can hold */
+    _Atomic size_t cache_charge; /* bytes that their magazines can hold, */
+    _Atomic size_t cache_most; /* and may, as far as the pool has grown */
 
     /* Growth: all below under `mutex`; nothing slow and no callback runs under it. */
     _Alignas(64) pthread_mutex_t mutex;
     struct mrp_waitpoint grown;
     bool chunk_growing; /* some thread builds a chunk: */
     uint64_t chunk_grower; /* its mrp_thread_id() */
-    size_t next_chunk_size;
+    size_t most_used[2]; /* bytes, in this period of decay and the last one */
+    uint64_t most_since; /* when this one began, ns */
     size_t mapped_size, n_chunks, chunk_size,
         n_charged; /* n_charged: chunks of any kind */
     size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
@@ -564,6 +566,9 @@ void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
  *  chunk table. */
 void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
+
+/** Bytes of the chunk that growth would map now. Under the mutex. */
+size_t mrp_next_chunk_size(const struct mrp_pool *pool);
 
 /** Take up again a chunk of at least `least` bytes of that node that has been idle since
  *  its last slab was retired; false when there is none. Under the mutex, released
