@@ -117,6 +117,7 @@ struct mrp_region_list {
 struct mrp_sift {
     uint32_t magazines; /* index + 1 of the first; by their links */
     struct mrp_region_list loose;
+    struct mrp_region_list dense; /* of slabs that are well used: they go back last */
     size_t n_regions; /* in both, less those of slabs retired since: free ones */
 };
 

@@ -13,6 +13,7 @@
 #define REGIONS_PER_TURN 4096 /* sifted before others get the mutex: some 20 us */
 #define TICKS_PER_DECAY 8
 #define SHORTEST_TICK UINT64_C(10000000) /* ns */
+#define DENSE_SHARE 2 /* a slab of which more is in use */
 #define LOOSE_LOOKED_AT 4096 /* when the size of a depot is guessed */
 
 /* -- what a sifter holds -- */
@@ -49,46 +50,35 @@ static bool let_go(struct mrp_pool *pool, struct mrp_region *region)
     return true;
 }
 
-/* Those of a magazine that are still handed out, to its front. */
-static size_t keep_good(
-    struct mrp_pool *pool, struct mrp_magazine *magazine, size_t capacity)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < capacity; i++) {
-        struct mrp_region *region = magazine->regions[i];
-
-        if (let_go(pool, region)) {
-            magazine->regions[n++] = region;
-        }
-    }
-    return n;
-}
-
-/* The rest of a magazine stays in hand, and counted: put on the stacks, it would be free
- * and uncounted, and its slabs not be retired. */
-struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class)
+/* One that is held, counted still; or NULL. The rest of a magazine stays in hand: put on the
+ * stacks, it would be free and uncounted, and its slabs not be retired. */
+static struct mrp_region *held_region(struct mrp_pool *pool, unsigned class)
 {
     size_t capacity = pool->classes.classes[class].magazine_capacity;
     struct mrp_sift *sift = &pool->depots[class].sift;
     struct mrp_magazine *magazine;
+
+    if (sift->loose.first == 0 && (magazine = held_magazine(pool, sift)) != NULL) {
+        for (size_t i = 0; i < capacity; i++) {
+            mrp_list_push(pool, &sift->loose, magazine->regions[i]);
+        }
+        mrp_depot_put_empty(pool, class, magazine);
+    }
+    return mrp_list_pop(pool, &sift->loose);
+}
+
+struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class)
+{
+    struct mrp_sift *sift = &pool->depots[class].sift;
     struct mrp_region *region;
 
     do {
-        while ((region = mrp_list_pop(pool, &sift->loose)) != NULL) {
-            if (let_go(pool, region)) {
-                return region;
-            }
+        region = mrp_list_pop(pool, &sift->dense);
+        if (region == NULL) {
+            region = held_region(pool, class);
         }
-        magazine = held_magazine(pool, sift);
-        for (size_t i = 0; magazine != NULL && i < capacity; i++) {
-            mrp_list_push(pool, &sift->loose, magazine->regions[i]);
-        }
-        if (magazine != NULL) {
-            mrp_depot_put_empty(pool, class, magazine);
-        }
-    } while (magazine != NULL);
-    return NULL;
+    } while (region != NULL && !let_go(pool, region));
+    return region;
 }
 
 /* -- one class -- */
@@ -194,6 +184,13 @@ static void retire_free(
     }
 }
 
+static bool is_dense(const struct mrp_pool *pool, const struct mrp_region *region)
+{
+    const struct mrp_slab *slab = mrp_slab_of(pool, region);
+
+    return !slab->is_retired && slab->n_missing > slab->n_cut / DENSE_SHARE;
+}
+
 /* Regions on their way back. */
 struct packer {
     struct mrp_region *regions[MRP_MAGAZINE_REGIONS];
@@ -220,35 +217,26 @@ static void pack(struct mrp_pool *pool, unsigned class, struct packer *packer,
     }
 }
 
-/* Put back what is held; what is left of magazines that have lost some makes new ones. */
+/* Put back what is held: regions of slabs with many free ones first, so that those are
+ * taken last, and may yet become free. */
 static void put_back(struct mrp_pool *pool, unsigned class)
 {
-    size_t capacity = pool->classes.classes[class].magazine_capacity, turn = 0;
     struct mrp_sift *sift = &pool->depots[class].sift;
     struct packer packer = {.n = 0};
-    struct mrp_magazine *magazine;
     struct mrp_region *region;
+    bool is_second = false;
+    size_t turn = 0;
 
-    while ((magazine = held_magazine(pool, sift)) != NULL) {
-        size_t n = keep_good(pool, magazine, capacity);
-
-        if (n == capacity) {
-            mrp_depot_put_full(pool, class, magazine);
-        } else {
-            for (size_t i = 0; i < n; i++) {
-                pack(pool, class, &packer, magazine->regions[i]);
-            }
-            mrp_depot_put_empty(pool, class, magazine);
+    for (;;) {
+        region = is_second ? mrp_list_pop(pool, &sift->dense) : held_region(pool, class);
+        if (region == NULL && is_second) {
+            break;
         }
-        turn += capacity;
-        if (turn >= REGIONS_PER_TURN) {
-            unpack(pool, class, &packer);
-            take_turns(pool);
-            turn = 0;
-        }
-    }
-    while ((region = mrp_list_pop(pool, &sift->loose)) != NULL) {
-        if (let_go(pool, region)) {
+        if (region == NULL) {
+            is_second = true;
+        } else if (!is_second && is_dense(pool, region)) {
+            mrp_list_push(pool, &sift->dense, region);
+        } else if (let_go(pool, region)) {
             pack(pool, class, &packer, region);
         }
         if (++turn >= REGIONS_PER_TURN) {
