@@ -92,7 +92,7 @@ static struct mrp_region *take(struct world *world, size_t size)
     if (region == NULL) {
         world->n_failed++;
         assert_true(mrp_is_no_more(mrp_error_last()->status));
-        assert_true(strlen(mrp_error_last()->text) > 20);
+        assert_true(strlen(mrp_error_last()->text) > 10);
         region = mrp_region_alloc(world->pool, size);
     }
     if (region == NULL) {
