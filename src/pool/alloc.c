@@ -281,6 +281,11 @@ static enum mrp_status join_line(struct mrp_pool *pool, unsigned class, size_t s
 {
     *region = class == MRP_CLASS_BARE ? mrp_large_join(pool, size, waiter)
                                       : mrp_pool_join(pool, class, size, waiter);
+    if (*region == NULL && mrp_load_relaxed(&pool->is_closing)) {
+        return mrp_fail_at("mrp_region_alloc_async", MRP_ERR_STALE, 0,
+            "pool %s is being destroyed: nobody can wait for it",
+            pool->member.named.name);
+    }
     return *region != NULL
         ? mrp_region_hand_over(pool, *region, class, size)
         : mrp_fail_at("mrp_region_alloc_async", MRP_ERR_AGAIN, 0,

@@ -306,7 +306,9 @@ static size_t sum_mapped(const struct mrp_pool *pool)
     for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {
         const struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
 
-        mapped += chunk == NULL || chunk->backend == NULL ? 0 : chunk->mapping.size;
+        if (chunk != NULL && chunk->backend != NULL && !chunk->is_over_budget) {
+            mapped += chunk->mapping.size;
+        }
     }
     return mapped;
 }

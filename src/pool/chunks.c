@@ -13,8 +13,9 @@
 
 /* -- budgets and numbers -- */
 
-static enum mrp_status over_budget(const struct mrp_pool *pool, size_t size)
+static enum mrp_status over_budget(struct mrp_pool *pool, size_t size)
 {
+    mrp_add_relaxed(&pool->n_refusals, 1);
     if (pool->n_rails > 0 && pool->n_charged >= pool->max_registrations) {
         return mrp_fail(MRP_ERR_LIMIT, 0,
             "pool %s holds %zu of %zu registrations per rail: use larger chunks "
@@ -377,9 +378,8 @@ void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id)
 /* Doubling: the next power of two above what there is, which is less after a trim. */
 size_t mrp_next_chunk_size(const struct mrp_pool *pool)
 {
-    size_t size = pool->chunk_size == 0
-        ? 0
-        : (size_t)1 << (64 - __builtin_clzl(pool->chunk_size));
+    size_t size =
+        pool->chunk_size == 0 ? 0 : (size_t)1 << (64 - __builtin_clzl(pool->chunk_size));
 
     return mrp_min(mrp_max(size, pool->chunk_min), pool->chunk_max);
 }
@@ -401,6 +401,17 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
     return mrp_max(size, least);
 }
 
+/* A charge is taken back: no room for who made it, but for those who have been refused
+ * beside it. */
+static void tell_refused(struct mrp_pool *pool, uint64_t n_refusals)
+{
+    if (mrp_load_relaxed(&pool->n_refusals) != n_refusals) {
+        pthread_mutex_lock(&pool->mutex);
+        mrp_line_room(pool);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
 /* Charge the budgets, map and register. *asked: somebody beyond this pool was asked, so
  * that idle memory of other pools can help. */
 static enum mrp_status try_chunk(struct mrp_pool *pool,
@@ -411,18 +422,22 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     struct mrp_charge charge = charge_of(pool, size, request->size), more;
     enum mrp_status status = charge_pool(pool, request, chunk_id);
 
+    uint64_t n_refusals = mrp_load_relaxed(&pool->n_refusals);
+
     *asked = status == MRP_OK;
     if (status != MRP_OK) {
         return status;
     }
     status = mrp_budget_charge(&pool->context->budget, &charge);
+    if (status == MRP_OK) {
+        status = mrp_chunk_create(pool->context, request, made);
+        if (status != MRP_OK) {
+            mrp_budget_lift(&pool->context->budget, &charge);
+        }
+    }
     if (status != MRP_OK) {
         discharge_pool(pool, size, request->is_over_budget, *chunk_id);
-        return status;
-    }
-    status = mrp_chunk_create(pool->context, request, made);
-    if (status != MRP_OK) {
-        discharge(pool, size, request->size, request->is_over_budget, *chunk_id);
+        tell_refused(pool, n_refusals);
         return status;
     }
     more = charge_of(pool, mrp_chunk_charge(*made) - size, /* rounded up to its pages */

@@ -166,47 +166,64 @@ static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
     return status;
 }
 
+/* Room for a slab: an idle chunk, what free memory makes room when it is regrouped, a new
+ * chunk; or a region that came back meanwhile. Under the mutex, released meanwhile. */
+static enum mrp_status seek_room(
+    struct mrp_pool *pool, unsigned class, struct search *search)
+{
+    const struct mrp_size_class *size_class = &pool->classes.classes[class];
+    /* before more is sought for what is kept for others */
+    enum mrp_status status = mrp_slab_heed_reserves(pool, class, size_class->block_size);
+
+    if (status != MRP_OK ||
+        mrp_pool_take_up(pool, least_chunk(pool, class), size_class->node)) {
+        return status;
+    }
+    if ((search->flags & MRP_REQUEST_NOGROW) != 0) {
+        return mrp_fail(MRP_ERR_AGAIN, 0,
+            "pool %s has no free region of %zu bytes and may not grow here",
+            pool->member.named.name, size_class->capacity);
+    }
+    if (pool->chunk_growing && pool->chunk_grower == mrp_thread_id()) {
+        return refuse_own(pool);
+    }
+    return look_before_mapping(pool, class, search) ? MRP_OK : build_chunk(pool, class);
+}
+
+/* There is no more to be had: all that is free is regrouped, once; true when that has
+ * brought something. Leaves the record. Under the mutex, released meanwhile. */
+static bool regroup_at_last(struct mrp_pool *pool, unsigned class, struct search *search)
+{
+    struct mrp_error cause = *mrp_error_last();
+    bool is_more;
+
+    if (search->has_sifted_all) {
+        return false;
+    }
+    search->has_regrouped = search->has_sifted_all = true;
+    is_more = regroup(pool, true);
+    search->served = take_answer(pool, class);
+    mrp_error_restore(&cause);
+    return is_more || search->served != NULL;
+}
+
 /* A slab, from a new chunk if need be; or, with none, a region that came back meanwhile.
  * Under the mutex, which may be released meanwhile. */
 static enum mrp_status find_slab(
     struct mrp_pool *pool, unsigned class, struct search *search, struct mrp_slab **slab)
 {
     enum mrp_status status;
-    bool is_more;
 
     do {
         status = mrp_slab_take(pool, class, slab);
-        if (status != MRP_ERR_AGAIN) {
-            return status;
+        if (status == MRP_OK) {
+            return MRP_OK;
         }
-        if (mrp_pool_take_up(
-                pool, least_chunk(pool, class), pool->classes.classes[class].node)) {
-            continue;
+        if (status == MRP_ERR_AGAIN) {
+            status = seek_room(pool, class, search);
         }
-        if ((search->flags & MRP_REQUEST_NOGROW) != 0) {
-            return mrp_fail(MRP_ERR_AGAIN, 0,
-                "pool %s has no free region of %zu bytes and may not grow here",
-                pool->member.named.name, pool->classes.classes[class].capacity);
-        }
-        if (pool->chunk_growing && pool->chunk_grower == mrp_thread_id()) {
-            return refuse_own(pool);
-        }
-        if (look_before_mapping(pool, class, search)) {
-            continue;
-        }
-        status = build_chunk(pool, class);
-        if (mrp_is_no_more(status) && !search->has_sifted_all) {
-            struct mrp_error cause = *mrp_error_last();
-
-            search->has_regrouped = search->has_sifted_all = true;
-            is_more = regroup(pool, true);
-            search->served = take_answer(pool, class);
-            if (is_more || search->served != NULL) {
-                status = MRP_OK;
-            }
-            mrp_error_restore(&cause);
-        }
-        if (status != MRP_OK) {
+        if (status != MRP_OK &&
+            !(mrp_is_no_more(status) && regroup_at_last(pool, class, search))) {
             return status;
         }
     } while (search->served == NULL);

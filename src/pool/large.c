@@ -104,6 +104,20 @@ static void tie_adopted(struct mrp_pool *pool, const struct mrp_chunk *chunk)
     region->capacity = payload < end ? end - payload : 0;
 }
 
+/* A chunk; what is free in slabs is made idle, and given up, where there would be none. */
+static enum mrp_status make_chunk(struct mrp_pool *pool,
+    struct mrp_chunk_request *request, struct mrp_chunk **chunk, uint32_t *id)
+{
+    enum mrp_status status = mrp_pool_make_chunk(pool, request, request->size, chunk, id);
+    struct mrp_error cause = *mrp_error_last();
+
+    if (mrp_is_no_more(status) && mrp_pool_regroup(pool)) {
+        status = mrp_pool_make_chunk(pool, request, request->size, chunk, id);
+        mrp_error_restore(&cause);
+    }
+    return status;
+}
+
 struct mrp_region *mrp_large_make(
     struct mrp_pool *pool, struct mrp_chunk_request *request, enum mrp_region_kind kind)
 {
@@ -115,7 +129,7 @@ struct mrp_region *mrp_large_make(
     if (region == NULL) {
         return NULL;
     }
-    if (mrp_pool_make_chunk(pool, request, request->size, &chunk, &id) != MRP_OK) {
+    if (make_chunk(pool, request, &chunk, &id) != MRP_OK) {
         mrp_depot_put(pool, region);
         return NULL;
     }

@@ -351,6 +351,13 @@ static enum mrp_status resolve_limits(
         status = mrp_setting_number(MRP_SET_RESERVE, "reserve", params->reserve, &value);
         pool->reserve = (size_t)value;
     }
+    if (status == MRP_OK && pool->reserve > pool->max_bytes) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "reserve is %zu, but max_bytes %zu: what is kept idle is a part of what may "
+            "be "
+            "mapped",
+            pool->reserve, pool->max_bytes);
+    }
     for (size_t tier = 0; status == MRP_OK && tier < MRP_TIERS; tier++) {
         pool->tier_reserve[tier] = params->tiers[tier].reserve;
         if (pool->tier_reserve[tier] > left) {

@@ -295,6 +295,7 @@ enum mrp_status mrp_pool_create(struct mrp_context *handle,
     if (status == MRP_OK) {
         status = make_pool(context, &params, &pool);
         status = status == MRP_OK ? status : mrp_preset_explain(&params, status);
+        mrp_context_serve(context); /* what was evicted, or undone, is room for others */
     }
     if (status == MRP_OK) {
         *created = pool;
@@ -378,16 +379,27 @@ void mrp_pool_end_visit(struct mrp_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
 }
 
+/* The pool is off its context's list: no more come from there. */
+static void await_visitors(struct mrp_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    while (mrp_load_relaxed(&pool->member.n_visitors) > 0) {
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 /* Idle chunks go through the retention list; another pool's growth may be evicting one
  * now. */
 static void give_up_idle(struct mrp_pool *pool)
 {
     mrp_retention_evict(&pool->context->retention, pool, SIZE_MAX);
     pthread_mutex_lock(&pool->mutex);
-    while (pool->n_idle > 0 || mrp_load_relaxed(&pool->member.n_visitors) > 0) {
+    while (pool->n_idle > 0) {
         mrp_wait(&pool->grown, &pool->mutex);
     }
     pthread_mutex_unlock(&pool->mutex);
+    await_visitors(pool); /* threads that have ended meanwhile */
 }
 
 /* Memory that the network would not give back stays mapped until its provider closes. */
@@ -410,6 +422,7 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
     bool is_leaked;
 
+    await_visitors(pool);
     mrp_line_close(pool);
     mrp_thread_forget(pool);
     is_leaked = report_leaks(pool, report);

@@ -205,6 +205,7 @@ struct mrp_pool {
     size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
     uint64_t idle_changes; /* of the two */
     uint64_t n_retired; /* slabs */
+    _Atomic uint64_t n_refusals; /* of charges, by max_bytes or max_registrations */
     uint64_t n_growths, n_evictions, n_released, released_size;
     size_t n_temporary, temporary_size; /* charged to the context alone */
     struct mrp_chunk *with_room; /* those with granules left, oldest first */
@@ -217,7 +218,7 @@ struct mrp_pool {
     uint64_t n_waits; /* ever joined */
     uint64_t n_rooms, n_rooms_seen; /* times that room has come, and was offered */
     uint64_t sweep_turn; /* up to which those in line have been offered it */
-    unsigned failed_class; /* whom it did not help; MRP_CLASS_BARE: nobody */
+    _Atomic bool is_closing; /* nobody joins any more */
     bool is_calling; /* some thread calls waiters back: */
     struct mrp_waiter *calls_first, *calls_last;
     _Atomic uint32_t n_dry; /* threads that want the mutex for a region */
@@ -495,6 +496,11 @@ enum mrp_status mrp_slab_take_bare(struct mrp_pool *pool, struct mrp_slab **slab
 void mrp_slab_retire(struct mrp_pool *pool, struct mrp_slab *slab);
 void mrp_slab_recycle(struct mrp_pool *pool, struct mrp_slab *slab);
 
+/** MRP_ERR_LIMIT when `size` more bytes of slabs of the class would not leave the other
+ *  tiers theirs. */
+enum mrp_status mrp_slab_heed_reserves(
+    struct mrp_pool *pool, unsigned class, size_t size);
+
 /** Put a chunk on the list of those with room, oldest first, unless it is there. */
 void mrp_chunk_offer(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
@@ -518,6 +524,9 @@ void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emp
  */
 void mrp_pool_sift_all(
     struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied);
+
+/** Make idle what chunks can be: true when there were some. No lock. */
+bool mrp_pool_regroup(struct mrp_pool *pool);
 
 /** Put chunks without slabs on the retention list. No lock. */
 void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied);

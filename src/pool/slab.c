@@ -170,7 +170,7 @@ static size_t slab_bytes(const struct mrp_pool *pool)
 
 /* Whether a slab of `size` bytes leaves the other tiers theirs: of what is not mapped yet,
  * of room in chunks, and of idle memory, which growth takes first. */
-static enum mrp_status heed_reserves(struct mrp_pool *pool, unsigned class, size_t size)
+enum mrp_status mrp_slab_heed_reserves(struct mrp_pool *pool, unsigned class, size_t size)
 {
     unsigned tier = pool->classes.classes[class].tier;
     size_t unmet = mrp_tiers_unmet(pool, tier), left;
@@ -355,7 +355,7 @@ enum mrp_status mrp_slab_take(
     }
     size = room.n << room.chunk->granule_shift;
     n_blocks = size / block_size;
-    status = heed_reserves(pool, class, size);
+    status = mrp_slab_heed_reserves(pool, class, size);
     if (status == MRP_OK) {
         status = mrp_depot_provision(pool, class, n_blocks);
     }

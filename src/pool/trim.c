@@ -407,6 +407,17 @@ void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied)
 
 /* -- on demand -- */
 
+bool mrp_pool_regroup(struct mrp_pool *pool)
+{
+    struct mrp_chunk *emptied = NULL;
+
+    pthread_mutex_lock(&pool->mutex);
+    mrp_pool_sift_all(pool, true, &emptied);
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_trim_keep_idle(pool, emptied);
+    return emptied != NULL;
+}
+
 enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *released)
 {
     struct mrp_chunk *emptied = NULL;
@@ -455,7 +466,6 @@ static void decay(struct mrp_pool *pool, uint64_t now)
         mrp_retention_evict_aged(
             &pool->context->retention, pool, now - age, pool->reserve, 1);
     }
-    mrp_line_end(pool);
 }
 
 void mrp_pool_tick(struct mrp_pool *pool)
@@ -463,12 +473,13 @@ void mrp_pool_tick(struct mrp_pool *pool)
     uint64_t last = mrp_load_relaxed(&pool->last_tick), now, pause;
 
     mrp_quarantine_tick(pool);
-    if (pool->decay_ms == UINT32_MAX || pool->never_free) {
-        return;
+    if (pool->decay_ms != UINT32_MAX && !pool->never_free) {
+        now = mrp_retention_now();
+        pause =
+            mrp_max(pool->decay_ms * UINT64_C(1000000) / TICKS_PER_DECAY, SHORTEST_TICK);
+        if (now - last >= pause && mrp_cas_relaxed(&pool->last_tick, &last, now)) {
+            decay(pool, now);
+        }
     }
-    now = mrp_retention_now();
-    pause = mrp_max(pool->decay_ms * UINT64_C(1000000) / TICKS_PER_DECAY, SHORTEST_TICK);
-    if (now - last >= pause && mrp_cas_relaxed(&pool->last_tick, &last, now)) {
-        decay(pool, now);
-    }
+    mrp_line_end(pool);
 }

@@ -73,14 +73,12 @@ static void join(struct mrp_pool *pool, struct mrp_waiter *waiter)
     *(before != NULL ? &before->next : &pool->line_first) = waiter;
     waiter->state = WAITING;
     waiter->region = NULL;
-    if (pool->sweep_turn >= waiter->turn) { /* it has been offered nothing */
-        pool->sweep_turn = waiter->turn - 1;
-        pool->failed_class = MRP_CLASS_BARE;
-    }
     pool->depots[waiter->class_index].n_waiting++;
     mrp_store_relaxed(&pool->n_waiting, mrp_load_relaxed(&pool->n_waiting) + 1);
     mrp_add_relaxed(&pool->context->n_waiting, 1);
     if (mrp_load_relaxed(&pool->n_waiting) == 1) {
+        pool->n_rooms_seen = pool->n_rooms; /* it tries with what there is */
+        pool->sweep_turn = SWEEP_OVER;
         ask_for_all(pool);
     }
 }
@@ -207,6 +205,9 @@ static void hand_out(struct mrp_pool *pool, unsigned class)
             continue;
         }
         waiter->state = SERVED;
+        if (is_trying) { /* it may be waiting for a growth to end */
+            mrp_wake_all(&pool->grown);
+        }
         if (!is_async(waiter)) {
             mrp_wake_all(waiter->point);
         }
@@ -247,17 +248,24 @@ static bool sift_one(struct mrp_pool *pool)
     return true;
 }
 
-/* Whether room that was no use to who tried last can be any to this one. */
-static bool may_help(const struct mrp_pool *pool, const struct mrp_waiter *waiter)
+/* Whether somebody older waits for the same class of blocks: what is no use to that one is
+ * none to this one. */
+static bool has_elder(const struct mrp_waiter *waiter)
 {
-    return waiter->class_index == MRP_CLASS_BARE ||
-        waiter->class_index != pool->failed_class;
+    const struct mrp_waiter *elder = waiter->previous;
+
+    while (elder != NULL && elder->class_index != waiter->class_index) {
+        elder = elder->previous;
+    }
+    return elder != NULL && waiter->class_index != MRP_CLASS_BARE;
 }
 
-/* Go on with the sweep. Who is to be called back leaves the line for that; as nobody knows
- * what it will do then, the next is offered the room, too. */
+/* Go on with the sweep: the oldest of each class, and all that are larger than huge. Who is
+ * to be called back leaves the line for that; as nobody knows what it will do then, the
+ * next is offered the room, too. */
 static void offer(struct mrp_pool *pool)
 {
+    bool is_met[MRP_CLASSES_MAX + 1] = {false};
     struct mrp_waiter *waiter, *next;
 
     if (pool->n_offered > 0) {
@@ -266,11 +274,13 @@ static void offer(struct mrp_pool *pool)
     if (pool->n_rooms != pool->n_rooms_seen) {
         pool->n_rooms_seen = pool->n_rooms;
         pool->sweep_turn = 0;
-        pool->failed_class = MRP_CLASS_BARE;
     }
     for (waiter = pool->line_first; waiter != NULL; waiter = next) {
+        bool is_elders = is_met[waiter->class_index];
+
         next = waiter->next;
-        if (waiter->turn <= pool->sweep_turn || !may_help(pool, waiter)) {
+        is_met[waiter->class_index] = waiter->class_index != MRP_CLASS_BARE;
+        if (waiter->turn <= pool->sweep_turn || is_elders) {
             continue;
         }
         pool->sweep_turn = waiter->turn;
@@ -363,18 +373,30 @@ void mrp_pool_tell_all(struct mrp_pool *pool)
     mrp_line_settle(pool);
     pthread_mutex_unlock(&pool->mutex);
     call_all(pool);
+    mrp_line_end(pool); /* what sifting has evicted is room for other pools, too */
     mrp_pool_end_visit(pool);
 }
 
 /* -- standing in line: under the mutex -- */
 
-/* At once, unless room has come that others are to try first: then it is offered what they
- * leave. */
 static void let_try(struct mrp_pool *pool, struct mrp_waiter *waiter)
 {
     if (waiter->state == WAITING && !mrp_line_is_served(pool)) {
         waiter->state = OFFERED;
         pool->n_offered++;
+    }
+}
+
+/* Who comes tries at once, unless room has come that others are to try first: then it is
+ * offered what they leave; or its elders have tried in vain. */
+static void let_newcomer_try(struct mrp_pool *pool, struct mrp_waiter *waiter)
+{
+    if (waiter->state != WAITING || has_elder(waiter)) {
+        return;
+    }
+    let_try(pool, waiter);
+    if (waiter->state == WAITING && pool->sweep_turn >= waiter->turn) {
+        pool->sweep_turn = waiter->turn - 1;
     }
 }
 
@@ -403,7 +425,6 @@ static struct mrp_region *try_growing(struct mrp_pool *pool, struct mrp_waiter *
     if (waiter->state == OFFERED) {
         waiter->state = WAITING;
         pool->n_offered--;
-        pool->failed_class = region == NULL ? waiter->class_index : MRP_CLASS_BARE;
     } else if (region != NULL) {
         mrp_depot_put(pool, region);
         pool->depots[waiter->class_index].sift_due = true;
@@ -412,10 +433,7 @@ static struct mrp_region *try_growing(struct mrp_pool *pool, struct mrp_waiter *
     if (region != NULL) {
         leave(pool, waiter);
     }
-    if (is_async(
-            waiter)) { /* once the mutex is released it may be called back, and gone */
-        mrp_store_relaxed(&pool->member.is_owed, true);
-    } else {
+    if (!is_async(waiter)) { /* which may be called back, and gone, once that unlocks */
         mrp_line_settle(pool);
     }
     return region;
@@ -427,9 +445,12 @@ static struct mrp_region *try_in_line(struct mrp_pool *pool, struct mrp_waiter *
 {
     struct mrp_region *region = NULL;
 
+    if (mrp_load_relaxed(&pool->is_closing)) {
+        return NULL;
+    }
     join(pool, waiter);
     hand_out(pool, waiter->class_index);
-    let_try(pool, waiter);
+    let_newcomer_try(pool, waiter);
     if (waiter->state == OFFERED) {
         region = try_growing(pool, waiter, attempt, user);
     }
@@ -458,12 +479,14 @@ static void sleep_in_line(
 {
     uint64_t again = now_ns() + LOOK_AGAIN;
 
-    if (mrp_load_relaxed(&pool->member.is_owed) && !pool->is_calling) {
+    mrp_line_settle(pool);
+    while (mrp_load_relaxed(&pool->member.is_owed) && !pool->is_calling &&
+        waiter->state == WAITING) {
         pthread_mutex_unlock(&pool->mutex);
         mrp_line_end(pool);
         pthread_mutex_lock(&pool->mutex);
+        mrp_line_settle(pool);
     }
-    mrp_line_settle(pool);
     /* memory of other processes, and limits that are raised, do not tell: the head of the
      * line looks again by itself */
     if (waiter->state == WAITING &&
@@ -531,6 +554,7 @@ struct mrp_region *mrp_line_join(struct mrp_pool *pool, unsigned class, size_t s
     if (region != NULL) {
         waiter->turn = 0;
     }
+    mrp_store_relaxed(&pool->member.is_owed, true); /* whose call ends now sees to it */
     return region;
 }
 
@@ -560,9 +584,14 @@ void mrp_line_close(struct mrp_pool *pool)
     struct mrp_waiter *waiter;
 
     call_all(pool);
-    while ((waiter = pool->line_first) != NULL) { /* no other thread uses the pool */
+    pthread_mutex_lock(&pool->mutex);
+    mrp_store_relaxed(&pool->is_closing, true);
+    while ((waiter = pool->line_first) != NULL) {
         leave(pool, waiter);
         waiter->turn = 0;
+        pthread_mutex_unlock(&pool->mutex);
         waiter->notify(waiter, NULL, MRP_ERR_STALE);
+        pthread_mutex_lock(&pool->mutex);
     }
+    pthread_mutex_unlock(&pool->mutex);
 }
