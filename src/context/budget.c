@@ -127,6 +127,9 @@ enum mrp_status mrp_budget_charge(
         add(&budget->used, charge);
     }
     pthread_mutex_unlock(&budget->mutex);
+    if (!is_allowed) {
+        mrp_add_relaxed(&budget->n_refusals, 1);
+    }
     return is_allowed ? MRP_OK : refuse(&used, &budget->max, charge, budget);
 }
 

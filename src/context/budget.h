@@ -6,6 +6,7 @@
 #ifndef MRP_CONTEXT_BUDGET_H
 #define MRP_CONTEXT_BUDGET_H
 
+#include "base/atomic.h"
 #include "mrpool/base.h"
 
 #include <pthread.h>
@@ -19,6 +20,7 @@ struct mrp_budget {
     pthread_mutex_t mutex; /* leaf lock */
     struct mrp_charge used, max;
     /* constant: how a refusal ends, where the limits come from */
+    _Atomic uint64_t n_refusals;
     const char *bytes_remedy, *pinned_remedy;
     const char *bytes_source, *pinned_source, *registrations_source;
 };

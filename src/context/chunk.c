@@ -148,8 +148,10 @@ static enum mrp_status map_guarded(
     const struct mrp_chunk_request *request, struct mrp_mapping *mapping, size_t *guard)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    struct mrp_map_request map_request = {
-        .struct_size = sizeof map_request, .alignment = page, .pages = MRP_PAGES_4K};
+    struct mrp_map_request map_request = {.struct_size = sizeof map_request,
+        .alignment = page,
+        .node = request->node,
+        .pages = MRP_PAGES_4K};
     enum mrp_status status;
 
     if (mrp_add_overflows(request->size, 2 * page, &map_request.size)) {

@@ -325,7 +325,10 @@ enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
     if (region == NULL) {
         status = mrp_error_last()->status;
     }
-    if (mrp_is_no_more(status)) {
+    if (mrp_is_no_more(status) &&
+        mrp_pool_can_ever(pool,
+            class == MRP_CLASS_BARE ? mrp_large_chunk_size(pool, size)
+                                    : mrp_least_chunk(pool, class))) {
         status = join_line(pool, class, size, waiter, &region);
     }
     if (status != MRP_OK) {

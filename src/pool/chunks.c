@@ -135,24 +135,6 @@ static void count_charge(
     }
 }
 
-/* What is not cut into slabs leaves the tiers what they have not claimed yet; idle memory
- * is left, too: growth gives it up. Under the mutex. */
-static enum mrp_status heed_reserves(
-    const struct mrp_pool *pool, const struct mrp_chunk_request *request)
-{
-    size_t unmet = request->is_for_slabs ? 0 : mrp_tiers_unmet(pool, MRP_TIERS);
-    size_t left =
-        pool->max_bytes - mrp_min(pool->mapped_size, pool->max_bytes) + pool->idle_size;
-
-    return unmet == 0 || left >= unmet + request->size
-        ? MRP_OK
-        : mrp_fail(MRP_ERR_LIMIT, 0,
-              "pool %s has %zu bytes left, and keeps %zu of them for its tiers "
-              "(tiers[].reserve): %zu more are refused; free larger-than-huge regions, "
-              "lower the reserves, or raise max_bytes (%zu)",
-              pool->member.named.name, left, unmet, request->size, pool->max_bytes);
-}
-
 static enum mrp_status charge_pool(
     struct mrp_pool *pool, const struct mrp_chunk_request *request, uint32_t *chunk_id)
 {
@@ -161,10 +143,13 @@ static enum mrp_status charge_pool(
 
     pthread_mutex_lock(&pool->mutex);
     if (!request->is_over_budget) {
-        make_room(pool, size);
-        status = fits_budget(pool, size) ? MRP_OK : over_budget(pool, size);
-        if (status == MRP_OK && size > 0) {
-            status = heed_reserves(pool, request);
+        if (size > 0 &&
+            !request->is_for_slabs) { /* for slabs it has been asked already */
+            status = mrp_heed_reserves(pool, MRP_TIERS, size);
+        }
+        if (status == MRP_OK) {
+            make_room(pool, size);
+            status = fits_budget(pool, size) ? MRP_OK : over_budget(pool, size);
         }
     }
     if (status == MRP_OK) {
@@ -403,8 +388,12 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
 
 /* A charge is taken back: no room for who made it, but for those who have been refused
  * beside it. */
-static void tell_refused(struct mrp_pool *pool, uint64_t n_refusals)
+static void tell_refused(
+    struct mrp_pool *pool, uint64_t n_refusals, uint64_t n_refusals_of_all)
 {
+    if (mrp_load_relaxed(&pool->context->budget.n_refusals) > n_refusals_of_all) {
+        mrp_context_owe(pool->context);
+    }
     if (mrp_load_relaxed(&pool->n_refusals) != n_refusals) {
         pthread_mutex_lock(&pool->mutex);
         mrp_line_room(pool);
@@ -423,6 +412,7 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     enum mrp_status status = charge_pool(pool, request, chunk_id);
 
     uint64_t n_refusals = mrp_load_relaxed(&pool->n_refusals);
+    uint64_t n_refusals_of_all = mrp_load_relaxed(&pool->context->budget.n_refusals);
 
     *asked = status == MRP_OK;
     if (status != MRP_OK) {
@@ -434,10 +424,12 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
         if (status != MRP_OK) {
             mrp_budget_lift(&pool->context->budget, &charge);
         }
+    } else {
+        n_refusals_of_all++; /* this one */
     }
     if (status != MRP_OK) {
         discharge_pool(pool, size, request->is_over_budget, *chunk_id);
-        tell_refused(pool, n_refusals);
+        tell_refused(pool, n_refusals, n_refusals_of_all);
         return status;
     }
     more = charge_of(pool, mrp_chunk_charge(*made) - size, /* rounded up to its pages */
@@ -450,6 +442,29 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     mrp_debug_chunk(pool, *made);
     (*made)->is_over_budget = request->is_over_budget;
     return MRP_OK;
+}
+
+/* Whether all idle memory of the context could make room for the request in its budget:
+ * else it is not given up for nothing. What the system would say nobody knows. */
+static bool idle_helps(
+    const struct mrp_pool *pool, const struct mrp_chunk_request *request)
+{
+    size_t n_items, idle;
+    struct mrp_charge used, max;
+
+    mrp_retention_count(&pool->context->retention, NULL, &n_items, &idle);
+    mrp_budget_read(&pool->context->budget, &used, &max);
+    used.bytes -= mrp_min(idle, used.bytes);
+    return request->backend == NULL ||
+        (used.bytes <= max.bytes && request->size <= max.bytes - used.bytes);
+}
+
+bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size)
+{
+    struct mrp_charge used, max;
+
+    mrp_budget_read(&pool->context->budget, &used, &max);
+    return size <= pool->max_bytes && size <= max.bytes;
 }
 
 enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
@@ -466,7 +481,7 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     if (status == MRP_OK || !again) {
         return status;
     }
-    if (asked) {
+    if (asked && idle_helps(pool, request)) {
         mrp_retention_evict(&pool->context->retention, NULL, request->size);
     }
     request->size = less;

@@ -143,7 +143,7 @@ static bool look_before_mapping(
 
 /* Bytes of the smallest chunk that will do: whole granules of the chunk that one block, or
  * a little more, would be. */
-static size_t least_chunk(const struct mrp_pool *pool, unsigned class)
+size_t mrp_least_chunk(const struct mrp_pool *pool, unsigned class)
 {
     size_t block_size = pool->classes.classes[class].block_size;
     size_t granule_max = (size_t)1 << MRP_GRANULE_SHIFT_MAX;
@@ -160,7 +160,7 @@ static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
     pool->chunk_grower = mrp_thread_id();
     mrp_wake_all(&pool->grown); /* who would not wait for that */
     status = mrp_pool_build_chunk(
-        pool, least_chunk(pool, class), pool->classes.classes[class].node);
+        pool, mrp_least_chunk(pool, class), pool->classes.classes[class].node);
     pool->chunk_growing = false;
     mrp_wake_all(&pool->grown);
     return status;
@@ -173,10 +173,11 @@ static enum mrp_status seek_room(
 {
     const struct mrp_size_class *size_class = &pool->classes.classes[class];
     /* before more is sought for what is kept for others */
-    enum mrp_status status = mrp_slab_heed_reserves(pool, class, size_class->block_size);
+    enum mrp_status status =
+        mrp_heed_reserves(pool, size_class->tier, size_class->block_size);
 
     if (status != MRP_OK ||
-        mrp_pool_take_up(pool, least_chunk(pool, class), size_class->node)) {
+        mrp_pool_take_up(pool, mrp_least_chunk(pool, class), size_class->node)) {
         return status;
     }
     if ((search->flags & MRP_REQUEST_NOGROW) != 0) {
@@ -429,11 +430,11 @@ static struct mrp_region *attempt(struct mrp_pool *pool, void *user)
 }
 
 uint32_t mrp_pool_patience(
-    const struct mrp_pool *pool, const struct mrp_region_request *request)
+    struct mrp_pool *pool, size_t size, const struct mrp_region_request *request)
 {
     if ((request->flags &
             (MRP_REQUEST_NOGROW | MRP_REQUEST_NOWAIT | MRP_REQUEST_NO_LINE)) != 0 ||
-        !mrp_is_no_more(mrp_error_last()->status)) {
+        !mrp_is_no_more(mrp_error_last()->status) || !mrp_pool_can_ever(pool, size)) {
         return 0;
     }
     if (request->wait_ms != 0) {
@@ -470,7 +471,10 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t s
         return NULL;
     }
     region = find_region(pool, class, request->flags);
-    wait_ms = region == NULL ? mrp_pool_patience(pool, request) : 0;
+    wait_ms = region == NULL
+        ? mrp_pool_patience(
+              pool, class == MRP_CLASS_BARE ? 0 : mrp_least_chunk(pool, class), request)
+        : 0;
     if (wait_ms > 0) {
         pthread_mutex_unlock(&pool->mutex);
         mrp_thread_flush(pool); /* while it sleeps, it frees nothing */

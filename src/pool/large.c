@@ -16,7 +16,7 @@
 
 /* Bytes mapped for a request, rounded to a quarter of a doubling and to whole granules,
  * so that sizes that vary a little share idle chunks. 0 when the size cannot be. */
-static size_t round_large(const struct mrp_pool *pool, size_t size)
+size_t mrp_large_chunk_size(const struct mrp_pool *pool, size_t size)
 {
     size_t total = size, quarter;
 
@@ -167,7 +167,7 @@ struct mrp_region *mrp_large_make(
 
 static struct mrp_region *take_idle(struct mrp_pool *pool, const struct want *want)
 {
-    size_t rounded = round_large(pool, want->size);
+    size_t rounded = mrp_large_chunk_size(pool, want->size);
     struct mrp_retained *idle = mrp_retention_take(&pool->context->retention, pool,
         want->size + pool->classes.lead + pool->classes.tailroom,
         mrp_max(rounded, want->size / 3 * 4), NULL, suits, want);
@@ -196,8 +196,8 @@ static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *w
 {
     struct mrp_chunk_request request;
 
-    mrp_pool_request_chunk(
-        pool, round_large(pool, want->size), want->alignment, want->node, &request);
+    mrp_pool_request_chunk(pool, mrp_large_chunk_size(pool, want->size), want->alignment,
+        want->node, &request);
     mrp_debug_request(pool, want->size, &request);
     return mrp_large_make(pool, &request, MRP_REGION_LARGE);
 }
@@ -282,7 +282,7 @@ struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t al
     struct mrp_region *region = NULL;
     uint32_t wait_ms;
 
-    if (round_large(pool, size) == 0) {
+    if (mrp_large_chunk_size(pool, size) == 0) {
         mrp_fail(MRP_ERR_INVALID, 0, "cannot allocate %zu bytes: no machine has as many",
             size);
         return NULL;
@@ -294,7 +294,9 @@ struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t al
     } else {
         region = find_large(pool, &want);
     }
-    wait_ms = region == NULL ? mrp_pool_patience(pool, request) : 0;
+    wait_ms = region == NULL
+        ? mrp_pool_patience(pool, mrp_large_chunk_size(pool, size), request)
+        : 0;
     if (wait_ms > 0) {
         region = wait_for_large(pool, &want, wait_ms);
     }
@@ -307,7 +309,8 @@ struct mrp_region *mrp_large_temporary(
     struct mrp_chunk_request request;
     struct mrp_region *region;
 
-    mrp_pool_request_chunk(pool, round_large(pool, size), alignment, node, &request);
+    mrp_pool_request_chunk(
+        pool, mrp_large_chunk_size(pool, size), alignment, node, &request);
     mrp_debug_request(pool, size, &request);
     request.is_over_budget = true;
     region = mrp_large_make(pool, &request, MRP_REGION_TEMPORARY);

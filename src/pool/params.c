@@ -351,6 +351,9 @@ static enum mrp_status resolve_limits(
         status = mrp_setting_number(MRP_SET_RESERVE, "reserve", params->reserve, &value);
         pool->reserve = (size_t)value;
     }
+    if (pool->backend->max_size != 0) { /* a small array is a small pool, not a mistake */
+        pool->reserve = mrp_min(pool->reserve, pool->max_bytes);
+    }
     if (status == MRP_OK && pool->reserve > pool->max_bytes) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "reserve is %zu, but max_bytes %zu: what is kept idle is a part of what may "

@@ -424,6 +424,8 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 
     await_visitors(pool);
     mrp_line_close(pool);
+    await_visitors(
+        pool); /* none will call back any more, and so open a thread's caches */
     mrp_thread_forget(pool);
     is_leaked = report_leaks(pool, report);
     give_up_idle(pool);

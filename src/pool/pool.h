@@ -496,18 +496,15 @@ enum mrp_status mrp_slab_take_bare(struct mrp_pool *pool, struct mrp_slab **slab
 void mrp_slab_retire(struct mrp_pool *pool, struct mrp_slab *slab);
 void mrp_slab_recycle(struct mrp_pool *pool, struct mrp_slab *slab);
 
-/** MRP_ERR_LIMIT when `size` more bytes of slabs of the class would not leave the other
- *  tiers theirs. */
-enum mrp_status mrp_slab_heed_reserves(
-    struct mrp_pool *pool, unsigned class, size_t size);
+/** MRP_ERR_LIMIT when `size` more bytes for a tier (MRP_TIERS: for none) would not leave the
+ *  others what they may still claim: of what is not mapped, of room in chunks, and of idle
+ *  memory, which growth takes first. */
+enum mrp_status mrp_heed_reserves(struct mrp_pool *pool, unsigned tier, size_t size);
 
 /** Put a chunk on the list of those with room, oldest first, unless it is there. */
 void mrp_chunk_offer(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
 void mrp_chunk_retract(struct mrp_pool *pool, struct mrp_chunk *chunk);
-
-/** Bytes that other tiers than `tier` (MRP_TIERS: all) may still claim. */
-size_t mrp_tiers_unmet(const struct mrp_pool *pool, unsigned tier);
 
 /** Bytes from a thread's arena to its bin of the class; 0: it has none. */
 uint32_t mrp_bin_offset(const struct mrp_pool *pool, unsigned class);
@@ -631,9 +628,19 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t s
 struct mrp_region *mrp_pool_join(
     struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter);
 
-/** Milliseconds that a request which has just failed stands in line; 0: not at all. */
+/** Milliseconds that a request which has just failed stands in line for `size` bytes of
+ *  chunk; 0: not at all. */
 uint32_t mrp_pool_patience(
-    const struct mrp_pool *pool, const struct mrp_region_request *request);
+    struct mrp_pool *pool, size_t size, const struct mrp_region_request *request);
+
+/** Whether a chunk of so many bytes is within the budgets at all. */
+bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size);
+
+/** Bytes of the smallest chunk that the class can grow by. */
+size_t mrp_least_chunk(const struct mrp_pool *pool, unsigned class);
+
+/** Bytes of the chunk of a larger-than-huge region. */
+size_t mrp_large_chunk_size(const struct mrp_pool *pool, size_t size);
 
 /** Whether there was no more memory, or registrations, to be had. */
 bool mrp_is_no_more(enum mrp_status status);

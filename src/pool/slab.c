@@ -143,7 +143,8 @@ void mrp_chunk_retract(struct mrp_pool *pool, struct mrp_chunk *chunk)
 
 /* -- what the tiers leave each other -- */
 
-size_t mrp_tiers_unmet(const struct mrp_pool *pool, unsigned tier)
+/* Bytes that other tiers than `tier` (MRP_TIERS: all) may still claim. */
+static size_t tiers_unmet(const struct mrp_pool *pool, unsigned tier)
 {
     size_t used[MRP_TIERS] = {0}, unmet = 0;
 
@@ -168,12 +169,9 @@ static size_t slab_bytes(const struct mrp_pool *pool)
     return bytes;
 }
 
-/* Whether a slab of `size` bytes leaves the other tiers theirs: of what is not mapped yet,
- * of room in chunks, and of idle memory, which growth takes first. */
-enum mrp_status mrp_slab_heed_reserves(struct mrp_pool *pool, unsigned class, size_t size)
+enum mrp_status mrp_heed_reserves(struct mrp_pool *pool, unsigned tier, size_t size)
 {
-    unsigned tier = pool->classes.classes[class].tier;
-    size_t unmet = mrp_tiers_unmet(pool, tier), left;
+    size_t unmet = tiers_unmet(pool, tier), left;
 
     if (unmet == 0) {
         return MRP_OK;
@@ -184,8 +182,8 @@ enum mrp_status mrp_slab_heed_reserves(struct mrp_pool *pool, unsigned class, si
         ? MRP_OK
         : mrp_fail(MRP_ERR_LIMIT, 0,
               "pool %s has %zu bytes left, and keeps %zu of them for other tiers "
-              "(tiers[].reserve): a slab of %zu more is refused; free regions of the "
-              "tier, lower the reserves, or raise max_bytes (%zu)",
+              "(tiers[].reserve): %zu more are refused; free regions of the same tier, "
+              "lower the reserves, or raise max_bytes (%zu)",
               pool->member.named.name, left, unmet, size, pool->max_bytes);
 }
 
@@ -355,7 +353,7 @@ enum mrp_status mrp_slab_take(
     }
     size = room.n << room.chunk->granule_shift;
     n_blocks = size / block_size;
-    status = mrp_slab_heed_reserves(pool, class, size);
+    status = mrp_heed_reserves(pool, pool->classes.classes[class].tier, size);
     if (status == MRP_OK) {
         status = mrp_depot_provision(pool, class, n_blocks);
     }

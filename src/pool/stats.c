@@ -12,7 +12,8 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
 {
     uint32_t state = mrp_load_relaxed(&region->state);
     bool is_live = mrp_state_is_live(state);
-    size_t size = mrp_load_relaxed(&region->size);
+    /* of one that is abandoned at this moment it is a time */
+    size_t size = mrp_min(mrp_load_relaxed(&region->size), region->capacity);
     enum mrp_region_kind kind = mrp_kind_of(region);
     unsigned class = mrp_depot_of(region);
     struct mrp_tier_stats *tier;
@@ -36,7 +37,7 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
     } else if (is_live && kind == MRP_REGION_USER) {
         stats->n_user++;
         stats->user_size += size;
-    } else if (is_live) {
+    } else if (is_live && kind == MRP_REGION_SLICE) {
         stats->n_slices++;
     }
 }

