@@ -279,7 +279,7 @@ static void run_exactly(uint32_t checks, uint32_t flags, size_t size)
         load.rounds = load.rounds / 20 / 8 * 8 + 8;
     }
     load.size = size;
-    load.held_most = CHUNK / 16 * 15;
+    load.held_most = size != 0 ? CHUNK : CHUNK / 16 * 15;
     create(&load, checks, 4 * CHUNK, 1);
     pthread_barrier_init(&load.phase, NULL, 4);
     stress_run(5, share_or_trim, &load);
