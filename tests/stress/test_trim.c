@@ -19,7 +19,7 @@ struct load {
     uint32_t flags; /* of requests */
     _Atomic(struct mrp_region *) shared[N_SHARED]; /* from thread to thread */
     atomic_size_t n_over, n_trims;
-    size_t held_most;
+    size_t held_most, size; /* of one thread; 0: several sizes */
     pthread_barrier_t phase;
 };
 
@@ -225,10 +225,11 @@ static void take_a_share(struct stress_thread *thread)
 {
     static const size_t sizes[] = {PAGE, 16 * MRP_KIB, 1024, 8 * MRP_KIB};
     struct load *load = thread->shared;
-    struct mrp_region *held[CHUNK / 1024];
+    struct mrp_region *held[CHUNK / 64];
 
     for (size_t round = 0; round < load->rounds; round++) {
-        size_t size = sizes[round / 8 % 4], n_held = load->held_most / size;
+        size_t size = load->size != 0 ? load->size : sizes[round / 8 % 4];
+        size_t n_held = load->held_most / size;
         struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
 
         if (round % 8 == 0) {
@@ -269,12 +270,16 @@ static void share_or_trim(struct stress_thread *thread)
 }
 
 /* Four threads that hold 15/16 MiB each at most, 4 MiB, one trimmer. */
-static void run_exactly(uint32_t checks, uint32_t flags)
+static void run_exactly(uint32_t checks, uint32_t flags, size_t size)
 {
     struct load load = {
         .rounds = (stress_rounds(2400) + 31) / 32 * 32, .n_workers = 4, .flags = flags};
 
-    load.held_most = CHUNK / 16 * 15;
+    if (size != 0) {
+        load.rounds = load.rounds / 20 / 8 * 8 + 8;
+    }
+    load.size = size;
+    load.held_most = size != 0 ? CHUNK : CHUNK / 16 * 15;
     create(&load, checks, 4 * CHUNK, 1);
     pthread_barrier_init(&load.phase, NULL, 4);
     stress_run(5, share_or_trim, &load);
@@ -288,15 +293,23 @@ static void run_exactly(uint32_t checks, uint32_t flags)
 static void trim__costs_no_request_that_its_memory_serves(void **state)
 {
     (void)state;
-    run_exactly(MRP_CHECKS_NONE, 0);
-    run_exactly(MRP_CHECKS_STATE, 0);
-    run_exactly(MRP_CHECKS_FULL, 0);
+    run_exactly(MRP_CHECKS_NONE, 0, 0);
+    run_exactly(MRP_CHECKS_STATE, 0, 0);
+    run_exactly(MRP_CHECKS_FULL, 0, 0);
 }
 
 static void trim__costs_no_request_that_may_not_grow(void **state)
 {
     (void)state;
-    run_exactly(MRP_CHECKS_STATE, MRP_REQUEST_NOGROW);
+    run_exactly(MRP_CHECKS_STATE, MRP_REQUEST_NOGROW, 0);
+}
+
+/* So many regions that a trim lets others have the mutex while it holds most of them. */
+static void trim__hands_out_what_it_holds(void **state)
+{
+    (void)state;
+    run_exactly(MRP_CHECKS_STATE, MRP_REQUEST_NOGROW, 64);
+    run_exactly(MRP_CHECKS_STATE, 0, 64);
 }
 
 /* -- the last regions of a slab -- */
@@ -407,6 +420,7 @@ int main(void)
         cmocka_unit_test(trim__beside_all_else_without_caches),
         cmocka_unit_test(trim__costs_no_request_that_its_memory_serves),
         cmocka_unit_test(trim__costs_no_request_that_may_not_grow),
+        cmocka_unit_test(trim__hands_out_what_it_holds),
         cmocka_unit_test(slab__freed_by_all_at_once_goes_once),
         cmocka_unit_test(lookups__beside_trims),
     };

@@ -357,6 +357,45 @@ static void wake__by_a_thread_that_ends_and_leaves_a_slab(void **state)
     check_wakes_by_a_threads_cache(*state, 16 * MRP_KIB, true);
 }
 
+/* -- at once -- */
+
+/* The head of the line looks by itself ten times a second: the quickest of many wake-ups
+ * tells that it does not come to that. */
+static void check_wakes_at_once(struct pool_fixture *f, size_t size, size_t n_freed)
+{
+    static struct request request;
+    uint64_t shortest = UINT64_MAX;
+
+    small_chunks_create(f, 1);
+    take_all(f, regions, PAGES_OF(1), PAGE);
+    for (size_t i = 0; i < 20 && shortest > 10; i++) {
+        uint64_t begin;
+
+        request_begin(&request, f, size, LONG_MS);
+        begin = clock_ms();
+        for (size_t j = 0; j < n_freed; j++) {
+            pool_fixture_free(regions[j]);
+        }
+        partner_wait(&request.partner);
+        shortest = mrp_min(shortest, clock_ms() - begin);
+        pool_fixture_free(request_get(&request));
+        assert_int_equal(mrp_thread_flush(f->pool), MRP_OK);
+        take_all(f, regions, n_freed, PAGE);
+    }
+    assert_in_range(shortest, 0, 10);
+    give_all(f, regions, PAGES_OF(1));
+}
+
+static void wake__at_once_by_a_region(void **state)
+{
+    check_wakes_at_once(*state, PAGE, 1);
+}
+
+static void wake__at_once_by_room(void **state)
+{
+    check_wakes_at_once(*state, 16 * MRP_KIB, 4);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -377,6 +416,8 @@ int main(void)
         POOL_TEST(wake__by_a_thread_that_flushes_a_slab),
         POOL_TEST(wake__by_a_thread_that_ends),
         POOL_TEST(wake__by_a_thread_that_ends_and_leaves_a_slab),
+        POOL_TEST(wake__at_once_by_a_region),
+        POOL_TEST(wake__at_once_by_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
