@@ -29,7 +29,7 @@ struct mrp_tier_params {
     /** largest request it serves, bytes; 0: MRPOOL_SMALL_MAX and so on (1 KiB, 16 KiB,
      *  64 KiB, 1 MiB). Ascending over the tiers. */
     size_t max_size;
-    /** regions of its largest size made by mrp_pool_create; 0: none */
+    /** regions of its largest size made by mrp_pool_create, which stay; 0: none */
     size_t preallocate;
     /** bytes of slabs that other tiers, and larger-than-huge regions, leave to this one;
      *  0: none. All of them together at most max_bytes. */
@@ -152,12 +152,14 @@ struct mrp_pool_params {
     uint32_t wait_ms; /**< at the limit; 0: MRPOOL_WAIT_MS, else 10000 */
     /** Idle memory that has not been used for so long is given back to the system, by
      *  whichever call next takes a slow path; 0: MRPOOL_DECAY_MS, else 10000;
-     *  UINT32_MAX: only mrp_pool_trim and pressure give it back. */
+     *  UINT32_MAX: only mrp_pool_trim and pressure give it back. Besides, idle memory is
+     *  bounded by what the pool has used of late: a 32nd part more, at least 16 MiB. */
     uint32_t decay_ms;
     /** bytes of idle memory that decay leaves; 0: MRPOOL_RESERVE, else none */
     size_t reserve;
-    /** memory that has been mapped stays until the pool goes; idle larger-than-huge
-     *  regions are not counted against the context's retention */
+    /** memory that has been mapped stays until the pool goes (decay_ms and reserve then
+     *  say nothing); idle larger-than-huge regions are not counted against the context's
+     *  retention */
     bool never_free;
     /** Each region has a mapping and a registration of its own, so that no right to it
      *  reaches a neighbour, and an abandoned one can be revoked. Every request is then
@@ -264,7 +266,7 @@ MRP_API enum mrp_status mrp_pool_stats(
 
 /** Give back what nobody uses: free blocks that fill a slab make room in their chunk for
  *  any size class, chunks without slabs and idle larger-than-huge regions go back to the
- *  system, the least recently used first, until `keep` bytes of them are left. What
+ *  system, the least recently used first, until at most `keep` bytes of them are left. What
  *  threads keep in their caches stays (mrp_thread_flush), and a slab with one such
  *  region; keys of live regions never change. A pool with never_free regroups only.
  *  Blocks; other threads allocate and free meanwhile, and find what this call has in its

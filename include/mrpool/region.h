@@ -96,7 +96,9 @@ MRP_API size_t mrp_region_alloc_many(
  *  from mrp_region_alloc_async until notify is called or the waiter is cancelled. */
 struct mrp_waiter {
     /** Called once, under no lock, by the thread whose free made room, or by the one that
-     *  trims, flushes or destroys the pool. Must not block; may call the pool.
+     *  trims, flushes or destroys the pool. Must not block, nor destroy a pool; may
+     *  allocate (not where the pool waits at its limit: MRP_REQUEST_NOWAIT, or
+     *  mrp_region_alloc_async again) and free.
      *  region: the caller's, of the size asked for; or NULL and
      *    MRP_ERR_AGAIN   there is room now, but only growth can use it: call
      *                    mrp_region_alloc_async again, in a thread that may grow. It
@@ -112,12 +114,12 @@ struct mrp_waiter {
     struct mrp_region *region;
     void *point;
     size_t size;
-    uint64_t turn;
+    uint64_t turn, tried;
     uint32_t class_index, state;
 };
 #define MRP_WAITER_INIT(notify_function, user_data) \
     { \
-        (notify_function), (user_data), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0 \
+        (notify_function), (user_data), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0 \
     }
 
 /** mrp_region_alloc, except that at the limit the request takes a place in the line and

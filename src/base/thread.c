@@ -3,6 +3,7 @@
 
 #include "base/align.h"
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/process.h"
 
@@ -210,14 +211,6 @@ void mrp_wait_destroy(struct mrp_waitpoint *point)
     pthread_cond_destroy(&point->woken);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-}
-
 /* `wakes` needs no order of its own. It is read under the mutex, so before any change
  * that is still to come, and raised after that change: the increment is not the value
  * read. The change itself is seen by taking the mutex again. */
@@ -235,7 +228,7 @@ static bool wait_by_model(
             point->model->sleep(pause);
             pause = mrp_min(2 * pause, SLEEP_MAX);
         }
-        is_woken = deadline == UINT64_MAX || now_ns() < deadline;
+        is_woken = deadline == UINT64_MAX || mrp_clock() < deadline;
     }
     pthread_mutex_lock(mutex);
     return is_woken;

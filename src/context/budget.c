@@ -125,11 +125,10 @@ enum mrp_status mrp_budget_charge(
         fits(used.n_registrations, charge->n_registrations, budget->max.n_registrations);
     if (is_allowed) {
         add(&budget->used, charge);
-    }
-    pthread_mutex_unlock(&budget->mutex);
-    if (!is_allowed) {
+    } else {
         mrp_add_relaxed(&budget->n_refusals, 1);
     }
+    pthread_mutex_unlock(&budget->mutex);
     return is_allowed ? MRP_OK : refuse(&used, &budget->max, charge, budget);
 }
 

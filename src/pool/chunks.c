@@ -29,8 +29,7 @@ static enum mrp_status over_budget(struct mrp_pool *pool, size_t size)
             pool->max_bytes, pool->member.named.name, pool->budget_remedy);
     }
     return mrp_fail(MRP_ERR_LIMIT, 0,
-        "pool %s has mapped %zu of at most %zu bytes and needs a chunk of %zu more%s; a "
-        "free region serves its own size class only",
+        "pool %s has mapped %zu of at most %zu bytes and needs a chunk of %zu more%s",
         pool->member.named.name, pool->mapped_size, pool->max_bytes, size,
         pool->budget_remedy);
 }
@@ -216,7 +215,9 @@ static size_t idle_surplus(struct mrp_pool *pool)
     pthread_mutex_lock(&pool->mutex);
     most = mrp_max(pool->most_used[0], pool->most_used[1]);
     most += mrp_max(mrp_max(IDLE_LEAST, pool->reserve), most / IDLE_SHARE);
-    idle = pool->never_free || pool->mapped_size <= most ? 0 : pool->mapped_size - most;
+    idle = pool->never_free || pool->decay_ms == UINT32_MAX || pool->mapped_size <= most
+        ? 0
+        : pool->mapped_size - most;
     idle = mrp_min(idle, pool->idle_size);
     pthread_mutex_unlock(&pool->mutex);
     return idle;
@@ -409,10 +410,10 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
 {
     size_t size = request->backend == NULL ? 0 : request->size;
     struct mrp_charge charge = charge_of(pool, size, request->size), more;
-    enum mrp_status status = charge_pool(pool, request, chunk_id);
-
+    /* before the charge: whoever is refused beside it counts */
     uint64_t n_refusals = mrp_load_relaxed(&pool->n_refusals);
     uint64_t n_refusals_of_all = mrp_load_relaxed(&pool->context->budget.n_refusals);
+    enum mrp_status status = charge_pool(pool, request, chunk_id);
 
     *asked = status == MRP_OK;
     if (status != MRP_OK) {

@@ -461,6 +461,18 @@ static bool enter_dry(struct mrp_pool *pool, uint32_t flags)
     return true;
 }
 
+/* While it sleeps, it frees nothing: what its caches keep serves others, or itself. */
+static void flush_own(struct mrp_pool *pool, struct mrp_thread_slot *slot)
+{
+    struct mrp_cache_arena *own;
+
+    mrp_thread_flush(pool);
+    if (slot != NULL && mrp_thread_enter(slot, &own) == MRP_OK) {
+        mrp_thread_flush(pool);
+        mrp_thread_leave(own);
+    }
+}
+
 struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t size,
     const struct mrp_region_request *request)
 {
@@ -477,7 +489,7 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t s
         : 0;
     if (wait_ms > 0) {
         pthread_mutex_unlock(&pool->mutex);
-        mrp_thread_flush(pool); /* while it sleeps, it frees nothing */
+        flush_own(pool, request->slot);
         pthread_mutex_lock(&pool->mutex);
         region = mrp_line_wait(pool, class, size, wait_ms, attempt, &class);
     } else if (region == NULL) {

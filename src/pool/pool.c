@@ -247,7 +247,7 @@ static enum mrp_status make_pool(struct mrp_context_state *context,
     pool->member.named.handle = pool;
     pool->member.destroy = destroy_pool;
     pool->member.serve = mrp_line_serve;
-    pool->sweep_turn = UINT64_MAX;
+    pool->n_rooms = pool->n_rooms_seen = 1; /* a waiter that has never tried has 0 */
     pool->member.reporter = &mrp_pool_reporter;
     snprintf(pool->member.named.name, sizeof pool->member.named.name, "%s",
         params->name != NULL ? params->name : "(new)");

@@ -216,8 +216,7 @@ struct mrp_pool {
     _Atomic uint32_t n_waiting; /* in line */
     uint32_t n_offered; /* of them, about to try growing: 0 or 1 */
     uint64_t n_waits; /* ever joined */
-    uint64_t n_rooms, n_rooms_seen; /* times that room has come, and was offered */
-    uint64_t sweep_turn; /* up to which those in line have been offered it */
+    uint64_t n_rooms, n_rooms_seen; /* times that room has come; that all have tried */
     _Atomic bool is_closing; /* nobody joins any more */
     bool is_calling; /* some thread calls waiters back: */
     struct mrp_waiter *calls_first, *calls_last;

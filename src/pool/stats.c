@@ -51,7 +51,8 @@ static void count_classes(
 
         tier->n_classes += i < pool->classes.n_base;
         tier->reserve = pool->tier_reserve[class->tier];
-        n_regions[i] = pool->depots[i].n_regions - pool->depots[i].sift.n_regions;
+        n_regions[i] = pool->depots[i].n_regions -
+            mrp_min(pool->depots[i].sift.n_regions, pool->depots[i].n_regions);
         tier->n_regions += pool->depots[i].n_regions;
         tier->slab_size += pool->depots[i].slab_size;
         stats->room_size -= pool->depots[i].slab_size;

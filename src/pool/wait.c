@@ -1,28 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "pool/wait.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "pool/cache.h"
 
-#include <time.h>
-
 #define LOOK_AGAIN UINT64_C(100000000) /* ns: for room that comes from outside */
-#define SWEEP_OVER UINT64_MAX
 
 enum {
     IN_NO_LINE, /* also a waiter that was never used: all zero */
     WAITING,
     OFFERED, /* it is about to try growing, or trying */
-    SERVED /* waiter->region is its own */
+    SERVED, /* waiter->region is its own */
+    CALLED /* it is about to be notified */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-}
 
 /* -- the line: under the mutex -- */
 
@@ -63,6 +54,7 @@ static void join(struct mrp_pool *pool, struct mrp_waiter *waiter)
 
     if (waiter->turn == 0) {
         waiter->turn = ++pool->n_waits;
+        waiter->tried = 0;
     }
     while (before != NULL && before->turn > waiter->turn) { /* one who comes back */
         before = before->previous;
@@ -78,7 +70,6 @@ static void join(struct mrp_pool *pool, struct mrp_waiter *waiter)
     mrp_add_relaxed(&pool->context->n_waiting, 1);
     if (mrp_load_relaxed(&pool->n_waiting) == 1) {
         pool->n_rooms_seen = pool->n_rooms; /* it tries with what there is */
-        pool->sweep_turn = SWEEP_OVER;
         ask_for_all(pool);
     }
 }
@@ -121,6 +112,7 @@ void mrp_line_room(struct mrp_pool *pool)
 static void call_later(struct mrp_pool *pool, struct mrp_waiter *waiter)
 {
     waiter->next = NULL;
+    waiter->state = CALLED;
     *(pool->calls_last != NULL ? &pool->calls_last->next : &pool->calls_first) = waiter;
     pool->calls_last = waiter;
     mrp_add_relaxed(&pool->context->n_waiting, 1);
@@ -156,6 +148,7 @@ static void call_back(struct mrp_pool *pool, struct mrp_waiter *waiter)
         waiter->turn = 0;
     }
     mrp_error_restore(&before);
+    waiter->state = IN_NO_LINE;
     waiter->notify(waiter, status == MRP_OK ? region : NULL, status);
 }
 
@@ -248,21 +241,21 @@ static bool sift_one(struct mrp_pool *pool)
     return true;
 }
 
-/* Whether somebody older waits for the same class of blocks: what is no use to that one is
- * none to this one. */
-static bool has_elder(const struct mrp_waiter *waiter)
+/* The next older one who waits for the same class of blocks, or NULL: what is no use to
+ * that one is none to this one. */
+static const struct mrp_waiter *elder_of(const struct mrp_waiter *waiter)
 {
     const struct mrp_waiter *elder = waiter->previous;
 
     while (elder != NULL && elder->class_index != waiter->class_index) {
         elder = elder->previous;
     }
-    return elder != NULL && waiter->class_index != MRP_CLASS_BARE;
+    return waiter->class_index == MRP_CLASS_BARE ? NULL : elder;
 }
 
-/* Go on with the sweep: the oldest of each class, and all that are larger than huge. Who is
- * to be called back leaves the line for that; as nobody knows what it will do then, the
- * next is offered the room, too. */
+/* Offer what room there is to the oldest who has not tried with it: of each class, and all
+ * that are larger than huge. Who is to be called back leaves the line for that; as nobody
+ * knows what it will do then, the next is offered the room, too. */
 static void offer(struct mrp_pool *pool)
 {
     bool is_met[MRP_CLASSES_MAX + 1] = {false};
@@ -271,19 +264,16 @@ static void offer(struct mrp_pool *pool)
     if (pool->n_offered > 0) {
         return; /* who has it goes on */
     }
-    if (pool->n_rooms != pool->n_rooms_seen) {
-        pool->n_rooms_seen = pool->n_rooms;
-        pool->sweep_turn = 0;
-    }
     for (waiter = pool->line_first; waiter != NULL; waiter = next) {
         bool is_elders = is_met[waiter->class_index];
 
         next = waiter->next;
-        is_met[waiter->class_index] = waiter->class_index != MRP_CLASS_BARE;
-        if (waiter->turn <= pool->sweep_turn || is_elders) {
+        if (waiter->tried == pool->n_rooms || is_elders) {
+            is_met[waiter->class_index] = waiter->class_index != MRP_CLASS_BARE;
+            waiter->tried = pool->n_rooms;
             continue;
         }
-        pool->sweep_turn = waiter->turn;
+        waiter->tried = pool->n_rooms;
         if (is_async(waiter)) {
             leave(pool, waiter);
             call_later(pool, waiter);
@@ -294,7 +284,7 @@ static void offer(struct mrp_pool *pool)
         mrp_wake_all(waiter->point);
         return;
     }
-    pool->sweep_turn = SWEEP_OVER;
+    pool->n_rooms_seen = pool->n_rooms;
 }
 
 void mrp_line_settle(struct mrp_pool *pool)
@@ -383,20 +373,8 @@ static void let_try(struct mrp_pool *pool, struct mrp_waiter *waiter)
 {
     if (waiter->state == WAITING && !mrp_line_is_served(pool)) {
         waiter->state = OFFERED;
+        waiter->tried = pool->n_rooms;
         pool->n_offered++;
-    }
-}
-
-/* Who comes tries at once, unless room has come that others are to try first: then it is
- * offered what they leave; or its elders have tried in vain. */
-static void let_newcomer_try(struct mrp_pool *pool, struct mrp_waiter *waiter)
-{
-    if (waiter->state != WAITING || has_elder(waiter)) {
-        return;
-    }
-    let_try(pool, waiter);
-    if (waiter->state == WAITING && pool->sweep_turn >= waiter->turn) {
-        pool->sweep_turn = waiter->turn - 1;
     }
 }
 
@@ -432,6 +410,7 @@ static struct mrp_region *try_growing(struct mrp_pool *pool, struct mrp_waiter *
     }
     if (region != NULL) {
         leave(pool, waiter);
+        mrp_line_room(pool); /* what it has left is for the others */
     }
     if (!is_async(waiter)) { /* which may be called back, and gone, once that unlocks */
         mrp_line_settle(pool);
@@ -443,6 +422,7 @@ static struct mrp_region *try_growing(struct mrp_pool *pool, struct mrp_waiter *
 static struct mrp_region *try_in_line(struct mrp_pool *pool, struct mrp_waiter *waiter,
     mrp_line_attempt *attempt, void *user)
 {
+    const struct mrp_waiter *elder;
     struct mrp_region *region = NULL;
 
     if (mrp_load_relaxed(&pool->is_closing)) {
@@ -450,7 +430,12 @@ static struct mrp_region *try_in_line(struct mrp_pool *pool, struct mrp_waiter *
     }
     join(pool, waiter);
     hand_out(pool, waiter->class_index);
-    let_newcomer_try(pool, waiter);
+    elder = elder_of(waiter);
+    if (elder != NULL) { /* who has tried in vain, or is to try first */
+        waiter->tried = elder->tried;
+    } else {
+        let_try(pool, waiter);
+    }
     if (waiter->state == OFFERED) {
         region = try_growing(pool, waiter, attempt, user);
     }
@@ -477,7 +462,7 @@ static struct mrp_region *give_up(
 static void sleep_in_line(
     struct mrp_pool *pool, struct mrp_waiter *waiter, uint64_t deadline)
 {
-    uint64_t again = now_ns() + LOOK_AGAIN;
+    uint64_t again = mrp_clock() + LOOK_AGAIN;
 
     mrp_line_settle(pool);
     while (mrp_load_relaxed(&pool->member.is_owed) && !pool->is_calling &&
@@ -491,7 +476,7 @@ static void sleep_in_line(
      * line looks again by itself */
     if (waiter->state == WAITING &&
         !mrp_wait_until(waiter->point, &pool->mutex, mrp_min(deadline, again)) &&
-        pool->line_first == waiter && now_ns() < deadline) {
+        pool->line_first == waiter && mrp_clock() < deadline) {
         let_try(pool, waiter);
     }
 }
@@ -511,7 +496,7 @@ struct mrp_region *mrp_line_wait(struct mrp_pool *pool, unsigned class, size_t s
 {
     struct mrp_waiter waiter = {.size = size, .class_index = class, .pool = pool};
     uint64_t deadline =
-        wait_ms == UINT32_MAX ? UINT64_MAX : now_ns() + (uint64_t)wait_ms * 1000000;
+        wait_ms == UINT32_MAX ? UINT64_MAX : mrp_clock() + (uint64_t)wait_ms * 1000000;
     struct mrp_error cause = *mrp_error_last();
     struct mrp_waitpoint point;
     struct mrp_region *region;
@@ -522,7 +507,7 @@ struct mrp_region *mrp_line_wait(struct mrp_pool *pool, unsigned class, size_t s
     while (region == NULL && waiter.state != IN_NO_LINE) {
         if (waiter.state == SERVED) {
             region = waiter.region;
-        } else if (now_ns() >= deadline) {
+        } else if (mrp_clock() >= deadline) {
             leave_late(pool, &waiter);
         } else if (waiter.state == OFFERED) {
             region = try_growing(pool, &waiter, attempt, user);
