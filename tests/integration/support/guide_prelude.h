@@ -22,7 +22,7 @@ extern struct mrp_region *region;
 
 extern struct connection {
     uint64_t number;
-} *connection;
+} * connection;
 extern struct fid_ep *endpoint;
 extern fi_addr_t peer_address;
 extern void *local_desc;
