@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The C code in README.md and docs/GUIDE.md compiles, and its programs do what they say.
+"""The C code in README.md, docs/GUIDE.md and docs/MEMORY.md compiles, and its programs do
+what they say.
 
 In the Markdown, before a ```c block:
     <!-- program -->                a complete program: compiled, linked and run
@@ -7,7 +8,8 @@ In the Markdown, before a ```c block:
     <!-- program: examples/x.c -->  the same, and the block is that file to the letter
 A ```text block right after a program is its output. All other C blocks are fragments: they
 are compiled behind support/guide_prelude.h, as a function's body or, when they begin with
-"static", as they are; then those after them see what they define.
+"static", as they are; then those after them, on the same page and the next ones, see what
+they define.
 """
 
 import os
@@ -48,14 +50,15 @@ class Block:
         return f"{head}bool fragment(void)\n{{\n{body}return true;\n}}\n"
 
 
-def blocks_of(page, text):
-    blocks, definitions = [], ""
+def blocks_of(page, text, definitions=""):
+    """-> the blocks of a page, and the definitions in force after it"""
+    blocks = []
     for match in BLOCK.finditer(text):
         block = Block(page, text, match, definitions)
         blocks.append(block)
         if not block.is_program and block.code.startswith("static"):
             definitions += block.code
-    return blocks
+    return blocks, definitions
 
 
 def pkg_config(library, *what):
@@ -135,13 +138,13 @@ def self_test(checker):
         + "```text\nb\n```\n"
         + "<!-- program: examples/quickstart.c -->\n```c\nint main(void)\n{\n}\n```\n"
     )
-    for block in blocks_of("self-test", page):
+    for block in blocks_of("self-test", page)[0]:
         checker.check(block)
     expected = len(checker.problems) + len(checker.skipped)
     seen_failing = expected == 3 and len(checker.problems) >= 2
     checker.problems.clear()
     checker.skipped.clear()
-    for block in blocks_of("self-test", good + "```text\na\n```\n"):
+    for block in blocks_of("self-test", good + "```text\na\n```\n")[0]:
         checker.check(block)
     good_passes = not checker.problems
     checker.problems.clear()
@@ -165,13 +168,14 @@ def main():
         if not self_test(checker):
             print("self-test: a wrong block is not noticed, or a good one is refused")
             return 1
-        for page in ("README.md", "docs/GUIDE.md"):
+        definitions = ""
+        for page in ("README.md", "docs/GUIDE.md", "docs/MEMORY.md"):
             path = os.path.join(source_dir, page)
             if not os.path.exists(path):
                 print(f"{page}: not there")
                 continue
             with open(path, encoding="utf-8") as file:
-                blocks = blocks_of(page, file.read())
+                blocks, definitions = blocks_of(page, file.read(), definitions)
             if page == "README.md" and "examples/quickstart.c" not in [b.what for b in blocks]:
                 checker.problems.append(
                     "README.md: no block marked <!-- program: examples/quickstart.c -->"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What the fragments of docs/GUIDE.md take for granted: a transport's own names. Only for
- * the compiler's eyes: nothing here is defined anywhere.
+ * What the fragments of docs/GUIDE.md and docs/MEMORY.md take for granted: a transport's own
+ * names. Only for the compiler's eyes: nothing here is defined anywhere.
  */
 #include <mrpool/mrpool.h>
 #include <mrpool/ofi.h>
@@ -20,6 +20,9 @@ extern struct mrp_provider *provider;
 extern struct mrp_pool *pool;
 extern struct mrp_region *region;
 
+extern struct connection {
+    uint64_t number;
+} * connection;
 extern struct fid_ep *endpoint;
 extern fi_addr_t peer_address;
 extern void *local_desc;
