@@ -85,9 +85,11 @@ static void trim__one_live_region_keeps_its_slab(void **state)
 static void trim__leaves_what_threads_keep(void **state)
 {
     struct pool_fixture *f = *state;
+    struct mrp_pool_params params = small_chunks_params(f, 16);
     struct mrp_pool_stats stats;
 
-    small_chunks_create(f, 16);
+    params.debug = MRP_DEBUG_OFF; /* caches, whatever watches */
+    pool_fixture_create(f, &params);
     take_all(f, regions, PAGES_OF(1), PAGE);
     assert_int_equal(mrp_region_free_many(regions, PAGES_OF(1), NULL), MRP_OK);
     stats = pool_fixture_stats(f->pool);

@@ -309,9 +309,12 @@ static void check_wakes_by_a_threads_cache(struct pool_fixture *f, size_t size, 
 {
     static struct request request;
     static struct keeper keeper;
+    struct mrp_pool_params params;
     struct partner partner;
 
-    small_chunks_create(f, 1);
+    params = small_chunks_params(f, 1);
+    params.debug = MRP_DEBUG_OFF; /* caches, whatever watches */
+    pool_fixture_create(f, &params);
     take_all(f, regions, PAGES_OF(1), PAGE);
     keeper = (struct keeper){.f = f, .n = 8};
     memcpy(keeper.regions, regions, 8 * sizeof regions[0]);
