@@ -137,7 +137,9 @@ MRP_API enum mrp_status mrp_waiter_cancel(struct mrp_waiter *waiter);
 
 /** Give a region back. Only for the only reference: MRP_ERR_BUSY while others hold it.
  *  Never waits for growth, cannot fail for a valid region, except that larger-than-huge
- *  and registered ones may be deregistered here. A slice gives up its hold on its root,
+ *  and registered ones may be deregistered here. While requests stand in line for memory,
+ *  a free also serves them: it may regroup free memory, give some of it up, and call
+ *  waiters back. A slice gives up its hold on its root,
  *  which may be the last. With MRP_ERR_REGISTER the region is gone all the same; the
  *  network kept the registration, and the memory must stay until its provider is closed.
  */

@@ -389,16 +389,24 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
 
 /* A charge is taken back: no room for who made it, but for those who have been refused
  * beside it. */
-static void tell_refused(
-    struct mrp_pool *pool, uint64_t n_refusals, uint64_t n_refusals_of_all)
+static void tell_refused(struct mrp_pool *pool, uint64_t n_refusals)
 {
-    if (mrp_load_relaxed(&pool->context->budget.n_refusals) > n_refusals_of_all) {
-        mrp_context_owe(pool->context);
-    }
     if (mrp_load_relaxed(&pool->n_refusals) != n_refusals) {
         pthread_mutex_lock(&pool->mutex);
         mrp_line_room(pool);
         pthread_mutex_unlock(&pool->mutex);
+    }
+}
+
+/* The same in the context's budget. */
+static void lift(
+    struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t n_refusals)
+{
+    struct mrp_budget *budget = &pool->context->budget;
+
+    mrp_budget_lift(budget, charge);
+    if (mrp_load_relaxed(&budget->n_refusals) != n_refusals) {
+        mrp_context_owe(pool->context);
     }
 }
 
@@ -423,14 +431,12 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     if (status == MRP_OK) {
         status = mrp_chunk_create(pool->context, request, made);
         if (status != MRP_OK) {
-            mrp_budget_lift(&pool->context->budget, &charge);
+            lift(pool, &charge, n_refusals_of_all);
         }
-    } else {
-        n_refusals_of_all++; /* this one */
     }
     if (status != MRP_OK) {
         discharge_pool(pool, size, request->is_over_budget, *chunk_id);
-        tell_refused(pool, n_refusals, n_refusals_of_all);
+        tell_refused(pool, n_refusals);
         return status;
     }
     more = charge_of(pool, mrp_chunk_charge(*made) - size, /* rounded up to its pages */
@@ -445,27 +451,32 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     return MRP_OK;
 }
 
-/* Whether all idle memory of the context could make room for the request in its budget:
+static bool fits(size_t used, size_t charge, size_t max)
+{
+    return used <= max && charge <= max - used;
+}
+
+/* Whether all idle memory of the context could make room for the request in its budgets:
  * else it is not given up for nothing. What the system would say nobody knows. */
 static bool idle_helps(
     const struct mrp_pool *pool, const struct mrp_chunk_request *request)
 {
-    size_t n_items, idle;
-    struct mrp_charge used, max;
+    size_t size = request->backend == NULL ? 0 : request->size, n_items, idle;
+    struct mrp_charge charge = charge_of(pool, size, request->size), used, max;
 
     mrp_retention_count(&pool->context->retention, NULL, &n_items, &idle);
     mrp_budget_read(&pool->context->budget, &used, &max);
-    used.bytes -= mrp_min(idle, used.bytes);
-    return request->backend == NULL ||
-        (used.bytes <= max.bytes && request->size <= max.bytes - used.bytes);
+    return fits(used.bytes - mrp_min(idle, used.bytes), charge.bytes, max.bytes) &&
+        fits(used.pinned - mrp_min(idle, used.pinned), charge.pinned, max.pinned);
 }
 
 bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size)
 {
-    struct mrp_charge used, max;
+    struct mrp_charge charge = charge_of(pool, size, size), used, max;
 
     mrp_budget_read(&pool->context->budget, &used, &max);
-    return size <= pool->max_bytes && size <= max.bytes;
+    return size <= pool->max_bytes && charge.bytes <= max.bytes &&
+        charge.pinned <= max.pinned && charge.n_registrations <= max.n_registrations;
 }
 
 enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,

@@ -198,8 +198,8 @@ static bool regroup_at_last(struct mrp_pool *pool, unsigned class, struct search
     struct mrp_error cause = *mrp_error_last();
     bool is_more;
 
-    if (search->has_sifted_all) {
-        return false;
+    if (search->has_sifted_all || (search->flags & MRP_REQUEST_NOGROW) != 0) {
+        return false; /* what that makes idle may be given up at once, and deregistered */
     }
     search->has_regrouped = search->has_sifted_all = true;
     is_more = regroup(pool, true);
@@ -213,12 +213,13 @@ static bool regroup_at_last(struct mrp_pool *pool, unsigned class, struct search
 static enum mrp_status find_slab(
     struct mrp_pool *pool, unsigned class, struct search *search, struct mrp_slab **slab)
 {
+    struct mrp_error before = *mrp_error_last();
     enum mrp_status status;
 
     do {
         status = mrp_slab_take(pool, class, slab);
         if (status == MRP_OK) {
-            return MRP_OK;
+            break;
         }
         if (status == MRP_ERR_AGAIN) {
             status = seek_room(pool, class, search);
@@ -228,6 +229,7 @@ static enum mrp_status find_slab(
             return status;
         }
     } while (search->served == NULL);
+    mrp_error_restore(&before); /* what failed on the way has been made good */
     return MRP_OK;
 }
 

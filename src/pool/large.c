@@ -108,12 +108,14 @@ static void tie_adopted(struct mrp_pool *pool, const struct mrp_chunk *chunk)
 static enum mrp_status make_chunk(struct mrp_pool *pool,
     struct mrp_chunk_request *request, struct mrp_chunk **chunk, uint32_t *id)
 {
+    struct mrp_error before = *mrp_error_last();
     enum mrp_status status = mrp_pool_make_chunk(pool, request, request->size, chunk, id);
-    struct mrp_error cause = *mrp_error_last();
 
     if (mrp_is_no_more(status) && mrp_pool_regroup(pool)) {
         status = mrp_pool_make_chunk(pool, request, request->size, chunk, id);
-        mrp_error_restore(&cause);
+        if (status == MRP_OK) {
+            mrp_error_restore(&before);
+        }
     }
     return status;
 }

@@ -399,7 +399,6 @@ static void give_up_idle(struct mrp_pool *pool)
         mrp_wait(&pool->grown, &pool->mutex);
     }
     pthread_mutex_unlock(&pool->mutex);
-    await_visitors(pool); /* threads that have ended meanwhile */
 }
 
 /* Memory that the network would not give back stays mapped until its provider closes. */
@@ -427,6 +426,7 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
     await_visitors(
         pool); /* none will call back any more, and so open a thread's caches */
     mrp_thread_forget(pool);
+    await_visitors(pool); /* threads that have ended meanwhile */
     is_leaked = report_leaks(pool, report);
     give_up_idle(pool);
     pool->epoch = 0;

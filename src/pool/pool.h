@@ -521,7 +521,7 @@ void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emp
 void mrp_pool_sift_all(
     struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied);
 
-/** Make idle what chunks can be: true when there were some. No lock. */
+/** Sift all, and make idle what chunks can be: true when some slab was retired. No lock. */
 bool mrp_pool_regroup(struct mrp_pool *pool);
 
 /** Put chunks without slabs on the retention list. No lock. */

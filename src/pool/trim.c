@@ -410,12 +410,18 @@ void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied)
 bool mrp_pool_regroup(struct mrp_pool *pool)
 {
     struct mrp_chunk *emptied = NULL;
+    uint64_t n_retired;
 
     pthread_mutex_lock(&pool->mutex);
+    n_retired = pool->n_retired; /* also by another thread that sifts now */
     mrp_pool_sift_all(pool, true, &emptied);
+    n_retired = pool->n_retired - n_retired;
+    while (emptied == NULL && pool->n_coming > 0) {
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
     pthread_mutex_unlock(&pool->mutex);
     mrp_trim_keep_idle(pool, emptied);
-    return emptied != NULL;
+    return n_retired > 0 || emptied != NULL;
 }
 
 enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *released)

@@ -466,7 +466,7 @@ static void sleep_in_line(
 
     mrp_line_settle(pool);
     while (mrp_load_relaxed(&pool->member.is_owed) && !pool->is_calling &&
-        waiter->state == WAITING) {
+        waiter->state == WAITING && mrp_clock() < deadline) {
         pthread_mutex_unlock(&pool->mutex);
         mrp_line_end(pool);
         pthread_mutex_lock(&pool->mutex);
