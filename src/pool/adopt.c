@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "context/adopted.h"
 #include "pool/debug.h"
+#include "pool/growth.h"
+#include "pool/large.h"
 #include "pool/wait.h"
 
 #include <stdlib.h>

@@ -5,6 +5,9 @@
 #include "base/error.h"
 #include "pool/cache.h"
 #include "pool/debug.h"
+#include "pool/depot.h"
+#include "pool/growth.h"
+#include "pool/large.h"
 #include "pool/place.h"
 #include "pool/wait.h"
 

@@ -5,6 +5,7 @@
  * others ask for gives back all it has.
  */
 #include "pool/cache.h"
+#include "pool/depot.h"
 
 #include "base/error.h"
 #include "pool/wait.h"

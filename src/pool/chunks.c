@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The pool's chunks: what they may cost, what they are called, how one is built.
+ * The pool's chunks: what they are called, how one is built and given back, and how much of
+ * them stays idle. What they may cost: charge.c.
  */
 #include "base/error.h"
 #include "pool/debug.h"
+#include "pool/growth.h"
 #include "pool/wait.h"
 
 #define IDLE_LEAST (16 * MRP_MIB) /* of idle memory stays in any case, */
@@ -11,184 +13,7 @@
 #define CACHE_LEAST (16 * MRP_MIB) /* may lie in all threads' caches in any case, */
 #define CACHE_SHARE 16 /* or this part of the chunks */
 
-/* -- budgets and numbers -- */
-
-static enum mrp_status over_budget(struct mrp_pool *pool, size_t size)
-{
-    mrp_add_relaxed(&pool->n_refusals, 1);
-    if (pool->n_rails > 0 && pool->n_charged >= pool->max_registrations) {
-        return mrp_fail(MRP_ERR_LIMIT, 0,
-            "pool %s holds %zu of %zu registrations per rail: use larger chunks "
-            "(chunk_min), free registered buffers, or raise max_registrations "
-            "(MRPOOL_MAX_REGISTRATIONS)",
-            pool->member.named.name, pool->n_charged, pool->max_registrations);
-    }
-    if (size > pool->max_bytes) {
-        return mrp_fail(MRP_ERR_LIMIT, 0,
-            "a chunk of %zu bytes can never fit in the %zu of pool %s%s", size,
-            pool->max_bytes, pool->member.named.name, pool->budget_remedy);
-    }
-    return mrp_fail(MRP_ERR_LIMIT, 0,
-        "pool %s has mapped %zu of at most %zu bytes and needs a chunk of %zu more%s",
-        pool->member.named.name, pool->mapped_size, pool->max_bytes, size,
-        pool->budget_remedy);
-}
-
-/* Under the mutex. */
-static bool fits_budget(const struct mrp_pool *pool, size_t size)
-{
-    return (size == 0 ||
-               (size <= pool->max_bytes &&
-                   pool->mapped_size <= pool->max_bytes - size)) &&
-        (pool->n_rails == 0 || pool->n_charged < pool->max_registrations);
-}
-
-/* Under the mutex. */
-static enum mrp_status take_chunk_id(struct mrp_pool *pool, uint32_t *chunk_id)
-{
-    uint32_t id = pool->n_chunk_ids;
-    enum mrp_status status;
-
-    if (pool->free_chunk_id != 0) {
-        *chunk_id = pool->free_chunk_id - 1;
-        pool->free_chunk_id = mrp_chunk_entry(pool, *chunk_id)->next_free;
-        return MRP_OK;
-    }
-    if (id == MRP_CHUNKS_MAX) {
-        return mrp_fail(MRP_ERR_LIMIT, 0,
-            "pool %s has %u chunks and registered buffers, the most a pool can have: "
-            "free some, or use a second pool",
-            pool->member.named.name, id);
-    }
-    status = mrp_range_commit(pool, &pool->chunk_area,
-        MRP_CHUNK_TABLE_OFFSET + (id + 1) * sizeof(struct mrp_chunk_entry), "chunks");
-    for (size_t rail = 0; status == MRP_OK && rail < pool->n_rails; rail++) {
-        size_t end = (rail * MRP_CHUNKS_MAX + id + 1) * sizeof(struct mrp_key_line);
-
-        status =
-            mrp_range_commit(pool, &pool->key_areas[rail], MRP_KEYS_OFFSET + end, "keys");
-    }
-    if (status == MRP_OK) {
-        *chunk_id = pool->n_chunk_ids++;
-    }
-    return status;
-}
-
-/* Whether giving up idle chunks could make room. Under the mutex. */
-static bool idle_could_help(const struct mrp_pool *pool, size_t size)
-{
-    size_t busy = pool->mapped_size - mrp_min(pool->idle_size, pool->mapped_size);
-
-    return pool->n_idle > 0 && !pool->never_free && size <= pool->max_bytes &&
-        busy <= pool->max_bytes - size &&
-        (pool->n_rails == 0 || pool->n_charged - pool->n_idle < pool->max_registrations);
-}
-
-/* Evict idle chunks until the charge fits. What another thread is evicting, or just
- * putting aside, counts too: it is waited for. Under the mutex, released meanwhile. */
-static void make_room(struct mrp_pool *pool, size_t size)
-{
-    while (!fits_budget(pool, size) && idle_could_help(pool, size)) {
-        size_t wanted = pool->mapped_size + size, n_evicted;
-        uint64_t changes = pool->idle_changes;
-
-        wanted = wanted > pool->max_bytes ? wanted - pool->max_bytes : 1;
-        pthread_mutex_unlock(&pool->mutex);
-        n_evicted = mrp_retention_evict(&pool->context->retention, pool, wanted);
-        pthread_mutex_lock(&pool->mutex);
-        while (n_evicted == 0 && pool->idle_changes == changes && pool->n_idle > 0) {
-            mrp_wait(&pool->grown, &pool->mutex);
-        }
-    }
-}
-
-static bool is_pinned(const struct mrp_pool *pool)
-{
-    for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        if ((pool->rails[rail]->info.traits & MRP_PROVIDER_PINS) != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What a chunk takes of the context's budgets. Pinned is what is registered, the caller's
- * own memory, too. */
-static struct mrp_charge charge_of(
-    const struct mrp_pool *pool, size_t charged, size_t registered)
-{
-    return (struct mrp_charge){charged, is_pinned(pool) ? registered : 0, pool->n_rails};
-}
-
-static void count_charge(
-    struct mrp_pool *pool, const struct mrp_chunk_request *request, bool is_over)
-{
-    size_t size = request->backend == NULL ? 0 : request->size;
-
-    if (is_over) {
-        pool->n_temporary++;
-        pool->temporary_size += size;
-    } else {
-        pool->mapped_size += size;
-        pool->n_charged++;
-    }
-}
-
-static enum mrp_status charge_pool(
-    struct mrp_pool *pool, const struct mrp_chunk_request *request, uint32_t *chunk_id)
-{
-    size_t size = request->backend == NULL ? 0 : request->size;
-    enum mrp_status status = MRP_OK;
-
-    pthread_mutex_lock(&pool->mutex);
-    if (!request->is_over_budget) {
-        if (size > 0 &&
-            !request->is_for_slabs) { /* for slabs it has been asked already */
-            status = mrp_heed_reserves(pool, MRP_TIERS, size);
-        }
-        if (status == MRP_OK) {
-            make_room(pool, size);
-            status = fits_budget(pool, size) ? MRP_OK : over_budget(pool, size);
-        }
-    }
-    if (status == MRP_OK) {
-        status = take_chunk_id(pool, chunk_id);
-    }
-    if (status == MRP_OK) {
-        count_charge(pool, request, request->is_over_budget);
-    }
-    pthread_mutex_unlock(&pool->mutex);
-    return status;
-}
-
-static void discharge_pool(
-    struct mrp_pool *pool, size_t size, bool is_over, uint32_t chunk_id)
-{
-    struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, chunk_id);
-
-    pthread_mutex_lock(&pool->mutex);
-    entry->chunk = NULL;
-    entry->next_free = pool->free_chunk_id;
-    pool->free_chunk_id = chunk_id + 1;
-    if (is_over) {
-        pool->n_temporary--;
-        pool->temporary_size -= size;
-    } else {
-        pool->mapped_size -= size;
-        pool->n_charged--;
-    }
-    pthread_mutex_unlock(&pool->mutex);
-}
-
-/* Lift what a chunk was charged with. */
-static void discharge(
-    struct mrp_pool *pool, size_t charged, size_t registered, bool is_over, uint32_t id)
-{
-    struct mrp_charge charge = charge_of(pool, charged, registered);
-
-    mrp_budget_lift(&pool->context->budget, &charge);
-    discharge_pool(pool, charged, is_over, id);
-}
+/* -- idle memory -- */
 
 /* What has been in use of late may be wanted again: the most of this and the last period
  * of decay. Under the mutex, just before something becomes idle. */
@@ -387,29 +212,6 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
     return mrp_max(size, least);
 }
 
-/* A charge is taken back: no room for who made it, but for those who have been refused
- * beside it. */
-static void tell_refused(struct mrp_pool *pool, uint64_t n_refusals)
-{
-    if (mrp_load_relaxed(&pool->n_refusals) != n_refusals) {
-        pthread_mutex_lock(&pool->mutex);
-        mrp_line_room(pool);
-        pthread_mutex_unlock(&pool->mutex);
-    }
-}
-
-/* The same in the context's budget. */
-static void lift(
-    struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t n_refusals)
-{
-    struct mrp_budget *budget = &pool->context->budget;
-
-    mrp_budget_lift(budget, charge);
-    if (mrp_load_relaxed(&budget->n_refusals) != n_refusals) {
-        mrp_context_owe(pool->context);
-    }
-}
-
 /* Charge the budgets, map and register. *asked: somebody beyond this pool was asked, so
  * that idle memory of other pools can help. */
 static enum mrp_status try_chunk(struct mrp_pool *pool,
@@ -417,11 +219,11 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     bool *asked)
 {
     size_t size = request->backend == NULL ? 0 : request->size;
-    struct mrp_charge charge = charge_of(pool, size, request->size), more;
+    struct mrp_charge charge = mrp_charge_of(pool, size, request->size), more;
     /* before the charge: whoever is refused beside it counts */
     uint64_t n_refusals = mrp_load_relaxed(&pool->n_refusals);
     uint64_t n_refusals_of_all = mrp_load_relaxed(&pool->context->budget.n_refusals);
-    enum mrp_status status = charge_pool(pool, request, chunk_id);
+    enum mrp_status status = mrp_charge_pool(pool, request, chunk_id);
 
     *asked = status == MRP_OK;
     if (status != MRP_OK) {
@@ -431,16 +233,17 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     if (status == MRP_OK) {
         status = mrp_chunk_create(pool->context, request, made);
         if (status != MRP_OK) {
-            lift(pool, &charge, n_refusals_of_all);
+            mrp_charge_lift(pool, &charge, n_refusals_of_all);
         }
     }
     if (status != MRP_OK) {
-        discharge_pool(pool, size, request->is_over_budget, *chunk_id);
-        tell_refused(pool, n_refusals);
+        mrp_discharge_pool(pool, size, request->is_over_budget, *chunk_id);
+        mrp_charge_tell_refused(pool, n_refusals);
         return status;
     }
-    more = charge_of(pool, mrp_chunk_charge(*made) - size, /* rounded up to its pages */
-        (*made)->mapping.size - request->size);
+    more =
+        mrp_charge_of(pool, mrp_chunk_charge(*made) - size, /* rounded up to its pages */
+            (*made)->mapping.size - request->size);
     more.n_registrations = 0;
     mrp_budget_force(&pool->context->budget, &more);
     pthread_mutex_lock(&pool->mutex);
@@ -449,34 +252,6 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     mrp_debug_chunk(pool, *made);
     (*made)->is_over_budget = request->is_over_budget;
     return MRP_OK;
-}
-
-static bool fits(size_t used, size_t charge, size_t max)
-{
-    return used <= max && charge <= max - used;
-}
-
-/* Whether all idle memory of the context could make room for the request in its budgets:
- * else it is not given up for nothing. What the system would say nobody knows. */
-static bool idle_helps(
-    const struct mrp_pool *pool, const struct mrp_chunk_request *request)
-{
-    size_t size = request->backend == NULL ? 0 : request->size, n_items, idle;
-    struct mrp_charge charge = charge_of(pool, size, request->size), used, max;
-
-    mrp_retention_count(&pool->context->retention, NULL, &n_items, &idle);
-    mrp_budget_read(&pool->context->budget, &used, &max);
-    return fits(used.bytes - mrp_min(idle, used.bytes), charge.bytes, max.bytes) &&
-        fits(used.pinned - mrp_min(idle, used.pinned), charge.pinned, max.pinned);
-}
-
-bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size)
-{
-    struct mrp_charge charge = charge_of(pool, size, size), used, max;
-
-    mrp_budget_read(&pool->context->budget, &used, &max);
-    return size <= pool->max_bytes && charge.bytes <= max.bytes &&
-        charge.pinned <= max.pinned && charge.n_registrations <= max.n_registrations;
 }
 
 enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
@@ -493,7 +268,7 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     if (status == MRP_OK || !again) {
         return status;
     }
-    if (asked && idle_helps(pool, request)) {
+    if (asked && mrp_idle_helps(pool, request)) {
         mrp_retention_evict(&pool->context->retention, NULL, request->size);
     }
     request->size = less;
@@ -518,7 +293,7 @@ static enum mrp_status end_chunk(
         return_granules(pool, chunk);
     }
     status = give_up(chunk);
-    discharge(pool, charged, registered, is_over, id);
+    mrp_discharge(pool, charged, registered, is_over, id);
     pthread_mutex_lock(&pool->mutex);
     mrp_line_room(
         pool); /* only here: a charge that is taken back after a refusal was none */
@@ -587,9 +362,7 @@ static enum mrp_status publish_chunk(
 
 static bool is_empty(const struct mrp_retained *item, const void *node)
 {
-    const struct mrp_chunk *chunk =
-        (const struct mrp_chunk *)(const void *)((const char *)item -
-            offsetof(struct mrp_chunk, retained));
+    const struct mrp_chunk *chunk = mrp_idle_chunk(item);
 
     return chunk->region == NULL && chunk->node == *(const int *)node;
 }
@@ -623,9 +396,7 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
     }
     pthread_mutex_lock(&pool->mutex);
     if (item != NULL) {
-        begin_chunk(pool,
-            (struct mrp_chunk *)(void *)((char *)item -
-                offsetof(struct mrp_chunk, retained)));
+        begin_chunk(pool, mrp_idle_chunk(item));
     }
     return item != NULL;
 }

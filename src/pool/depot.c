@@ -7,6 +7,8 @@
  * that there is none: nobody carries free regions about. Only the holder of the pool's
  * mutex turns a magazine into loose regions.
  */
+#include "pool/depot.h"
+#include "pool/growth.h"
 #include "pool/pool.h"
 
 /* -- single regions -- */

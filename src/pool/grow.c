@@ -9,6 +9,9 @@
 #include "base/error.h"
 #include "pool/cache.h"
 #include "pool/debug.h"
+#include "pool/depot.h"
+#include "pool/growth.h"
+#include "pool/large.h"
 #include "pool/wait.h"
 
 #include <string.h>

@@ -7,8 +7,11 @@
  * next request of at least three quarters of its size takes it. Evicting it gives it back
  * for good.
  */
+#include "pool/large.h"
 #include "base/error.h"
 #include "pool/debug.h"
+#include "pool/depot.h"
+#include "pool/growth.h"
 #include "pool/place.h"
 #include "pool/wait.h"
 
@@ -29,12 +32,6 @@ size_t mrp_large_chunk_size(const struct mrp_pool *pool, size_t size)
     return mrp_align_up(mrp_align_up(total, quarter), MRP_GRANULE_SIZE);
 }
 
-static struct mrp_chunk *chunk_of(const struct mrp_retained *item)
-{
-    return (struct mrp_chunk *)(void *)((char *)(uintptr_t)item -
-        offsetof(struct mrp_chunk, retained));
-}
-
 /* One that is wanted. */
 struct want {
     size_t size, alignment;
@@ -46,7 +43,7 @@ struct want {
  * aligning the payload may have taken some. */
 static bool suits(const struct mrp_retained *item, const void *user)
 {
-    const struct mrp_chunk *chunk = chunk_of(item);
+    const struct mrp_chunk *chunk = mrp_idle_chunk(item);
     const struct mrp_region *region = chunk->region;
     const struct want *want = user;
 
@@ -66,10 +63,10 @@ enum mrp_status mrp_large_dissolve(struct mrp_chunk *chunk, bool is_memory_wante
 /* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
 static void evict(struct mrp_retained *item)
 {
-    struct mrp_pool *pool = chunk_of(item)->pool;
+    struct mrp_pool *pool = mrp_idle_chunk(item)->pool;
     size_t size = item->size;
 
-    mrp_large_dissolve(chunk_of(item), false);
+    mrp_large_dissolve(mrp_idle_chunk(item), false);
     mrp_pool_count_idle(pool, -1, size, true);
 }
 
@@ -178,7 +175,7 @@ static struct mrp_region *take_idle(struct mrp_pool *pool, const struct want *wa
         return NULL;
     }
     mrp_pool_count_idle(pool, -1, idle->size, false);
-    return chunk_of(idle)->region;
+    return mrp_idle_chunk(idle)->region;
 }
 
 static bool others_first(struct mrp_pool *pool)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "pool/params.h"
+#include "pool/growth.h"
 
 #include "base/settings.h"
 #include "pool/debug.h"
@@ -178,16 +179,6 @@ static enum mrp_status resolve_classes(
 
 /* -- budgets -- */
 
-static bool pins(const struct mrp_pool *pool)
-{
-    for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        if ((pool->rails[rail]->info.traits & MRP_PROVIDER_PINS) != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Half of what the machine (or the cgroup) has, and what memlock still allows. */
 static size_t default_max_bytes(struct mrp_pool *pool)
 {
@@ -196,7 +187,7 @@ static size_t default_max_bytes(struct mrp_pool *pool)
 
     mrp_system_query(&system);
     bytes = system.memory_size / 2;
-    if (pins(pool) && system.memlock_limit != MRP_UNLIMITED) {
+    if (mrp_pool_is_pinned(pool) && system.memlock_limit != MRP_UNLIMITED) {
         left = system.memlock_limit - mrp_min(system.locked_size, system.memlock_limit);
         if (left < bytes) {
             pool->budget_remedy = ", what memlock left when the pool was created: raise "

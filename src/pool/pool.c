@@ -4,6 +4,8 @@
  */
 #include "pool/cache.h"
 #include "pool/debug.h"
+#include "pool/growth.h"
+#include "pool/large.h"
 
 #include "base/error.h"
 #include "base/settings.h"

@@ -4,6 +4,7 @@
  * drained or their registration has been taken away.
  */
 #include "pool/quarantine.h"
+#include "pool/large.h"
 
 #include "base/error.h"
 #include "pool/pool.h"

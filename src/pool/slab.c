@@ -5,6 +5,8 @@
  */
 #include "base/error.h"
 #include "pool/cache.h"
+#include "pool/depot.h"
+#include "pool/growth.h"
 
 #define SLAB_SIZE_MAX (2 * MRP_MIB)
 #define SLAB_BLOCKS_MAX \

@@ -8,6 +8,8 @@
  */
 #include "base/error.h"
 #include "pool/cache.h"
+#include "pool/depot.h"
+#include "pool/growth.h"
 #include "pool/wait.h"
 
 #define REGIONS_PER_TURN 4096 /* sifted before others get the mutex: some 20 us */
@@ -369,16 +371,10 @@ void mrp_pool_sift_all(
 
 /* -- idle chunks -- */
 
-static struct mrp_chunk *chunk_of(struct mrp_retained *item)
-{
-    return (
-        struct mrp_chunk *)(void *)((char *)item - offsetof(struct mrp_chunk, retained));
-}
-
 /* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
 static void evict_empty(struct mrp_retained *item)
 {
-    struct mrp_chunk *chunk = chunk_of(item);
+    struct mrp_chunk *chunk = mrp_idle_chunk(item);
     struct mrp_pool *pool = chunk->pool;
     struct mrp_error before = *mrp_error_last();
     size_t size = item->size;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "pool/wait.h"
+#include "pool/depot.h"
+#include "pool/growth.h"
+#include "pool/large.h"
 
 #include "base/clock.h"
 #include "base/error.h"

@@ -14,6 +14,7 @@
 #ifndef MRP_POOL_WAIT_H
 #define MRP_POOL_WAIT_H
 
+#include "pool/depot.h"
 #include "pool/pool.h"
 
 /** Room has come that growth can use. Under the mutex. */

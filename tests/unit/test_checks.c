@@ -2,6 +2,7 @@
  *
  * What each setting of checks finds, and what none of them lets through.
  */
+#include "pool/depot.h"
 #include "thread_cache.h"
 
 #define N_OF(array) (sizeof(array) / sizeof((array)[0]))

@@ -3,6 +3,7 @@
  * Poison: what is written to a free block is found when the block is given out again.
  */
 #include "debug.h"
+#include "pool/depot.h"
 
 /* A block that is free: its address, and what wrote there is found with these words. The
  * next region is sound; the one written to comes no more. */

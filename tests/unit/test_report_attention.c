@@ -5,6 +5,7 @@
  */
 #include "report_reader.h"
 
+#include "pool/depot.h"
 #include "pool/report.h"
 
 #include <jansson.h>

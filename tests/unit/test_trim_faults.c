@@ -3,6 +3,7 @@
  * A life of growth, regrouping, eviction and trim in which one call of the system or of the
  * network fails, or two in a row: each in turn. Nothing is lost, the next request works.
  */
+#include "pool/growth.h"
 #include "recording_backend.h"
 #include "small_chunks.h"
 

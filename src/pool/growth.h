@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Memory that comes and goes: slabs, sifting, chunks and their budgets, the slow path of a
+ * request.
+ */
+#ifndef MRP_POOL_GROWTH_H
+#define MRP_POOL_GROWTH_H
+
+#include "pool/pool.h"
+
+/** The chunk that is idle. */
+static inline struct mrp_chunk *mrp_idle_chunk(const struct mrp_retained *item)
+{
+    return (struct mrp_chunk *)(void *)((char *)(uintptr_t)item -
+        offsetof(struct mrp_chunk, retained));
+}
+
+/* -- slab.c: all under the mutex -- */
+
+/** A slab for the class, from a chunk with room, on the class's list and announced as
+ *  being cut. MRP_ERR_AGAIN, without a record, when no chunk has room;
+ *  MRP_ERR_LIMIT when what is left is reserved for other tiers. */
+enum mrp_status mrp_slab_take(
+    struct mrp_pool *pool, unsigned class, struct mrp_slab **slab);
+
+/** Descriptors without memory, for slices and regions that are a chunk. */
+enum mrp_status mrp_slab_take_bare(struct mrp_pool *pool, struct mrp_slab **slab);
+
+/** The granules of a slab whose regions are all collected go back to its chunk; they are
+ *  live no more. The record stays retired until mrp_slab_recycle: some list may still
+ *  hold its regions. */
+void mrp_slab_retire(struct mrp_pool *pool, struct mrp_slab *slab);
+void mrp_slab_recycle(struct mrp_pool *pool, struct mrp_slab *slab);
+
+/** MRP_ERR_LIMIT when `size` more bytes for a tier (MRP_TIERS: for none) would not leave the
+ *  others what they may still claim: of what is not mapped, of room in chunks, and of idle
+ *  memory, which growth takes first. */
+enum mrp_status mrp_heed_reserves(struct mrp_pool *pool, unsigned tier, size_t size);
+
+/** Put a chunk on the list of those with room, oldest first, unless it is there. */
+void mrp_chunk_offer(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
+void mrp_chunk_retract(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
+/** Bytes from a thread's arena to its bin of the class; 0: it has none. */
+uint32_t mrp_bin_offset(const struct mrp_pool *pool, unsigned class);
+
+/* -- trim.c -- */
+
+/** Take all free regions of the class off the stacks, retire the slabs that are nothing
+ *  but free, put the others back. Under the mutex, which is released now and then; waits
+ *  for who sifts already. Chunks without slabs are chained to *emptied, for
+ *  mrp_trim_keep_idle(). */
+void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emptied);
+
+/** Sift all classes; or those that seem to have a slab's worth of free regions. As above.
+ */
+void mrp_pool_sift_all(
+    struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied);
+
+/** Sift all, and make idle what chunks can be: true when some slab was retired. No lock. */
+bool mrp_pool_regroup(struct mrp_pool *pool);
+
+/** Put chunks without slabs on the retention list. No lock. */
+void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied);
+
+/** A region that a sifter has in its hands, or NULL. Under the mutex. */
+struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class);
+
+/** Bytes of free blocks in the depots, roughly: no more than there are. Under the mutex.
+ */
+size_t mrp_depots_size(struct mrp_pool *pool);
+
+/** Now and then, on a slow path: give back what has been idle for long. No lock. */
+void mrp_pool_tick(struct mrp_pool *pool);
+
+/* -- charge.c -- */
+
+/** What a chunk takes of the context's budgets: `charged` bytes of memory that the pool has
+ *  mapped, `registered` bytes of any. */
+struct mrp_charge mrp_charge_of(
+    const struct mrp_pool *pool, size_t charged, size_t registered);
+
+/** Charge the pool's own budgets, and give the chunk a number; evicts idle memory of the
+ *  pool where that makes room. */
+enum mrp_status mrp_charge_pool(
+    struct mrp_pool *pool, const struct mrp_chunk_request *request, uint32_t *chunk_id);
+void mrp_discharge_pool(
+    struct mrp_pool *pool, size_t size, bool is_over, uint32_t chunk_id);
+
+/** Lift all that a chunk was charged with. */
+void mrp_discharge(
+    struct mrp_pool *pool, size_t charged, size_t registered, bool is_over, uint32_t id);
+
+/** A charge of the pool's, or of the context's, is taken back: no room for who made it, but
+ *  for those who have been refused beside it, if the numbers of refusals have moved. */
+void mrp_charge_tell_refused(struct mrp_pool *pool, uint64_t n_refusals);
+void mrp_charge_lift(
+    struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t n_refusals);
+
+/** Whether all idle memory of the context could make room for the request in its budgets. */
+bool mrp_idle_helps(const struct mrp_pool *pool, const struct mrp_chunk_request *request);
+
+/** Whether one of its rails pins. */
+bool mrp_pool_is_pinned(const struct mrp_pool *pool);
+
+/* -- chunks.c -- */
+
+/** `n` chunks of `size` bytes became idle, or are no longer (negative). Whoever waits for
+ *  room, or for the last of them to go, looks again. */
+void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted);
+
+/** Put an idle chunk on the context's retention list. */
+void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
+    void (*evict)(struct mrp_retained *item));
+
+/** A request for `size` bytes of the pool's backend, on that node and all the pool's
+ *  rails. */
+void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment,
+    int node, struct mrp_chunk_request *request);
+
+/** Charge, map and register. When the system refuses, idle memory of the context is
+ *  evicted and `less` bytes are tried, once; when the budget refuses, `less` bytes
+ *  without evicting others'. No lock. */
+enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
+    struct mrp_chunk_request *request, size_t less, struct mrp_chunk **made,
+    uint32_t *chunk_id);
+
+/** Give back a chunk that nobody finds any more by address: number, charges, memory. */
+enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk);
+
+/** The same, but as mrp_chunk_forget. */
+enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk);
+
+/** The same, leaving the error record as it is. */
+void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
+/** Tie a new chunk, whose id, region and granules are set, to its number: key lines and
+ *  chunk table. */
+void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
+void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
+
+/** Bytes of the chunk that growth would map now. Under the mutex. */
+size_t mrp_next_chunk_size(const struct mrp_pool *pool);
+
+/** Take up again a chunk of at least `least` bytes of that node that has been idle since
+ *  its last slab was retired; false when there is none. Under the mutex, released
+ *  meanwhile. */
+bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node);
+
+/** Build a chunk that slabs are cut from, of at least `least` bytes. The caller has set
+ *  chunk_growing and holds the mutex, which is released meanwhile. */
+enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least, int node);
+
+/** Bytes of it that count against max_bytes: none of the caller's own memory. */
+static inline size_t mrp_chunk_charge(const struct mrp_chunk *chunk)
+{
+    return chunk->backend == NULL ? 0 : chunk->mapping.size;
+}
+
+/** About a thousand granules a chunk. */
+static inline uint32_t mrp_granule_shift(size_t chunk_size)
+{
+    uint32_t shift =
+        63u - (uint32_t)__builtin_clzl(chunk_size) - MRP_GRANULES_PER_CHUNK_SHIFT;
+
+    if (chunk_size >> MRP_GRANULES_PER_CHUNK_SHIFT < MRP_GRANULE_SIZE) {
+        return MRP_GRANULE_SHIFT;
+    }
+    return shift > MRP_GRANULE_SHIFT_MAX ? MRP_GRANULE_SHIFT_MAX : shift;
+}
+
+/* -- grow.c -- */
+
+/** A free region of the class, cutting a slab or building a chunk if it must; NULL with
+ *  an error record. */
+struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t size,
+    const struct mrp_region_request *request);
+
+/** Stand in line for a region of the class, without waiting; see mrp_line_join. */
+struct mrp_region *mrp_pool_join(
+    struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter);
+
+/** Milliseconds that a request which has just failed stands in line for `size` bytes of
+ *  chunk; 0: not at all. */
+uint32_t mrp_pool_patience(
+    struct mrp_pool *pool, size_t size, const struct mrp_region_request *request);
+
+/** Whether a chunk of so many bytes is within the budgets at all. */
+bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size);
+
+/** Bytes of the smallest chunk that the class can grow by. */
+size_t mrp_least_chunk(const struct mrp_pool *pool, unsigned class);
+
+/** Bytes of the chunk of a larger-than-huge region. */
+size_t mrp_large_chunk_size(const struct mrp_pool *pool, size_t size);
+
+/** Whether there was no more memory, or registrations, to be had. */
+bool mrp_is_no_more(enum mrp_status status);
+
+/** A region from what is mapped already, whoever waits in line; no record. No lock. */
+struct mrp_region *mrp_pool_cut(struct mrp_pool *pool, unsigned class);
+
+/** Cut regions until the class has at least `count`. */
+enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count);
+
+#endif
