@@ -84,6 +84,7 @@ static bool memory_open(struct example *example)
     pool_params.rails = &example->provider;
     pool_params.n_rails = 1;
     pool_params.access = MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE;
+    pool_params.never_free = true; /* what has been registered stays: idle or not */
     pool_params.headroom = GUARD;
     pool_params.tailroom = GUARD;
 

@@ -152,8 +152,7 @@ struct mrp_pool_params {
     uint32_t wait_ms; /**< at the limit; 0: MRPOOL_WAIT_MS, else 10000 */
     /** Idle memory that has not been used for so long is given back to the system, by
      *  whichever call next takes a slow path; 0: MRPOOL_DECAY_MS, else 10000;
-     *  UINT32_MAX: only mrp_pool_trim and pressure give it back. Besides, idle memory is
-     *  bounded by what the pool has used of late: a 32nd part more, at least 16 MiB. */
+     *  UINT32_MAX: only mrp_pool_trim and pressure give it back. */
     uint32_t decay_ms;
     /** bytes of idle memory that decay leaves; 0: MRPOOL_RESERVE, else none */
     size_t reserve;

@@ -8,52 +8,14 @@
 #include "pool/growth.h"
 #include "pool/wait.h"
 
-#define IDLE_LEAST (16 * MRP_MIB) /* of idle memory stays in any case, */
-#define IDLE_SHARE 32 /* or this part of what was in use */
 #define CACHE_LEAST (16 * MRP_MIB) /* may lie in all threads' caches in any case, */
 #define CACHE_SHARE 16 /* or this part of the chunks */
 
 /* -- idle memory -- */
 
-/* What has been in use of late may be wanted again: the most of this and the last period
- * of decay. Under the mutex, just before something becomes idle. */
-static void note_use(struct mrp_pool *pool)
-{
-    uint64_t now = mrp_retention_now();
-    size_t used = pool->mapped_size - mrp_min(pool->idle_size, pool->mapped_size);
-
-    if (pool->decay_ms != UINT32_MAX &&
-        now - pool->most_since > pool->decay_ms * UINT64_C(1000000)) {
-        pool->most_used[1] = pool->most_used[0];
-        pool->most_used[0] = 0;
-        pool->most_since = now;
-    }
-    pool->most_used[0] = mrp_max(pool->most_used[0], used);
-}
-
-/* Idle bytes beyond what would bring the pool back to the most it has used of late, and a
- * little: idle regions of sizes that nobody asks for any more. */
-static size_t idle_surplus(struct mrp_pool *pool)
-{
-    size_t most, idle;
-
-    pthread_mutex_lock(&pool->mutex);
-    most = mrp_max(pool->most_used[0], pool->most_used[1]);
-    most += mrp_max(mrp_max(IDLE_LEAST, pool->reserve), most / IDLE_SHARE);
-    idle = pool->never_free || pool->decay_ms == UINT32_MAX || pool->mapped_size <= most
-        ? 0
-        : pool->mapped_size - most;
-    idle = mrp_min(idle, pool->idle_size);
-    pthread_mutex_unlock(&pool->mutex);
-    return idle;
-}
-
 void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evicted)
 {
     pthread_mutex_lock(&pool->mutex);
-    if (n > 0) {
-        note_use(pool);
-    }
     pool->n_idle += (size_t)n;
     pool->idle_size += n < 0 ? (size_t)0 - size : n > 0 ? size : 0;
     pool->n_evictions += is_evicted;
@@ -70,18 +32,12 @@ void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evic
 void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
     void (*evict)(struct mrp_retained *item))
 {
-    size_t surplus;
-
     chunk->retained.size = chunk->mapping.size;
     chunk->retained.owner = pool;
     chunk->retained.place = mrp_chunk_place(chunk);
     chunk->retained.is_kept = pool->never_free;
     chunk->retained.evict = evict;
     mrp_retention_add(&pool->context->retention, &chunk->retained);
-    surplus = idle_surplus(pool);
-    if (surplus > 0) {
-        mrp_retention_evict(&pool->context->retention, pool, surplus);
-    }
 }
 
 /* -- granule tables -- */

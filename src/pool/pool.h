@@ -198,8 +198,6 @@ struct mrp_pool {
     struct mrp_waitpoint grown;
     bool chunk_growing; /* some thread builds a chunk: */
     uint64_t chunk_grower; /* its mrp_thread_id() */
-    size_t most_used[2]; /* bytes, in this period of decay and the last one */
-    uint64_t most_since; /* when this one began, ns */
     size_t mapped_size, n_chunks, chunk_size,
         n_charged; /* n_charged: chunks of any kind */
     size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
