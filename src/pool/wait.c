@@ -278,6 +278,7 @@ static void offer(struct mrp_pool *pool)
         }
         waiter->tried = pool->n_rooms;
         if (is_async(waiter)) {
+            waiter->tried = 0; /* it has not: it may, if it joins again */
             leave(pool, waiter);
             call_later(pool, waiter);
             continue;
