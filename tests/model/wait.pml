@@ -214,10 +214,8 @@ inline leave(t)
     if
     :: state[t] == OFFERED ->
         n_offered--;
-#ifndef KEEP_OFFER
         ROOM_CAME;
         is_owed = true
-#endif
     :: else
     fi;
     state[t] = IN_NO_LINE;
@@ -250,16 +248,12 @@ inline join()
         if
         :: !asks ->
             asks = true;
-#ifndef NO_DUE
             due[0] = n_cut[0] > 0;
             due[1] = n_cut[1] > 0
-#endif
         :: else
         fi
     };
-#ifndef NO_FENCE
     atomic { FLUSH(me); SEE_ASKS }
-#endif
 }
 
 inline call_later(t)
@@ -357,9 +351,7 @@ inline sift(c)
 {
     atomic {
         is_sifting = true;
-#ifndef SIFT_LATE_CLEAR
         due[c] = false;
-#endif
         FLUSH(me);
         gathered[c] = n_depot[c];
         n_depot[c] = 0 };
@@ -378,13 +370,8 @@ inline sift(c)
     atomic {
         n_depot[c] = n_depot[c] + gathered[c];
         gathered[c] = 0;
-#ifdef SIFT_LATE_CLEAR
-        due[c] = false;
-#endif
         is_sifting = false;
-#ifndef SIFT_SILENT
         is_owed = is_owed || n_line > 0
-#endif
     }
 }
 
@@ -422,10 +409,8 @@ inline cut(c)
     LOCK;
     atomic {
         n_cut[c] = n_cut[c] + BLOCKS;
-#ifndef KEEP_MISSING
         n_missing[c] = 0;
         due[c] = due[c] || is_sifting;
-#endif
         cutting[c] = false }
 }
 
@@ -512,13 +497,8 @@ inline call_back()
 inline call_all()
 {
     if
-#ifdef MANY_CALLERS
-    :: atomic { !is_locked && n_calls == 0 -> skip }
-    :: atomic { !is_locked && n_calls > 0 ->
-#else
     :: atomic { !is_locked && (n_calls == 0 || is_calling) -> skip }
     :: atomic { !is_locked && n_calls > 0 && !is_calling ->
-#endif
             is_locked = true;
             is_calling = true;
             n_callers++;
@@ -552,9 +532,7 @@ inline line_end() /* mrp_context_serve; no lock */
     do
     :: atomic { n_line + n_calls == 0 || !is_owed -> break }
     :: atomic { n_line + n_calls > 0 && is_owed ->
-#ifndef CLEAR_LATE
         is_owed = false
-#endif
         };
         atomic { !is_locked -> /* mrp_line_serve */
             is_locked = true;
@@ -569,9 +547,6 @@ inline line_end() /* mrp_context_serve; no lock */
         UNLOCK;
         WAKE_LATE;
         call_all();
-#ifdef CLEAR_LATE
-        is_owed = false
-#endif
     od
 }
 
@@ -581,11 +556,7 @@ inline note(c)
 {
     atomic {
         if
-#ifdef NOTE_IN_SIFT
-        :: false
-#else
         :: is_sifting -> due[c] = true
-#endif
         :: else ->
             n_missing[c] = n_missing[c] - (n_missing[c] > 0 -> 1 : 0);
             due[c] = due[c] || n_missing[c] == 0
@@ -651,16 +622,12 @@ inline try_growing(c)
                 :: got ->
                     assert(!HAS_OLDER(me));
                     leave(me);
-#ifndef KEEP_REST
                     room_came()
-#endif
                 :: else
                 fi
             :: state[me] != OFFERED && got ->
                 PUSH(c);
-#ifndef PUT_BACK_QUIET
                 due[c] = true;
-#endif
                 got = false
             :: else
             fi }
@@ -679,25 +646,12 @@ inline try_growing(c)
 inline try_in_line(c)
 {
     join();
-#ifndef NO_LOOK
     hand_out();
-#endif
     atomic {
         if
         :: state[me] == WAITING && HAS_OLDER(me) ->
-#ifdef OVERTAKE
-            if
-            :: !IS_SERVED -> state[me] = OFFERED; tried_all[me] = true; n_offered++
-            :: else
-            fi
-#else
             skip /* waiter->tried is that of its elder: see offer() */
-#endif
-#ifdef TWO_OFFERS
-        :: state[me] == WAITING && !HAS_OLDER(me) ->
-#else
         :: state[me] == WAITING && !HAS_OLDER(me) && !IS_SERVED ->
-#endif
             state[me] = OFFERED;
             tried_all[me] = true;
             n_offered++
@@ -718,11 +672,7 @@ inline find_region(c)
     atomic {
         FLUSH(me);
         if
-#ifdef BARGE
-        :: n_depot[c] + gathered[c] > 0 ->
-#else
         :: n_depot[c] + gathered[c] > 0 && !WAIT_FOR(c) ->
-#endif
             assert(!WAIT_FOR(c));
             got = true;
             if
@@ -829,12 +779,8 @@ proctype thread(byte me; byte kind; byte class)
 #endif
                 step = (state[me] == SERVED -> step : DONE)
             :: state[me] == OFFERED -> tries = true
-#ifdef SLEEP_OWED
-            :: state[me] == WAITING ->
-#else
             :: state[me] == WAITING && is_owed && !is_calling -> skip /* settles first */
             :: state[me] == WAITING && !(is_owed && !is_calling) ->
-#endif
                 atomic { FLUSH(me); SEE_ASKS; is_locked = false; asleep[me] = true;
                     locked = false };
 end_asleep:
@@ -894,9 +840,7 @@ end_async:
         fi;
         if
         :: locked && step == JOINED -> /* mrp_line_join */
-#ifndef JOIN_SILENT
             is_owed = true;
-#endif
             UNLOCK
         :: locked && step != JOINED ->
             settle();
