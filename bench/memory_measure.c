@@ -411,10 +411,11 @@ void memory_measure(struct memory_run *run)
         for (size_t i = 0; i < MEMORY_SUBJECTS && run->options->sections[section]; i++) {
             size_t subject = order[i];
 
-            if (!run->options->subjects[subject] || !has_section(subject, section)) {
+            if (!run->options->subjects[subject] ||
+                !has_section(subject, (enum memory_section)section)) {
                 continue;
             }
-            run_section(run, subject, section);
+            run_section(run, subject, (enum memory_section)section);
             if (section == SECTION_LOAD) {
                 record_load(run, subject);
             }

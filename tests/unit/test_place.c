@@ -380,7 +380,7 @@ static void *work(void *user)
         if (*region != NULL && mrp_region_free(*region) != MRP_OK) {
             worker->problem = "free";
         }
-        *region = alloc_on(worker->f, 1000 << node, node, 0);
+        *region = alloc_on(worker->f, (size_t)1000 << node, node, 0);
         if (*region == NULL || node_of(*region) != node) {
             worker->problem = *region == NULL ? mrp_error_last()->text : "wrong node";
         }
