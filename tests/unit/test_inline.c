@@ -23,6 +23,8 @@ static void create_twins(struct pool_fixture *f, struct twins *twins,
     memset(twins, 0, sizeof *twins);
     twins->seed = 5;
     params.max_bytes = 64 * MRP_MIB;
+    params.decay_ms =
+        UINT32_MAX; /* or one of the two would sift, and the other not yet */
     params.checks = (uint32_t)checks;
     params.headroom = headroom;
     params.thread_cache_size = thread_cache_size;

@@ -374,8 +374,14 @@ static void chunks__of_too_many_kinds_are_summed_up(void **state)
     static struct mrp_pool *pools[N_POOLS];
     static struct mrp_region *regions[N_POOLS];
     static char buffers[N_POOLS][64];
+    const char *under = getenv("MRP_TEST_UNDER");
     json_t *root;
 
+    if (under != NULL && strcmp(under, "valgrind") == 0) {
+        printf(
+            "SKIP: %s: Valgrind has not the addresses for %d pools\n", __func__, N_POOLS);
+        return;
+    }
     for (size_t i = 0; i < N_POOLS; i++) {
         assert_int_equal(mrp_pool_create(f->context, &params, &pools[i]), MRP_OK);
         assert_int_equal(mrp_region_register(
