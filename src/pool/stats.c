@@ -12,14 +12,16 @@ static void count_region(const struct mrp_pool *pool, const struct mrp_region *r
 {
     uint32_t state = mrp_load_relaxed(&region->state);
     bool is_live = mrp_state_is_live(state);
-    /* of one that is abandoned at this moment it is a time */
-    size_t size = mrp_min(mrp_load_relaxed(&region->size), region->capacity);
+    size_t size = mrp_load_acquire(&region->size);
     enum mrp_region_kind kind = mrp_kind_of(region);
     unsigned class = mrp_depot_of(region);
     struct mrp_tier_stats *tier;
 
     if (state == 0) {
         return; /* of no slab */
+    }
+    if (mrp_load_relaxed(&region->state) != state) {
+        size = 0; /* abandoned at this moment: it is a time then */
     }
     n_abandoned[class] += state == MRP_STATE_QUARANTINED;
     if (mrp_is_unchecked(pool, region)) {
