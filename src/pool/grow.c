@@ -315,6 +315,9 @@ static void cut_bare(struct mrp_pool *pool, const struct mrp_slab *slab, uint32_
     for (; *n_cut < slab->n_blocks; (*n_cut)++) {
         struct mrp_region *region = mrp_region_at(pool, slab->descriptor + *n_cut);
 
+        /* it may have been a block: no thread's cache takes it any more */
+        region->cache = 0;
+        region->cookie = 0;
         mrp_store_relaxed(&region->size_class, MRP_CLASS_BARE);
         mrp_store_relaxed(&region->state, MRP_STATE_FREE);
         if (*served == NULL) {

@@ -127,6 +127,7 @@ static struct mrp_waiter *next_call(struct mrp_pool *pool)
     struct mrp_waiter *waiter = pool->calls_first;
 
     if (waiter != NULL) {
+        waiter->state = IN_NO_LINE;
         pool->calls_first = waiter->next;
         pool->calls_last = waiter->next == NULL ? NULL : pool->calls_last;
         mrp_sub_relaxed(&pool->context->n_waiting, 1);
@@ -151,7 +152,6 @@ static void call_back(struct mrp_pool *pool, struct mrp_waiter *waiter)
         waiter->turn = 0;
     }
     mrp_error_restore(&before);
-    waiter->state = IN_NO_LINE;
     waiter->notify(waiter, status == MRP_OK ? region : NULL, status);
 }
 
