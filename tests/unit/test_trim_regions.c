@@ -401,7 +401,7 @@ static void growth__takes_idle_memory_of_another_pool(void **state)
 /* Descriptors of blocks become those of slices: a thread's cache must not take them. */
 static void retired__descriptors_serve_slices(void **state)
 {
-    static struct mrp_region *regions[4096], *slices[4096];
+    static struct mrp_region *blocks[4096], *slices[4096];
     struct pool_fixture *f = *state;
     struct mrp_pool_params params = small_chunks_params(f, 16);
     struct mrp_region *root;
@@ -409,21 +409,21 @@ static void retired__descriptors_serve_slices(void **state)
     params.checks = MRP_CHECKS_STATE;
     pool_fixture_create(f, &params);
     for (size_t i = 0; i < 4096; i++) {
-        regions[i] = pool_fixture_alloc(f, 64);
+        blocks[i] = pool_fixture_alloc(f, 256);
     }
-    assert_int_equal(mrp_region_free_many(regions, 4096, NULL), MRP_OK);
+    assert_int_equal(mrp_region_free_many(blocks, 4096, NULL), MRP_OK);
     assert_int_equal(mrp_thread_flush(NULL), MRP_OK);
     assert_int_equal(mrp_pool_trim(f->pool, SIZE_MAX, NULL), MRP_OK);
     root = pool_fixture_alloc(f, 4096);
-    pool_fixture_free(pool_fixture_alloc(f, 64)); /* the thread caches that class */
+    pool_fixture_free(pool_fixture_alloc(f, 256)); /* the thread caches that class */
     for (size_t i = 0; i < 4096; i++) {
         assert_int_equal(mrp_region_slice(root, i, 1, &slices[i]), MRP_OK);
     }
     assert_int_equal(mrp_region_free_many(slices, 4096, NULL), MRP_OK);
     for (size_t i = 0; i < 4096; i++) {
-        regions[i] = pool_fixture_alloc(f, 64);
+        blocks[i] = pool_fixture_alloc(f, 256);
     }
-    assert_int_equal(mrp_region_free_many(regions, 4096, NULL), MRP_OK);
+    assert_int_equal(mrp_region_free_many(blocks, 4096, NULL), MRP_OK);
     pool_fixture_free(root);
     assert_int_equal(mrp_thread_flush(NULL), MRP_OK);
     assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
