@@ -115,6 +115,14 @@ MRP_API enum mrp_status mrp_provider_query(
 MRP_API enum mrp_status mrp_provider_native(
     struct mrp_provider *provider, const void **native);
 
+/** A backend of the context over memory that the provider allocates itself, where a
+ *  network needs or prefers that: pass it as mrp_pool_params.backend, with the provider
+ *  among the rails. name: as in mrp_backend_create. The provider cannot be closed before
+ *  it is destroyed. MRP_ERR_UNSUPPORTED: the provider allocates nothing; MRP_ERR_EXISTS,
+ *  MRP_ERR_INVALID, MRP_ERR_MEMORY. Thread-safe; does not block. */
+MRP_API enum mrp_status mrp_provider_backend(
+    struct mrp_provider *provider, const char *name, struct mrp_backend **backend);
+
 /* -- modules, for `mrpool info` -- */
 
 /** One device that a module could open. */
@@ -208,8 +216,11 @@ struct mrp_provider_ops {
     const struct mrp_setting_spec *settings; /**< variables named MRPOOL_<MODULE>_... */
     size_t n_settings;
 
-    /* required; may run on several threads at once. Deregistration gets what registration
-     * gave, once: when it fails the memory is kept mapped until the provider closes. */
+    /* required; may run on several threads at once. MRP_ERR_UNAVAILABLE from registration
+     * says that the device is gone for good: pools mark the rail failed and go on without
+     * it. Any other failure is of this registration alone. Deregistration gets what
+     * registration gave, once: when it fails the memory is kept mapped until the provider
+     * closes. */
     enum mrp_status (*register_memory)(void *state,
         const struct mrp_register_request *request,
         struct mrp_registration *registration);
@@ -235,6 +246,10 @@ struct mrp_provider_ops {
     void (*release_key)(void *state, void *handle, uint64_t key);
     /** What mrp_provider_native gives. */
     const void *(*native)(void *state);
+    /** Memory of the network's own making, for mrp_provider_backend: its state is the
+     *  provider's, create and destroy are NULL. register_memory knows such memory by its
+     *  address, and gets it before unmap does. It goes, at the latest, with close. */
+    const struct mrp_backend_ops *backend;
 };
 
 /** The symbol a module exports: const struct mrp_provider_ops mrp_provider_<name>. */

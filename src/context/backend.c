@@ -70,9 +70,10 @@ static void query_limits(struct mrp_backend_state *backend)
     backend->max_size = info.max_size;
 }
 
+/* Of memory that a provider allocates, `provider` is whose, and its state the state. */
 static enum mrp_status make_state(struct mrp_context_state *context,
-    const struct mrp_backend_ops *ops, void *state, const char *name,
-    struct mrp_backend_state **created)
+    const struct mrp_backend_ops *ops, void *state, struct mrp_provider_state *provider,
+    const char *name, struct mrp_backend_state **created)
 {
     struct mrp_backend_state *backend = calloc(1, sizeof *backend);
     enum mrp_status status;
@@ -84,6 +85,11 @@ static enum mrp_status make_state(struct mrp_context_state *context,
     backend->context = context;
     memcpy(&backend->ops, ops, mrp_min(ops->struct_size, sizeof backend->ops));
     backend->state = state;
+    if (provider != NULL) { /* before the handle is found */
+        backend->state = provider->state;
+        backend->provider = provider;
+        mrp_add_relaxed(&provider->n_users, 1);
+    }
     query_limits(backend);
     backend->handle = mrp_handle_create(MRP_HANDLE_BACKEND, backend);
     if (backend->handle == NULL) {
@@ -102,6 +108,9 @@ static enum mrp_status make_state(struct mrp_context_state *context,
 undo_handle:
     mrp_handle_destroy(MRP_HANDLE_BACKEND, backend->handle);
 undo_allocate:
+    if (provider != NULL) {
+        mrp_sub_acq_rel(&provider->n_users, 1);
+    }
     free(backend);
     return status;
 }
@@ -164,7 +173,7 @@ enum mrp_status mrp_backend_state_create(struct mrp_context_state *context,
     if (status != MRP_OK) {
         return status;
     }
-    status = make_state(context, ops, state, params.name, backend);
+    status = make_state(context, ops, state, NULL, params.name, backend);
     if (status != MRP_OK && ops->destroy != NULL) {
         ops->destroy(state);
     }
@@ -178,7 +187,31 @@ void mrp_backend_state_destroy(struct mrp_backend_state *backend)
     if (backend->ops.destroy != NULL) {
         backend->ops.destroy(backend->state);
     }
+    if (backend->provider != NULL) {
+        mrp_sub_acq_rel(&backend->provider->n_users, 1);
+    }
     free(backend);
+}
+
+static enum mrp_status unmap_nothing(void *state, const struct mrp_mapping *mapping)
+{
+    (void)state;
+    (void)mapping;
+    return MRP_OK;
+}
+
+/* Only a context that goes closes providers before their backends. */
+void mrp_backend_orphan(struct mrp_provider_state *provider)
+{
+    for (struct mrp_named *named = provider->context->backends; named != NULL;
+         named = named->next) {
+        struct mrp_backend_state *backend = (struct mrp_backend_state *)named;
+
+        if (backend->provider == provider) {
+            backend->provider = NULL;
+            backend->ops.unmap = unmap_nothing;
+        }
+    }
 }
 
 /* -- the only callers of map and unmap -- */
@@ -305,7 +338,37 @@ enum mrp_status mrp_backend_create_custom(struct mrp_context *handle, const char
                                  : check_ops(ops);
     }
     if (status == MRP_OK) {
-        status = make_state(context, ops, state, name, &backend);
+        status = make_state(context, ops, state, NULL, name, &backend);
+    }
+    if (status == MRP_OK) {
+        *created = backend->handle;
+    }
+    return status;
+}
+
+enum mrp_status mrp_provider_backend(
+    struct mrp_provider *handle, const char *name, struct mrp_backend **created)
+{
+    struct mrp_provider_state *provider;
+    struct mrp_backend_state *backend;
+    enum mrp_status status = mrp_provider_get(handle, &provider);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    if (created == NULL) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "backend is NULL");
+    }
+    if (provider->ops.backend == NULL) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "provider %s (module %s) allocates no memory: use a backend of "
+            "mrp_backend_create",
+            provider->named.name, provider->info.module);
+    }
+    status = check_ops(provider->ops.backend);
+    if (status == MRP_OK) {
+        status = make_state(
+            provider->context, provider->ops.backend, NULL, provider, name, &backend);
     }
     if (status == MRP_OK) {
         *created = backend->handle;

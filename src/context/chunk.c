@@ -268,13 +268,19 @@ static enum mrp_status release_memory(struct mrp_chunk *chunk, bool is_wanted)
 
         if (rail_status != MRP_OK) {
             status = rail_status;
+        }
+        /* a provider's own memory needs no hold until it closes: unmap is its call */
+        if (rail_status != MRP_OK &&
+            (chunk->backend == NULL || chunk->backend->provider != chunk->rails[rail])) {
             refused |= (uint64_t)1 << rail;
         }
     }
     if (chunk->backend != NULL && refused != 0) {
         mrp_provider_park(chunk->rails, refused, chunk->backend, &whole);
-    } else if (chunk->backend != NULL && !is_wanted) {
-        status = mrp_backend_unmap(chunk->backend, &whole);
+    } else if (chunk->backend != NULL && (!is_wanted || status != MRP_OK)) {
+        enum mrp_status unmapped = mrp_backend_unmap(chunk->backend, &whole);
+
+        status = status != MRP_OK ? status : unmapped;
     }
     return status;
 }

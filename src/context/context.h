@@ -73,6 +73,7 @@ struct mrp_backend_state {
     struct mrp_backend_ops
         ops; /* a copy: slots the author's header did not have are NULL */
     void *state;
+    struct mrp_provider_state *provider; /* whose memory it gives; NULL: its own */
     size_t granularity, max_size; /* as the backend says, at least 1 and 0 */
     _Atomic size_t n_users; /* pools, blocks and parked mappings */
     _Atomic size_t n_mappings, mapped_size;
@@ -86,7 +87,7 @@ struct mrp_provider_state {
     void *state;
     struct mrp_provider_info info; /* as queried at open; texts below */
     char device[128];
-    _Atomic size_t n_users; /* pools that have it as a rail, and imports */
+    _Atomic size_t n_users; /* pools that have it as a rail, imports, and backends */
     _Atomic size_t n_registrations, registered_size;
     _Atomic size_t n_parked, parked_size; /* what its refusals have kept mapped */
     pthread_mutex_t mutex; /* of the two lists; leaf lock */
@@ -144,6 +145,9 @@ enum mrp_status mrp_backend_state_create(struct mrp_context_state *context,
     const char *kind, const struct mrp_backend_params *params,
     struct mrp_backend_state **backend);
 void mrp_backend_state_destroy(struct mrp_backend_state *backend);
+
+/** The provider is closed, and its memory has gone with it: nothing is left to unmap. */
+void mrp_backend_orphan(struct mrp_provider_state *provider);
 enum mrp_status mrp_backend_map(struct mrp_backend_state *backend,
     const struct mrp_map_request *request, struct mrp_mapping *mapping);
 enum mrp_status mrp_backend_unmap(

@@ -183,6 +183,7 @@ void mrp_provider_state_close(struct mrp_provider_state *provider)
     if (provider->ops.close != NULL) {
         provider->ops.close(provider->state);
     }
+    mrp_backend_orphan(provider);
     release_parked(provider);
     pthread_mutex_destroy(&provider->mutex);
     free(provider);
@@ -360,9 +361,8 @@ enum mrp_status mrp_provider_close(struct mrp_provider *handle)
     if (mrp_load_acquire(&provider->n_users) > 0 ||
         mrp_load_acquire(&provider->n_registrations) > 0) {
         return mrp_fail(MRP_ERR_BUSY, 0,
-            "provider %s serves %zu pools or imports and holds %zu registrations: "
-            "destroy those "
-            "first",
+            "provider %s serves %zu pools, imports or backends and holds %zu "
+            "registrations: destroy those first",
             provider->named.name, mrp_load_relaxed(&provider->n_users),
             mrp_load_relaxed(&provider->n_registrations));
     }
