@@ -5,14 +5,10 @@
 #include "memory.h"
 #include "units.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define PATIENCE_MS 60000 /* between two lines */
 #define LIVE_MOST ((size_t)512 << 20)
 #define LIVE_QUICK ((size_t)48 << 20)
 #define LIVE_SHARE \
@@ -32,42 +28,6 @@ const struct memory_subject memory_subjects[MEMORY_SUBJECTS] = {
     {"jemalloc", "jemalloc", NULL, "#e69f00"},
     {"mimalloc", "mimalloc", NULL, "#b3367a"},
 };
-
-/* -- lines -- */
-
-struct lines {
-    int file;
-    size_t n, next;
-    char text[4096];
-};
-
-/* The next line without its end; NULL when there is none, or nothing for so long. */
-static const char *next_line(struct lines *lines)
-{
-    for (;;) {
-        struct pollfd ready = {.fd = lines->file, .events = POLLIN};
-        char *begin = lines->text + lines->next;
-        char *end = memchr(begin, '\n', lines->n - lines->next);
-        ssize_t got;
-
-        if (end != NULL) {
-            *end = '\0';
-            lines->next = (size_t)(end - lines->text) + 1;
-            return begin;
-        }
-        lines->n -= lines->next;
-        memmove(lines->text, begin, lines->n);
-        lines->next = 0;
-        if (lines->n == sizeof lines->text || poll(&ready, 1, PATIENCE_MS) <= 0) {
-            return NULL;
-        }
-        got = read(lines->file, lines->text + lines->n, sizeof lines->text - lines->n);
-        if (got <= 0) {
-            return NULL;
-        }
-        lines->n += (size_t)got;
-    }
-}
 
 /* -- what is told ----------------------------------------------------------------------
  */
@@ -271,7 +231,7 @@ static void run_section(
 {
     static struct telling telling;
     struct pool_worker worker = {.pid = 0};
-    struct lines lines = {.n = 0};
+    struct worker_lines lines = {.n = 0};
     const char *line;
 
     memset(&telling, 0, sizeof telling);
@@ -285,7 +245,7 @@ static void run_section(
         return;
     }
     lines.file = worker.from;
-    while ((line = next_line(&lines)) != NULL) {
+    while ((line = worker_next_line(&lines)) != NULL) {
         hear(&telling, line);
         if (strncmp(line, "text ", 5) == 0 && !is_itself(&telling)) {
             break;

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 60000 /* a request takes a second at most */
+#define PATIENCE_MS 60000 /* an answer takes a second at most */
 
 const struct pool_subject pool_subjects[POOL_SUBJECTS] = {
     {"glibc", FAMILY_MALLOC, "malloc", NULL, NULL, "libc", NULL},
@@ -228,4 +228,34 @@ bool pool_worker_ask(struct pool_worker *worker, const struct worker_request *re
     }
     pool_worker_stop(worker);
     return false;
+}
+
+/* -- those that tell instead of answering ------------------------------------------------
+ */
+
+const char *worker_next_line(struct worker_lines *lines)
+{
+    for (;;) {
+        struct pollfd ready = {.fd = lines->file, .events = POLLIN};
+        char *begin = lines->text + lines->next;
+        char *end = memchr(begin, '\n', lines->n - lines->next);
+        ssize_t got;
+
+        if (end != NULL) {
+            *end = '\0';
+            lines->next = (size_t)(end - lines->text) + 1;
+            return begin;
+        }
+        lines->n -= lines->next;
+        memmove(lines->text, begin, lines->n);
+        lines->next = 0;
+        if (lines->n == sizeof lines->text || poll(&ready, 1, PATIENCE_MS) <= 0) {
+            return NULL;
+        }
+        got = read(lines->file, lines->text + lines->n, sizeof lines->text - lines->n);
+        if (got <= 0) {
+            return NULL;
+        }
+        lines->n += (size_t)got;
+    }
 }

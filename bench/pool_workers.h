@@ -55,6 +55,16 @@ bool pool_worker_ask(struct pool_worker *worker, const struct worker_request *re
 
 void pool_worker_stop(struct pool_worker *worker);
 
+/** What a worker writes line by line; `file` is worker->from. */
+struct worker_lines {
+    int file;
+    size_t n, next;
+    char text[4096];
+};
+
+/** The next line without its end; NULL when there is none, or nothing for a minute. */
+const char *worker_next_line(struct worker_lines *lines);
+
 /** The command line of a worker, NULL-terminated, for tools that run it themselves.
  *  @return false when the program is not there. */
 #define POOL_ARGUMENTS_MAX 4

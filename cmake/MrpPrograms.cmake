@@ -70,6 +70,18 @@ function(mrp_add_memory_worker name first)
   endforeach()
 endfunction()
 
+# Of `mrpool-bench rma`: bench/workers/rma_<network>.c over the library of that provider;
+# the endpoints are those of the examples.
+function(mrp_add_rma_worker network)
+  mrp_dependency_of("${network}" provider missing)
+  if(missing)
+    return()
+  endif()
+  string(TOUPPER "${network}" upper)
+  mrp_add_worker(rma-${network} SOURCE rma_${network}.c
+    LIBRARIES mrpool PkgConfig::MRP_DEP_${upper})
+endfunction()
+
 function(mrp_add_workers)
   mrp_add_worker(malloc SOURCE subject_malloc.c)
   mrp_add_worker(mutex SOURCE subject_mutex.c)
@@ -81,6 +93,8 @@ function(mrp_add_workers)
   mrp_add_memory_worker(memory-malloc malloc)
   mrp_add_memory_worker(memory-mrpool
     mrpool trim latency waiting counts LIBRARY mrpool)
+
+  mrp_add_rma_worker(ofi)
 
   pkg_check_modules(MRP_WORKER_DPDK QUIET IMPORTED_TARGET libdpdk)
   if(MRP_WORKER_DPDK_FOUND)

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * mrpool-bench rma: one-sided messages between two processes, from memory of the pool, of
+ * memory registered for each message, and of memory left to the network library.
+ */
+#include "rma.h"
+#include "units.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CACHE_FACTOR 1.05 /* of the library's own, at most: noise of two processes */
+
+/* What a machine may have; what it lacks is noted. */
+static const char all_networks[] =
+    "ofi:provider=tcp,ofi:provider=shm,ofi:provider=verbs,ucx:tls=tcp,ucx:tls=shm,"
+    "verbs,mpi,mpich";
+
+/* A message from the pool costs no more than the best that there is without it. */
+static void hold(struct bench *bench, const struct rma_options *options,
+    const struct bench_target *network)
+{
+    static const char *const operations[] = {"put", "get"};
+    static const char *const figures[] = {"latency", "message"};
+
+    for (size_t i = 0; i < 4 * options->n_sizes; i++) {
+        const char *operation = operations[i % 2], *figure = figures[i / 2 % 2];
+        size_t size = options->sizes[i / 4];
+        const struct bench_result *pool =
+            rma_find(bench, network->spec, size, operation, figure, "pool");
+        const struct bench_result *cache =
+            rma_find(bench, network->spec, size, operation, figure, "cache");
+        const struct bench_result *each =
+            rma_find(bench, network->spec, size, operation, figure, "register");
+
+        if (pool != NULL && cache != NULL) {
+            bench_hold(bench, pool, cache, CACHE_FACTOR);
+        }
+        if (pool != NULL && each != NULL) {
+            bench_hold(bench, pool, each, CACHE_FACTOR);
+        }
+    }
+}
+
+static int run_rma(struct rma_options *options)
+{
+    struct bench bench;
+    cpu_set_t cpus;
+    bool drawn = true;
+    int exit_status;
+
+    CPU_ZERO(&cpus);
+    sched_getaffinity(0, sizeof cpus, &cpus);
+    if (options->is_server) {
+        return rma_serve(options, &options->networks.all[0]);
+    }
+    if (!bench_begin(&bench, "rma", &options->common)) {
+        return EXIT_FAILURE;
+    }
+    sched_setaffinity(0, sizeof cpus, &cpus); /* two processes work at once */
+    for (size_t i = 0; i < options->networks.n; i++) {
+        rma_measure(&bench, options, &options->networks.all[i]);
+        hold(&bench, options, &options->networks.all[i]);
+    }
+    if (options->plot != NULL && bench.n_results > 0) {
+        drawn = rma_plot(&bench, options->plot);
+    }
+    exit_status = bench_end(&bench, rma_print);
+    return drawn ? exit_status : EXIT_FAILURE;
+}
+
+/* -- options ---------------------------------------------------------------------------
+ */
+
+static void parse_sizes(
+    struct rma_options *options, const char *list, struct argp_state *state)
+{
+    char item[32];
+
+    options->n_sizes = 0;
+    while (list != NULL) {
+        list = bench_next_item(list, item, sizeof item);
+        if (options->n_sizes == RMA_SIZES_MAX) {
+            argp_error(state, "--sizes: at most %d of them", RMA_SIZES_MAX);
+        }
+        if (!bench_parse_size(item, &options->sizes[options->n_sizes]) ||
+            options->sizes[options->n_sizes] > (64 << 20)) {
+            argp_error(state, "--sizes: '%s' is not a size up to 64M (64, 4K, 1M)", item);
+        }
+        options->n_sizes++;
+    }
+}
+
+static void set_defaults(struct rma_options *options, struct argp_state *state)
+{
+    if (options->networks.n == 0) {
+        (void)bench_targets_parse(all_networks, &options->networks);
+        if (options->is_server || options->host != NULL) {
+            argp_error(state, "two machines use one network: name it with --networks");
+        }
+    }
+    if ((options->is_server || options->host != NULL) && options->networks.n > 1) {
+        argp_error(state, "--networks: one, where the peer is on another machine");
+    }
+    if (options->n_sizes == 0) {
+        parse_sizes(options,
+            options->common.quick ? "64,64K" : "8,64,512,4K,32K,256K,1M,4M", state);
+    }
+}
+
+enum {
+    OPTION_SIZES = 's',
+    OPTION_NETWORKS = 'n',
+    OPTION_SERVER = 300,
+    OPTION_CONNECT,
+    OPTION_ADDRESS,
+    OPTION_PORT,
+    OPTION_PLOT
+};
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    struct rma_options *options = state->input;
+    const char *problem;
+    size_t port;
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->common;
+        return 0;
+    case OPTION_SIZES:
+        parse_sizes(options, text, state);
+        return 0;
+    case OPTION_NETWORKS:
+        problem = bench_targets_parse(text, &options->networks);
+        if (problem != NULL) {
+            argp_error(state, "--networks %s: %s", text, problem);
+        }
+        return 0;
+    case OPTION_SERVER:
+        options->is_server = true;
+        return 0;
+    case OPTION_CONNECT:
+        options->host = text;
+        return 0;
+    case OPTION_ADDRESS:
+        options->address = text;
+        return 0;
+    case OPTION_PORT:
+        if (!bench_parse_count(text, 1, 65535, &port)) {
+            argp_error(state, "--port %s: write a number from 1 to 65535", text);
+        }
+        options->port = text;
+        return 0;
+    case OPTION_PLOT:
+        options->plot = text;
+        return 0;
+    case ARGP_KEY_END:
+        set_defaults(options, state);
+        if (options->is_server && options->address == NULL) {
+            options->address = "0.0.0.0";
+        }
+        if ((options->is_server || options->host != NULL) && options->port == NULL) {
+            options->port = "47471";
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option rows[] = {
+    {"networks", OPTION_NETWORKS, "LIST", 0,
+        "Networks with their options, "
+        "ofi:provider=tcp,ucx:tls=shm,verbs:device=mlx5_0,mpi "
+        "(default all that there are)",
+        0},
+    {"sizes", OPTION_SIZES, "LIST", 0, "Bytes of a message, 64,4K,1M (default 8 to 4M)",
+        0},
+    {"server", OPTION_SERVER, NULL, 0, "Wait for a client on another machine", 0},
+    {"connect", OPTION_CONNECT, "HOST", 0, "Measure against the server there", 0},
+    {"address", OPTION_ADDRESS, "IP", 0,
+        "Where the server listens (0.0.0.0 with --server); a client's network is the one "
+        "that reaches it",
+        0},
+    {"port", OPTION_PORT, "N", 0, "Of the server (47471)", 0},
+    {"plot", OPTION_PLOT, "FILE", 0,
+        "Draw bandwidth by size with gnuplot (.svg, .png, .pdf)", 0},
+    {0},
+};
+
+static const char doc[] =
+    "Measure one-sided puts and gets between two processes, on each network: the buffer "
+    "taken from a pool for the message and given back after it; registered for the "
+    "message, as a program does it without a pool; left to the library and the cache it "
+    "may have; and registered once by hand, where nothing is left to save."
+    "\vLatency is one message at a time, until it has arrived: for libfabric completed "
+    "with "
+    "FI_DELIVERY_COMPLETE, for UCX flushed, for MPI flushed, for verbs acknowledged. "
+    "Bandwidth has 16 messages under way (16 MiB at most), each with a buffer of its "
+    "own. "
+    "All include what the buffer costs. Times are wall-clock time: both processes and "
+    "the "
+    "network's own threads share the machine. Verified once before measuring.\n"
+    "In --json and --csv a case is called put/latency/pool or put/message/register, "
+    "where message is the time per message with many under way; `registration` is "
+    "registering and deregistering alone. ratio is `register` divided by this.\n\n"
+    "Examples:\n"
+    "  mrpool-bench rma --networks ofi:provider=shm,ucx:tls=shm --sizes 64,64K\n"
+    "  mrpool-bench rma --plot rma.svg\n"
+    "  mrpool-bench rma --server --networks ofi:provider=verbs              on one "
+    "machine\n"
+    "  mrpool-bench rma --connect 192.0.2.1 --networks ofi:provider=verbs   on the "
+    "other\n";
+
+static int run(int argc, char **argv)
+{
+    static struct rma_options options = {.common = BENCH_OPTIONS_INIT};
+    const struct argp argp = {rows, parse, NULL, doc, bench_options_child, NULL, NULL};
+
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    return run_rma(&options);
+}
+
+const struct bench_command bench_command_rma = {
+    "rma", "one-sided messages from a pool, per-message registration, or a cache", run};

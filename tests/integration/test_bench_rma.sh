@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# mrpool-bench rma as people and scripts use it: both processes here, or a server and its client;
+# JSON with its goals, CSV, the plot, wrong options. Times are not judged.
+# ctest: TIMEOUT 240
+set -u
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
+build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
+bench=$build_dir/bench/mrpool-bench
+# shellcheck source=tests/integration/support/program.sh
+. "$here/support/program.sh"
+
+if [[ ! -x $bench || ! -x $build_dir/bench/workers/worker-rma-ofi ]]; then
+    echo "SKIP: mrpool-bench or its worker for libfabric is not built"
+    exit 77
+fi
+
+rma() {
+    timeout 100 "$bench" rma --quick "$@"
+}
+
+# holds EXPRESSION: true in python of the last output, as JSON in `it`; `results` by case and size
+holds() {
+    n_checks=$((n_checks + 1))
+    python3 - "$work/out" "$1" <<'PYTHON' || problem "JSON does not hold: $1"
+import json
+import sys
+
+it = json.load(open(sys.argv[1], encoding="utf-8"))
+results = {(r["case"], r["size"]): r for r in it["results"]}
+sys.exit(0 if eval(sys.argv[2], {"it": it, "results": results}) else 1)
+PYTHON
+}
+
+check_json() {
+    expect 0 rma --networks ofi:provider=tcp --sizes 64,64K --json
+    holds 'len(results) == len(it["results"])'
+    holds 'all((f"{op}/{figure}/{who}", size) in results for op in ("put", "get") for size in (64, 65536)
+        for figure in ("latency", "message") for who in ("pool", "once", "register", "cache"))'
+    holds 'all(("registration", size) in results for size in (64, 65536))'
+    holds 'results["put/latency/pool", 64]["baseline"] == "put/latency/register"'
+    holds 'all(r["median"] > 0 for r in it["results"])'
+    holds 'len(it["goals"]) == 16 and "libfabric" in it["compared"]["ofi"]'
+}
+
+check_formats() {
+    expect 0 rma --networks ofi:provider=shm,nothing --sizes 4K --csv
+    says out '^put/message/pool,ofi:provider=shm,4096,1,ns,|^put/message/pool,ofi:provider=shm,4096,0,ns,'
+    says err 'nothing: built without it'
+    expect 0 rma --networks ofi:provider=tcp --sizes 4K
+    says out '^ofi tcp: put, many under way$'
+    says out '^ *4 KiB +[0-9.]+ us'
+    n_checks=$((n_checks + 1))
+    ! grep -qE '.{81}| $' "$work/out" || problem "lines over 80 columns, or blanks at an end"
+    if command -v gnuplot >/dev/null; then
+        expect 0 rma --networks ofi:provider=tcp --sizes 64,4K --plot "$work/plot.svg"
+        grep -q '<svg' "$work/plot.svg" || problem "--plot drew no SVG"
+    fi
+}
+
+# Two machines are two commands; here both are on this one.
+check_two_machines() {
+    local port=$((20000 + RANDOM % 10000)) server
+
+    timeout 100 "$bench" rma --quick --server --address 127.0.0.1 --port $port \
+        --networks ofi:provider=tcp --sizes 4K >"$work/server" 2>&1 </dev/null &
+    server=$!
+    expect 0 rma --connect 127.0.0.1 --port $port --networks ofi:provider=tcp --sizes 4K --csv
+    says out '^get/latency/pool,'
+    n_checks=$((n_checks + 1))
+    wait $server || problem "the server failed: $(cat "$work/server")"
+}
+
+check_usage() {
+    expect 0 rma --help
+    says out 'Examples:'
+    expect 64 rma --sizes 0
+    expect 64 rma --sizes 65M
+    expect 64 rma --server
+    says err 'name it with --networks'
+    expect 64 rma --connect here --networks ofi:provider=tcp,ofi:provider=shm
+    expect 64 rma --port 70000
+    expect 1 rma --networks ofi:provider=nonsense --sizes 64
+    says out 'provider nonsense offers no'
+}
+
+check_usage
+check_json
+check_formats
+check_two_machines
+finish
