@@ -408,7 +408,8 @@ static void destroy__refuses_what_is_in_use(void **unused)
     params.max_bytes = 512 << 10;
     assert_accepted(mrp_pool_create(context, &params, &pool));
     assert_refused(mrp_backend_destroy(backend), MRP_ERR_BUSY, "1 pools or blocks");
-    assert_refused(mrp_provider_close(provider), MRP_ERR_BUSY, "1 pools, imports or backends");
+    assert_refused(
+        mrp_provider_close(provider), MRP_ERR_BUSY, "1 pools, imports or backends");
     region = mrp_region_alloc(pool, 100);
     assert_non_null(region);
     assert_refused(mrp_provider_close(provider), MRP_ERR_BUSY, "1 registrations");

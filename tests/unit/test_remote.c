@@ -412,7 +412,8 @@ static void close__twice_is_stale(void **state)
     struct fixture *f = *state;
     struct mrp_remote *remote = open_rail(f, 0);
 
-    assert_refused(mrp_provider_close(f->provider), MRP_ERR_BUSY, "1 pools, imports or backends");
+    assert_refused(
+        mrp_provider_close(f->provider), MRP_ERR_BUSY, "1 pools, imports or backends");
     assert_accepted(mrp_remote_close(remote));
     assert_refused(mrp_remote_close(remote), MRP_ERR_STALE, "destroyed");
     assert_refused(mrp_remote_close(NULL), MRP_ERR_STALE, "NULL");
