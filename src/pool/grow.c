@@ -92,22 +92,6 @@ static enum mrp_status refuse_own(const struct mrp_pool *pool)
         pool->member.named.name);
 }
 
-/* Free memory of all classes makes slabs free, and they make room: true when they did.
- * Under the mutex, released meanwhile. */
-static bool regroup(struct mrp_pool *pool, bool is_thorough)
-{
-    struct mrp_chunk *emptied = NULL;
-    uint64_t n_retired = pool->n_retired;
-
-    mrp_pool_sift_all(pool, is_thorough, &emptied);
-    if (emptied != NULL) {
-        pthread_mutex_unlock(&pool->mutex);
-        mrp_trim_keep_idle(pool, emptied);
-        pthread_mutex_lock(&pool->mutex);
-    }
-    return pool->n_retired != n_retired;
-}
-
 bool mrp_is_no_more(enum mrp_status status)
 {
     return status == MRP_ERR_LIMIT || status == MRP_ERR_MEMORY ||
@@ -137,7 +121,7 @@ static bool look_before_mapping(
     if (!search->has_regrouped &&
         (pool->is_sifting || mrp_depots_size(pool) >= mrp_next_chunk_size(pool))) {
         search->has_regrouped = true;
-        regroup(pool, false);
+        mrp_pool_sift_all(pool, false);
         search->served = take_answer(pool, class);
         return true;
     }
@@ -205,7 +189,7 @@ static bool regroup_at_last(struct mrp_pool *pool, unsigned class, struct search
         return false; /* what that makes idle may be given up at once, and deregistered */
     }
     search->has_regrouped = search->has_sifted_all = true;
-    is_more = regroup(pool, true);
+    is_more = mrp_pool_sift_all(pool, true);
     search->served = take_answer(pool, class);
     mrp_error_restore(&cause);
     return is_more || search->served != NULL;

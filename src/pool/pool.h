@@ -427,9 +427,10 @@ static inline bool mrp_region_is_live(const struct mrp_region *region)
 
 /* -- stats.c -- */
 
-/** Free regions of the class in the depot, at most `n_regions`: those there are. A guess
- *  while others are at work. No lock. */
-size_t mrp_depot_count(const struct mrp_pool *pool, size_t class, size_t n_regions);
+/** Free regions of the class in the depot, at most `n_regions`: those there are; of the
+ *  loose ones at most `most_loose` are counted. A guess while others are at work. No lock. */
+size_t mrp_depot_count(
+    const struct mrp_pool *pool, size_t class, size_t n_regions, size_t most_loose);
 
 /* -- report.c -- */
 
