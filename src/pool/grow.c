@@ -153,24 +153,39 @@ static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
     return status;
 }
 
-/* Room for a slab: an idle chunk, what free memory makes room when it is regrouped, a new
- * chunk; or a region that came back meanwhile. Under the mutex, released meanwhile. */
+/* Room for a slab in chunks that are there, idle ones too. MRP_ERR_AGAIN, without a record:
+ * at the end of this no thread has any, in its hands or elsewhere. Under the mutex, released
+ * meanwhile. */
+static enum mrp_status take_room(
+    struct mrp_pool *pool, unsigned class, struct mrp_slab **slab)
+{
+    const struct mrp_size_class *size_class = &pool->classes.classes[class];
+    enum mrp_status status;
+    uint64_t n_openings;
+
+    do {
+        n_openings = pool->n_openings;
+        status = mrp_slab_take(pool, class, slab);
+        if (status == MRP_ERR_AGAIN) { /* before idle memory is taken that is others' */
+            status = mrp_heed_reserves(pool, size_class->tier, size_class->block_size);
+            if (status == MRP_OK) {
+                mrp_pool_take_up(pool, mrp_least_chunk(pool, class), size_class->node);
+                status = MRP_ERR_AGAIN;
+            }
+        }
+    } while (status == MRP_ERR_AGAIN && pool->n_openings != n_openings);
+    return status;
+}
+
+/* More room: what free memory makes room when it is regrouped, a new chunk; or a
+ * region that came back meanwhile. Under the mutex, released meanwhile. */
 static enum mrp_status seek_room(
     struct mrp_pool *pool, unsigned class, struct search *search)
 {
-    const struct mrp_size_class *size_class = &pool->classes.classes[class];
-    /* before more is sought for what is kept for others */
-    enum mrp_status status =
-        mrp_heed_reserves(pool, size_class->tier, size_class->block_size);
-
-    if (status != MRP_OK ||
-        mrp_pool_take_up(pool, mrp_least_chunk(pool, class), size_class->node)) {
-        return status;
-    }
     if ((search->flags & MRP_REQUEST_NOGROW) != 0) {
         return mrp_fail(MRP_ERR_AGAIN, 0,
             "pool %s has no free region of %zu bytes and may not grow here",
-            pool->member.named.name, size_class->capacity);
+            pool->member.named.name, pool->classes.classes[class].capacity);
     }
     if (pool->chunk_growing && pool->chunk_grower == mrp_thread_id()) {
         return refuse_own(pool);
@@ -195,6 +210,20 @@ static bool regroup_at_last(struct mrp_pool *pool, unsigned class, struct search
     return is_more || search->served != NULL;
 }
 
+/* It is refused: but since it looked the mutex has been released, and what another thread has
+ * made room meanwhile nobody has told. Leaves the record. Under the mutex, as above. */
+static enum mrp_status look_once_more(struct mrp_pool *pool, unsigned class,
+    enum mrp_status refusal, struct mrp_slab **slab)
+{
+    struct mrp_error cause = *mrp_error_last();
+
+    if (mrp_is_no_more(refusal) && take_room(pool, class, slab) == MRP_OK) {
+        return MRP_OK;
+    }
+    mrp_error_restore(&cause);
+    return refusal;
+}
+
 /* A slab, from a new chunk if need be; or, with none, a region that came back meanwhile.
  * Under the mutex, which may be released meanwhile. */
 static enum mrp_status find_slab(
@@ -204,7 +233,7 @@ static enum mrp_status find_slab(
     enum mrp_status status;
 
     do {
-        status = mrp_slab_take(pool, class, slab);
+        status = take_room(pool, class, slab);
         if (status == MRP_OK) {
             break;
         }
@@ -213,7 +242,11 @@ static enum mrp_status find_slab(
         }
         if (status != MRP_OK &&
             !(mrp_is_no_more(status) && regroup_at_last(pool, class, search))) {
-            return status;
+            status = look_once_more(pool, class, status, slab);
+            if (status != MRP_OK) {
+                return status;
+            }
+            break;
         }
     } while (search->served == NULL);
     mrp_error_restore(&before); /* what failed on the way has been made good */

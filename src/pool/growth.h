@@ -56,8 +56,10 @@ void mrp_pool_sift(struct mrp_pool *pool, unsigned class);
  *  true when that has made room. */
 bool mrp_pool_sift_all(struct mrp_pool *pool, bool is_thorough);
 
-/** Sift all; when it returns, what has become idle can be found as such. No lock. */
-bool mrp_pool_regroup(struct mrp_pool *pool);
+/** Sift all; when it returns, what has become idle can be found as such. True when room has
+ *  been made, by whomever, since the number of openings was as given. No lock. */
+bool mrp_pool_regroup(struct mrp_pool *pool, uint64_t n_openings);
+uint64_t mrp_pool_openings(struct mrp_pool *pool);
 
 /** A region that a sifter has in its hands, or NULL. Under the mutex. */
 struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class);

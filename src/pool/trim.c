@@ -141,6 +141,7 @@ static void make_idle(
 {
     pool->n_chunks--;
     pool->chunk_size -= chunk->mapping.size;
+    pool->n_openings++;
     pool->n_coming++;
     pool->n_idle++;
     pool->idle_size += chunk->mapping.size;
@@ -381,9 +382,8 @@ static void keep_unused(struct mrp_pool *pool, struct mrp_chunk **emptied)
 
 bool mrp_pool_sift_all(struct mrp_pool *pool, bool is_thorough)
 {
-    uint64_t n_retired = pool->n_retired; /* also by another thread that sifts now */
+    uint64_t n_openings = pool->n_openings; /* also by another thread that sifts now */
     struct mrp_chunk *emptied = NULL;
-    bool is_room;
 
     begin_sifting(pool);
     for (unsigned class = 0; class < mrp_n_classes(&pool->classes); class ++) {
@@ -393,19 +393,29 @@ bool mrp_pool_sift_all(struct mrp_pool *pool, bool is_thorough)
     }
     keep_unused(pool, &emptied);
     end_sifting(pool);
-    is_room = pool->n_retired != n_retired || emptied != NULL;
     keep_idle(pool, emptied);
-    return is_room;
+    return pool->n_openings != n_openings;
 }
 
 /* -- on demand -- */
 
-bool mrp_pool_regroup(struct mrp_pool *pool)
+uint64_t mrp_pool_openings(struct mrp_pool *pool)
+{
+    uint64_t n_openings;
+
+    pthread_mutex_lock(&pool->mutex);
+    n_openings = pool->n_openings;
+    pthread_mutex_unlock(&pool->mutex);
+    return n_openings;
+}
+
+bool mrp_pool_regroup(struct mrp_pool *pool, uint64_t n_openings)
 {
     bool is_room;
 
     pthread_mutex_lock(&pool->mutex);
-    is_room = mrp_pool_sift_all(pool, true);
+    mrp_pool_sift_all(pool, true);
+    is_room = pool->n_openings != n_openings;
     while (pool->n_coming > 0) { /* of another thread that sifted */
         mrp_wait(&pool->grown, &pool->mutex);
     }
