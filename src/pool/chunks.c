@@ -330,6 +330,7 @@ static void begin_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
     pool->n_chunks++;
     pool->chunk_size += chunk->mapping.size;
     pool->n_growths++;
+    pool->n_openings++;
     mrp_store_relaxed(
         &pool->cache_most, mrp_max(CACHE_LEAST, pool->chunk_size / CACHE_SHARE));
 }
@@ -344,6 +345,7 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
     if (pool->n_idle == 0) {
         return false;
     }
+    pool->n_coming++; /* until it has room, or is seen to be none */
     pthread_mutex_unlock(&pool->mutex);
     item = mrp_retention_take(
         &pool->context->retention, pool, least, SIZE_MAX, NULL, is_empty, &node);
@@ -351,6 +353,8 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
         mrp_pool_count_idle(pool, -1, item->size, false);
     }
     pthread_mutex_lock(&pool->mutex);
+    pool->n_coming--;
+    mrp_wake_all(&pool->grown);
     if (item != NULL) {
         begin_chunk(pool, mrp_idle_chunk(item));
     }

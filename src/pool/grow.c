@@ -92,22 +92,6 @@ static enum mrp_status refuse_own(const struct mrp_pool *pool)
         pool->member.named.name);
 }
 
-/* Free memory of all classes makes slabs free, and they make room: true when they did.
- * Under the mutex, released meanwhile. */
-static bool regroup(struct mrp_pool *pool, bool is_thorough)
-{
-    struct mrp_chunk *emptied = NULL;
-    uint64_t n_retired = pool->n_retired;
-
-    mrp_pool_sift_all(pool, is_thorough, &emptied);
-    if (emptied != NULL) {
-        pthread_mutex_unlock(&pool->mutex);
-        mrp_trim_keep_idle(pool, emptied);
-        pthread_mutex_lock(&pool->mutex);
-    }
-    return pool->n_retired != n_retired;
-}
-
 bool mrp_is_no_more(enum mrp_status status)
 {
     return status == MRP_ERR_LIMIT || status == MRP_ERR_MEMORY ||
@@ -137,7 +121,7 @@ static bool look_before_mapping(
     if (!search->has_regrouped &&
         (pool->is_sifting || mrp_depots_size(pool) >= mrp_next_chunk_size(pool))) {
         search->has_regrouped = true;
-        regroup(pool, false);
+        mrp_pool_sift_all(pool, false);
         search->served = take_answer(pool, class);
         return true;
     }
@@ -169,24 +153,39 @@ static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
     return status;
 }
 
-/* Room for a slab: an idle chunk, what free memory makes room when it is regrouped, a new
- * chunk; or a region that came back meanwhile. Under the mutex, released meanwhile. */
+/* Room for a slab in chunks that are there, idle ones too. MRP_ERR_AGAIN, without a record:
+ * at the end of this no thread has any, in its hands or elsewhere. Under the mutex, released
+ * meanwhile. */
+static enum mrp_status take_room(
+    struct mrp_pool *pool, unsigned class, struct mrp_slab **slab)
+{
+    const struct mrp_size_class *size_class = &pool->classes.classes[class];
+    enum mrp_status status;
+    uint64_t n_openings;
+
+    do {
+        n_openings = pool->n_openings;
+        status = mrp_slab_take(pool, class, slab);
+        if (status == MRP_ERR_AGAIN) { /* before idle memory is taken that is others' */
+            status = mrp_heed_reserves(pool, size_class->tier, size_class->block_size);
+            if (status == MRP_OK) {
+                mrp_pool_take_up(pool, mrp_least_chunk(pool, class), size_class->node);
+                status = MRP_ERR_AGAIN;
+            }
+        }
+    } while (status == MRP_ERR_AGAIN && pool->n_openings != n_openings);
+    return status;
+}
+
+/* More room: what free memory makes room when it is regrouped, a new chunk; or a
+ * region that came back meanwhile. Under the mutex, released meanwhile. */
 static enum mrp_status seek_room(
     struct mrp_pool *pool, unsigned class, struct search *search)
 {
-    const struct mrp_size_class *size_class = &pool->classes.classes[class];
-    /* before more is sought for what is kept for others */
-    enum mrp_status status =
-        mrp_heed_reserves(pool, size_class->tier, size_class->block_size);
-
-    if (status != MRP_OK ||
-        mrp_pool_take_up(pool, mrp_least_chunk(pool, class), size_class->node)) {
-        return status;
-    }
     if ((search->flags & MRP_REQUEST_NOGROW) != 0) {
         return mrp_fail(MRP_ERR_AGAIN, 0,
             "pool %s has no free region of %zu bytes and may not grow here",
-            pool->member.named.name, size_class->capacity);
+            pool->member.named.name, pool->classes.classes[class].capacity);
     }
     if (pool->chunk_growing && pool->chunk_grower == mrp_thread_id()) {
         return refuse_own(pool);
@@ -205,10 +204,24 @@ static bool regroup_at_last(struct mrp_pool *pool, unsigned class, struct search
         return false; /* what that makes idle may be given up at once, and deregistered */
     }
     search->has_regrouped = search->has_sifted_all = true;
-    is_more = regroup(pool, true);
+    is_more = mrp_pool_sift_all(pool, true);
     search->served = take_answer(pool, class);
     mrp_error_restore(&cause);
     return is_more || search->served != NULL;
+}
+
+/* It is refused: but since it looked the mutex has been released, and what another thread has
+ * made room meanwhile nobody has told. Leaves the record. Under the mutex, as above. */
+static enum mrp_status look_once_more(struct mrp_pool *pool, unsigned class,
+    enum mrp_status refusal, struct mrp_slab **slab)
+{
+    struct mrp_error cause = *mrp_error_last();
+
+    if (mrp_is_no_more(refusal) && take_room(pool, class, slab) == MRP_OK) {
+        return MRP_OK;
+    }
+    mrp_error_restore(&cause);
+    return refusal;
 }
 
 /* A slab, from a new chunk if need be; or, with none, a region that came back meanwhile.
@@ -220,7 +233,7 @@ static enum mrp_status find_slab(
     enum mrp_status status;
 
     do {
-        status = mrp_slab_take(pool, class, slab);
+        status = take_room(pool, class, slab);
         if (status == MRP_OK) {
             break;
         }
@@ -229,7 +242,11 @@ static enum mrp_status find_slab(
         }
         if (status != MRP_OK &&
             !(mrp_is_no_more(status) && regroup_at_last(pool, class, search))) {
-            return status;
+            status = look_once_more(pool, class, status, slab);
+            if (status != MRP_OK) {
+                return status;
+            }
+            break;
         }
     } while (search->served == NULL);
     mrp_error_restore(&before); /* what failed on the way has been made good */

@@ -48,21 +48,18 @@ uint32_t mrp_bin_offset(const struct mrp_pool *pool, unsigned class);
 /* -- trim.c -- */
 
 /** Take all free regions of the class off the stacks, retire the slabs that are nothing
- *  but free, put the others back. Under the mutex, which is released now and then; waits
- *  for who sifts already. Chunks without slabs are chained to *emptied, for
- *  mrp_trim_keep_idle(). */
-void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emptied);
+ *  but free, put the others back; chunks without slabs go to the retention list. Under the
+ *  mutex, which is released now and then; waits for who sifts already. */
+void mrp_pool_sift(struct mrp_pool *pool, unsigned class);
 
-/** Sift all classes; or those that seem to have a slab's worth of free regions. As above.
- */
-void mrp_pool_sift_all(
-    struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied);
+/** The same for all classes, or for those that seem to have a slab's worth of free regions;
+ *  true when that has made room. */
+bool mrp_pool_sift_all(struct mrp_pool *pool, bool is_thorough);
 
-/** Sift all, and make idle what chunks can be: true when some slab was retired. No lock. */
-bool mrp_pool_regroup(struct mrp_pool *pool);
-
-/** Put chunks without slabs on the retention list. No lock. */
-void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied);
+/** Sift all; when it returns, what has become idle can be found as such. True when room has
+ *  been made, by whomever, since the number of openings was as given. No lock. */
+bool mrp_pool_regroup(struct mrp_pool *pool, uint64_t n_openings);
+uint64_t mrp_pool_openings(struct mrp_pool *pool);
 
 /** A region that a sifter has in its hands, or NULL. Under the mutex. */
 struct mrp_region *mrp_sift_take(struct mrp_pool *pool, unsigned class);

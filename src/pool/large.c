@@ -106,9 +106,10 @@ static enum mrp_status make_chunk(struct mrp_pool *pool,
     struct mrp_chunk_request *request, struct mrp_chunk **chunk, uint32_t *id)
 {
     struct mrp_error before = *mrp_error_last();
+    uint64_t n_openings = mrp_pool_openings(pool);
     enum mrp_status status = mrp_pool_make_chunk(pool, request, request->size, chunk, id);
 
-    if (mrp_is_no_more(status) && mrp_pool_regroup(pool)) {
+    if (mrp_is_no_more(status) && mrp_pool_regroup(pool, n_openings)) {
         status = mrp_pool_make_chunk(pool, request, request->size, chunk, id);
         if (status == MRP_OK) {
             mrp_error_restore(&before);

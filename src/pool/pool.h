@@ -202,14 +202,14 @@ struct mrp_pool {
         n_charged; /* n_charged: chunks of any kind */
     size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
     uint64_t idle_changes; /* of the two */
-    uint64_t n_retired; /* slabs */
+    uint64_t n_openings; /* slabs retired, chunks begun and emptied: room for slabs */
     _Atomic uint64_t n_refusals; /* of charges, by max_bytes or max_registrations */
     uint64_t n_growths, n_evictions, n_released, released_size;
     size_t n_temporary, temporary_size; /* charged to the context alone */
     struct mrp_chunk *with_room; /* those with granules left, oldest first */
     uint64_t last_serial; /* of chunks */
     _Atomic bool is_sifting; /* some thread sifts a class; changes under the mutex */
-    size_t n_coming; /* chunks on their way to the retention list */
+    size_t n_coming; /* chunks on their way to the retention list, or off it */
     struct mrp_waiter *line_first, *line_last; /* who waits, by turn (wait.h) */
     _Atomic uint32_t n_waiting; /* in line */
     uint32_t n_offered; /* of them, about to try growing: 0 or 1 */
@@ -427,9 +427,10 @@ static inline bool mrp_region_is_live(const struct mrp_region *region)
 
 /* -- stats.c -- */
 
-/** Free regions of the class in the depot, at most `n_regions`: those there are. A guess
- *  while others are at work. No lock. */
-size_t mrp_depot_count(const struct mrp_pool *pool, size_t class, size_t n_regions);
+/** Free regions of the class in the depot, at most `n_regions`: those there are; of the
+ *  loose ones at most `most_loose` are counted. A guess while others are at work. No lock. */
+size_t mrp_depot_count(
+    const struct mrp_pool *pool, size_t class, size_t n_regions, size_t most_loose);
 
 /* -- report.c -- */
 

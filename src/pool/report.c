@@ -49,7 +49,7 @@ static void collect_classes(struct mrp_pool *pool, struct mrp_pool_report *repor
         pthread_mutex_unlock(&pool->mutex);
         add(&tier->trim, n_sifted, class->block_size);
         add(&tier->cached, count_cached(pool, class), class->block_size);
-        add(&tier->depot, mrp_depot_count(pool, i, n_regions - n_sifted),
+        add(&tier->depot, mrp_depot_count(pool, i, n_regions - n_sifted, SIZE_MAX),
             class->block_size);
     }
 }

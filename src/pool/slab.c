@@ -428,7 +428,7 @@ void mrp_slab_retire(struct mrp_pool *pool, struct mrp_slab *slab)
     *(slab->previous != 0 ? &mrp_slab_at(pool, slab->previous - 1)->next
                           : &depot->slabs) = slab->next;
     slab->is_retired = true;
-    pool->n_retired++;
+    pool->n_openings++;
     chunk->n_granules_used -= slab->n_granules;
     if (slab->granule < chunk->first_free) {
         chunk->first_free = slab->granule;

@@ -79,14 +79,16 @@ static void count_caches(const struct mrp_pool *pool, struct mrp_pool_stats *sta
     }
 }
 
-size_t mrp_depot_count(const struct mrp_pool *pool, size_t class, size_t n_regions)
+size_t mrp_depot_count(
+    const struct mrp_pool *pool, size_t class, size_t n_regions, size_t most_loose)
 {
     struct mrp_depot *depot = (struct mrp_depot *)(uintptr_t)&pool->depots[class];
     size_t capacity = pool->classes.classes[class].magazine_capacity, n = 0;
     uint32_t next;
 
+    most_loose = mrp_min(most_loose, n_regions);
     for (next = (uint32_t)mrp_load_acquire(&depot->loose.head);
-         next != 0 && n < n_regions;
+         next != 0 && n < most_loose;
          next = mrp_load_relaxed(mrp_link(mrp_region_links(pool), next - 1))) {
         n++;
     }
@@ -103,7 +105,7 @@ static void count_unchecked(const struct mrp_pool *pool, const size_t *n_regions
 {
     for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         const struct mrp_size_class *class = &pool->classes.classes[i];
-        size_t n_live = n_regions[i] - mrp_depot_count(pool, i, n_regions[i]);
+        size_t n_live = n_regions[i] - mrp_depot_count(pool, i, n_regions[i], SIZE_MAX);
         struct mrp_thread *cursor = NULL;
         struct mrp_cache_slot *slot;
 

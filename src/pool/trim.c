@@ -141,6 +141,7 @@ static void make_idle(
 {
     pool->n_chunks--;
     pool->chunk_size -= chunk->mapping.size;
+    pool->n_openings++;
     pool->n_coming++;
     pool->n_idle++;
     pool->idle_size += chunk->mapping.size;
@@ -250,6 +251,42 @@ static void put_back(struct mrp_pool *pool, unsigned class)
     unpack(pool, class, &packer);
 }
 
+/* -- idle chunks -- */
+
+/* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
+static void evict_empty(struct mrp_retained *item)
+{
+    struct mrp_chunk *chunk = mrp_idle_chunk(item);
+    struct mrp_pool *pool = chunk->pool;
+    struct mrp_error before = *mrp_error_last();
+    size_t size = item->size;
+
+    mrp_chunk_withdraw(chunk);
+    mrp_pool_dissolve_chunk(chunk);
+    mrp_error_restore(&before);
+    mrp_pool_count_idle(pool, -1, size, true);
+}
+
+/* Put chunks without slabs on the retention list, whose bounds may give some up. Under the
+ * mutex, released meanwhile. */
+static void keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied)
+{
+    while (emptied != NULL) {
+        struct mrp_chunk *next = emptied->next_with_room;
+
+        pthread_mutex_unlock(&pool->mutex);
+        mrp_pool_retain(pool, emptied, evict_empty);
+        pthread_mutex_lock(&pool->mutex);
+        pool->n_coming--; /* only now can it be found there */
+        pool->idle_changes++;
+        mrp_line_room(pool);
+        mrp_wake_all(&pool->grown);
+        emptied = next;
+    }
+}
+
+/* -- sifting -- */
+
 /* Only one thread sifts: two would each hold what makes the other's slabs whole. */
 static void begin_sifting(struct mrp_pool *pool)
 {
@@ -284,35 +321,22 @@ static void sift_class(struct mrp_pool *pool, unsigned class, struct mrp_chunk *
     }
 }
 
-void mrp_pool_sift(struct mrp_pool *pool, unsigned class, struct mrp_chunk **emptied)
+void mrp_pool_sift(struct mrp_pool *pool, unsigned class)
 {
+    struct mrp_chunk *emptied = NULL;
+
     begin_sifting(pool);
-    sift_class(pool, class, emptied);
+    sift_class(pool, class, &emptied);
     end_sifting(pool);
+    keep_idle(pool, emptied);
 }
 
 /* -- all classes -- */
 
-/* Free regions in the depot, roughly, and never more than there are. Under the mutex:
- * others take and give meanwhile, so a walk may lose its way; it is bounded. */
-static size_t guess_free(struct mrp_pool *pool, unsigned class)
+/* Free regions in the depot, roughly. Under the mutex: others take and give meanwhile. */
+static size_t guess_free(const struct mrp_pool *pool, unsigned class)
 {
-    struct mrp_depot *depot = &pool->depots[class];
-    size_t capacity = pool->classes.classes[class].magazine_capacity, n = 0, steps = 0;
-    uint32_t next;
-
-    for (next = (uint32_t)mrp_load_acquire(&depot->full.head);
-         next != 0 && steps++ < depot->n_magazines;
-         next = mrp_load_relaxed(mrp_link(mrp_magazine_links(pool), next - 1))) {
-        n += capacity;
-    }
-    steps = 0;
-    for (next = (uint32_t)mrp_load_acquire(&depot->loose.head);
-         next != 0 && steps++ < LOOSE_LOOKED_AT;
-         next = mrp_load_relaxed(mrp_link(mrp_region_links(pool), next - 1))) {
-        n++;
-    }
-    return mrp_min(n, depot->n_regions);
+    return mrp_depot_count(pool, class, pool->depots[class].n_regions, LOOSE_LOOKED_AT);
 }
 
 size_t mrp_depots_size(struct mrp_pool *pool)
@@ -356,73 +380,51 @@ static void keep_unused(struct mrp_pool *pool, struct mrp_chunk **emptied)
     }
 }
 
-void mrp_pool_sift_all(
-    struct mrp_pool *pool, bool is_thorough, struct mrp_chunk **emptied)
+bool mrp_pool_sift_all(struct mrp_pool *pool, bool is_thorough)
 {
+    uint64_t n_openings = pool->n_openings; /* also by another thread that sifts now */
+    struct mrp_chunk *emptied = NULL;
+
     begin_sifting(pool);
     for (unsigned class = 0; class < mrp_n_classes(&pool->classes); class ++) {
         if (is_thorough ? pool->depots[class].slabs != 0 : is_worthwhile(pool, class)) {
-            sift_class(pool, class, emptied);
+            sift_class(pool, class, &emptied);
         }
     }
-    keep_unused(pool, emptied);
+    keep_unused(pool, &emptied);
     end_sifting(pool);
-}
-
-/* -- idle chunks -- */
-
-/* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
-static void evict_empty(struct mrp_retained *item)
-{
-    struct mrp_chunk *chunk = mrp_idle_chunk(item);
-    struct mrp_pool *pool = chunk->pool;
-    struct mrp_error before = *mrp_error_last();
-    size_t size = item->size;
-
-    mrp_chunk_withdraw(chunk);
-    mrp_pool_dissolve_chunk(chunk);
-    mrp_error_restore(&before);
-    mrp_pool_count_idle(pool, -1, size, true);
-}
-
-void mrp_trim_keep_idle(struct mrp_pool *pool, struct mrp_chunk *emptied)
-{
-    while (emptied != NULL) {
-        struct mrp_chunk *next = emptied->next_with_room;
-
-        mrp_pool_retain(pool, emptied, evict_empty);
-        pthread_mutex_lock(&pool->mutex);
-        pool->n_coming--; /* only now can it be found there */
-        pool->idle_changes++;
-        mrp_line_room(pool);
-        mrp_wake_all(&pool->grown);
-        pthread_mutex_unlock(&pool->mutex);
-        emptied = next;
-    }
+    keep_idle(pool, emptied);
+    return pool->n_openings != n_openings;
 }
 
 /* -- on demand -- */
 
-bool mrp_pool_regroup(struct mrp_pool *pool)
+uint64_t mrp_pool_openings(struct mrp_pool *pool)
 {
-    struct mrp_chunk *emptied = NULL;
-    uint64_t n_retired;
+    uint64_t n_openings;
 
     pthread_mutex_lock(&pool->mutex);
-    n_retired = pool->n_retired; /* also by another thread that sifts now */
-    mrp_pool_sift_all(pool, true, &emptied);
-    n_retired = pool->n_retired - n_retired;
-    while (emptied == NULL && pool->n_coming > 0) {
+    n_openings = pool->n_openings;
+    pthread_mutex_unlock(&pool->mutex);
+    return n_openings;
+}
+
+bool mrp_pool_regroup(struct mrp_pool *pool, uint64_t n_openings)
+{
+    bool is_room;
+
+    pthread_mutex_lock(&pool->mutex);
+    mrp_pool_sift_all(pool, true);
+    is_room = pool->n_openings != n_openings;
+    while (pool->n_coming > 0) { /* of another thread that sifted */
         mrp_wait(&pool->grown, &pool->mutex);
     }
     pthread_mutex_unlock(&pool->mutex);
-    mrp_trim_keep_idle(pool, emptied);
-    return n_retired > 0 || emptied != NULL;
+    return is_room;
 }
 
 enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *released)
 {
-    struct mrp_chunk *emptied = NULL;
     size_t n_items, idle;
     uint64_t before;
     enum mrp_status status = mrp_pool_check_handle(pool);
@@ -431,10 +433,9 @@ enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *releas
         return status;
     }
     pthread_mutex_lock(&pool->mutex);
-    mrp_pool_sift_all(pool, true, &emptied);
     before = pool->released_size;
+    mrp_pool_sift_all(pool, true);
     pthread_mutex_unlock(&pool->mutex);
-    mrp_trim_keep_idle(pool, emptied);
     mrp_quarantine_expire(pool);
     mrp_retention_count(&pool->context->retention, pool, &n_items, &idle);
     if (!pool->never_free && idle > keep) {
@@ -453,17 +454,15 @@ enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *releas
 
 static void decay(struct mrp_pool *pool, uint64_t now)
 {
-    struct mrp_chunk *emptied = NULL;
     uint64_t age = pool->decay_ms * UINT64_C(1000000);
 
     if (pthread_mutex_trylock(&pool->mutex) != 0) { /* who has it may be dry: next time */
         return;
     }
     if (!pool->is_sifting) {
-        mrp_pool_sift_all(pool, false, &emptied);
+        mrp_pool_sift_all(pool, false);
     }
     pthread_mutex_unlock(&pool->mutex);
-    mrp_trim_keep_idle(pool, emptied);
     if (now > age) {
         mrp_retention_evict_aged(
             &pool->context->retention, pool, now - age, pool->reserve, 1);

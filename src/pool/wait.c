@@ -223,7 +223,6 @@ static void hand_out_all(struct mrp_pool *pool)
  * sifts, who settles when it has done. The mutex is released meanwhile. */
 static bool sift_one(struct mrp_pool *pool)
 {
-    struct mrp_chunk *emptied = NULL;
     unsigned class = 0;
 
     if (pool->is_sifting || mrp_load_relaxed(&pool->n_waiting) == 0) {
@@ -235,12 +234,7 @@ static bool sift_one(struct mrp_pool *pool)
     if (class == mrp_n_classes(&pool->classes)) {
         return false;
     }
-    mrp_pool_sift(pool, class, &emptied);
-    if (emptied != NULL) {
-        pthread_mutex_unlock(&pool->mutex);
-        mrp_trim_keep_idle(pool, emptied);
-        pthread_mutex_lock(&pool->mutex);
-    }
+    mrp_pool_sift(pool, class);
     return true;
 }
 

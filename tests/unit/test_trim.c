@@ -325,6 +325,81 @@ static void trim__of_the_callers_array(void **state)
     }
 }
 
+/* -- while the network refuses -- */
+
+/* What comes back, as from another thread, and is trimmed, while a chunk is refused. */
+struct meanwhile {
+    struct pool_fixture *f;
+    size_t first, at; /* region given back; registrations before */
+};
+
+static void give_and_trim(struct test_provider *network, void *address, size_t size)
+{
+    struct meanwhile *meanwhile = network->hook_user;
+    size_t first = meanwhile->first;
+
+    (void)address;
+    (void)size;
+    if (atomic_load(&network->n_register) == meanwhile->at) {
+        give_all(meanwhile->f, regions + first, PAGES_OF(1) - first);
+        assert_int_equal(mrp_pool_trim(meanwhile->f->pool, SIZE_MAX, NULL), MRP_OK);
+    }
+}
+
+/* All pages of a chunk are taken; those from `first` on come back during the second of two
+ * registrations that fail. */
+static void begin_meanwhile(
+    struct pool_fixture *f, struct meanwhile *meanwhile, size_t first)
+{
+    small_chunks_create(f, 16);
+    take_all(f, regions, PAGES_OF(1), PAGE);
+    *meanwhile =
+        (struct meanwhile){f, first, atomic_load(&f->networks[0].n_register) + 1};
+    f->networks[0].on_register = give_and_trim;
+    f->networks[0].hook_user = meanwhile;
+}
+
+static void grow__finds_slabs_retired_while_it_was_refused(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *region;
+    struct meanwhile meanwhile;
+
+    begin_meanwhile(f, &meanwhile, 4);
+    test_provider_fail_next(&f->networks[0], 1, 0, MRP_ERR_REGISTER);
+    region = pool_fixture_alloc(f, 16 * MRP_KIB);
+    check_held(f, 1);
+    give_all(f, &region, 1);
+    give_all(f, regions, 4);
+}
+
+static void grow__finds_a_chunk_emptied_while_it_was_refused(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *region;
+    struct meanwhile meanwhile;
+
+    begin_meanwhile(f, &meanwhile, 0);
+    test_provider_fail_next(&f->networks[0], 1, 0, MRP_ERR_REGISTER);
+    region = pool_fixture_alloc(f, 16 * MRP_KIB);
+    check_held(f, 1);
+    give_all(f, &region, 1);
+}
+
+static void large__gives_up_a_chunk_emptied_while_it_was_refused(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *region;
+    struct meanwhile meanwhile;
+
+    begin_meanwhile(f, &meanwhile, 0);
+    f->networks[0].hidden_limit = 1;
+    region = pool_fixture_alloc(f, 2 * CHUNK);
+    assert_int_equal(f->networks[0].n_live, 1);
+    assert_int_equal(pool_fixture_stats(f->pool).mapped_size, 2 * CHUNK);
+    give_all(f, &region, 1);
+}
+
 /* -- bad input -- */
 
 static void trim__refuses_what_is_no_pool(void **state)
@@ -353,6 +428,9 @@ int main(void)
         POOL_TEST(trim__preallocated_regions_stay),
         POOL_TEST(grow__takes_what_another_class_has_free_before_it_maps),
         POOL_TEST(grow__at_the_cap_finds_the_last_free_slab),
+        POOL_TEST(grow__finds_slabs_retired_while_it_was_refused),
+        POOL_TEST(grow__finds_a_chunk_emptied_while_it_was_refused),
+        POOL_TEST(large__gives_up_a_chunk_emptied_while_it_was_refused),
         POOL_TEST(trim__with_all_checks_and_without),
         POOL_TEST(trim__with_headroom_and_user_sizes),
         POOL_TEST(trim__of_the_callers_array),
