@@ -16,6 +16,7 @@ static const struct bench_command *const commands[] = {
     &bench_command_pool,
     &bench_command_memory,
     &bench_command_rma,
+    &bench_command_keys,
     &bench_command_lookup,
     &bench_command_registry,
     &bench_command_create,

@@ -46,6 +46,7 @@ extern const struct bench_command bench_command_reg;
 extern const struct bench_command bench_command_pool;
 extern const struct bench_command bench_command_memory;
 extern const struct bench_command bench_command_rma;
+extern const struct bench_command bench_command_keys;
 extern const struct bench_command bench_command_lookup;
 extern const struct bench_command bench_command_registry;
 extern const struct bench_command bench_command_create;

@@ -70,15 +70,15 @@ function(mrp_add_memory_worker name first)
   endforeach()
 endfunction()
 
-# Of `mrpool-bench rma`: bench/workers/rma_<network>.c over the library of that provider;
-# the endpoints are those of the examples.
-function(mrp_add_rma_worker network)
+# Of `mrpool-bench rma` and keys: bench/workers/<benchmark>_<network>.c over the library of
+# that provider; endpoints of rma are those of the examples.
+function(mrp_add_network_worker benchmark network)
   mrp_dependency_of("${network}" provider missing)
   if(missing)
     return()
   endif()
   string(TOUPPER "${network}" upper)
-  mrp_add_worker(rma-${network} SOURCE rma_${network}.c
+  mrp_add_worker(${benchmark}-${network} SOURCE ${benchmark}_${network}.c
     LIBRARIES mrpool PkgConfig::MRP_DEP_${upper})
 endfunction()
 
@@ -94,7 +94,8 @@ function(mrp_add_workers)
   mrp_add_memory_worker(memory-mrpool
     mrpool trim latency waiting counts LIBRARY mrpool)
 
-  mrp_add_rma_worker(ofi)
+  mrp_add_network_worker(rma ofi)
+  mrp_add_network_worker(keys ofi)
 
   pkg_check_modules(MRP_WORKER_DPDK QUIET IMPORTED_TARGET libdpdk)
   if(MRP_WORKER_DPDK_FOUND)

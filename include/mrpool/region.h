@@ -405,6 +405,14 @@ struct mrp_remote_region {
 MRP_API enum mrp_status mrp_remote_resolve(const struct mrp_remote *remote,
     const struct mrp_token *token, struct mrp_remote_region *region);
 
+/** A number that names the chunk whose keys a token needs, and that of the chunk whose
+ *  keys were imported: equal numbers belong together, until mrp_remote_resolve says
+ *  MRP_ERR_STALE. For who keeps the imports of many chunks in a table.
+ *  MRP_ERR_INVALID: corrupted token. */
+MRP_API enum mrp_status mrp_token_chunk(const struct mrp_token *token, uint64_t *chunk);
+MRP_API enum mrp_status mrp_remote_chunk(
+    const struct mrp_remote *remote, uint64_t *chunk);
+
 MRP_API enum mrp_status mrp_remote_close(struct mrp_remote *remote);
 
 #ifdef __cplusplus

@@ -210,6 +210,40 @@ enum mrp_status mrp_remote_resolve(const struct mrp_remote *handle,
     return mrp_info_write(region, &found, sizeof found, "mrp_remote_region");
 }
 
+static uint64_t chunk_number(uint32_t pool, uint32_t chunk)
+{
+    return (uint64_t)pool << 32 | chunk;
+}
+
+enum mrp_status mrp_token_chunk(const struct mrp_token *token, uint64_t *chunk)
+{
+    struct mrp_wire_token fields;
+    enum mrp_status status = token == NULL || chunk == NULL
+        ? mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL", token == NULL ? "token" : "chunk")
+        : mrp_token_decode(token, &fields);
+
+    if (status == MRP_OK) {
+        *chunk = chunk_number(fields.pool, fields.chunk);
+    }
+    return status;
+}
+
+enum mrp_status mrp_remote_chunk(const struct mrp_remote *handle, uint64_t *chunk)
+{
+    const struct mrp_remote_state *remote;
+    void *object;
+    enum mrp_status status = mrp_handle_get(MRP_HANDLE_REMOTE, handle, &object);
+
+    if (status == MRP_OK && chunk == NULL) {
+        status = mrp_fail(MRP_ERR_INVALID, 0, "chunk is NULL");
+    }
+    if (status == MRP_OK) {
+        remote = object;
+        *chunk = chunk_number(remote->keys.pool, remote->keys.chunk);
+    }
+    return status;
+}
+
 enum mrp_status mrp_remote_close(struct mrp_remote *handle)
 {
     struct mrp_remote_state *remote;

@@ -24,6 +24,16 @@ static uint64_t get(const unsigned char *bytes, size_t width)
     return value;
 }
 
+/* A byte's eight steps at once. The polynomial has so few terms (x^12, x^5, 1) that what
+ * they come to is three shifts, once the byte's upper half has acted on its lower one. */
+static uint16_t crc_step(uint16_t crc, unsigned char byte)
+{
+    unsigned x = (unsigned)(crc >> 8) ^ byte;
+
+    x ^= x >> 4;
+    return (uint16_t)((unsigned)crc << 8 ^ x << 12 ^ x << 5 ^ x);
+}
+
 /* CRC-16/CCITT-FALSE (polynomial 0x1021, start 0xffff) of everything but the check
  * itself. It finds accidents, not forgeries: a peer that holds keys needs none. */
 static uint16_t checksum(const unsigned char *bytes, size_t size)
@@ -31,12 +41,7 @@ static uint16_t checksum(const unsigned char *bytes, size_t size)
     uint16_t crc = 0xffff;
 
     for (size_t i = 0; i < size; i++) {
-        unsigned char byte = i == CHECK_OFFSET || i == CHECK_OFFSET + 1 ? 0 : bytes[i];
-
-        crc = (uint16_t)(crc ^ byte << 8);
-        for (int bit = 0; bit < 8; bit++) {
-            crc = (uint16_t)((crc & 0x8000) != 0 ? crc << 1 ^ 0x1021 : crc << 1);
-        }
+        crc = crc_step(crc, i == CHECK_OFFSET || i == CHECK_OFFSET + 1 ? 0 : bytes[i]);
     }
     return crc;
 }

@@ -304,6 +304,31 @@ static void resolve__refuses_a_token_of_another_chunk_of_the_pool(void **state)
     assert_accepted(mrp_remote_close(remote));
 }
 
+static void token_chunk__finds_the_import_of_its_chunk(void **state)
+{
+    struct fixture *f = *state;
+    struct mrp_remote *remote = open_rail(f, 0);
+    struct mrp_region *large = mrp_region_alloc(f->pool, 8 << 20);
+    uint64_t of_remote, of_token, of_other;
+    struct mrp_token token;
+
+    assert_non_null(large);
+    assert_accepted(mrp_region_token(large, &token));
+    assert_accepted(mrp_remote_chunk(remote, &of_remote));
+    assert_accepted(mrp_token_chunk(&f->token, &of_token));
+    assert_accepted(mrp_token_chunk(&token, &of_other));
+    assert_true(of_remote == of_token);
+    assert_true(of_remote != of_other);
+    token.bytes[9] ^= 1;
+    assert_refused(mrp_token_chunk(&token, &of_other), MRP_ERR_INVALID, "corrupted");
+    assert_refused(mrp_token_chunk(NULL, &of_other), MRP_ERR_INVALID, "token is NULL");
+    assert_refused(mrp_token_chunk(&f->token, NULL), MRP_ERR_INVALID, "chunk is NULL");
+    assert_refused(mrp_remote_chunk(remote, NULL), MRP_ERR_INVALID, "chunk is NULL");
+    assert_accepted(mrp_region_free(large));
+    assert_accepted(mrp_remote_close(remote));
+    assert_refused(mrp_remote_chunk(remote, &of_remote), MRP_ERR_STALE, "destroyed");
+}
+
 static void resolve__refuses_damaged_tokens_and_missing_arguments(void **state)
 {
     struct fixture *f = *state;
@@ -457,6 +482,7 @@ int main(void)
         cmocka_unit_test(resolve__with_the_null_module),
         TEST(resolve__refuses_tokens_that_do_not_belong, set_up),
         TEST(resolve__refuses_a_token_of_another_chunk_of_the_pool, set_up),
+        TEST(token_chunk__finds_the_import_of_its_chunk, set_up),
         TEST(resolve__refuses_damaged_tokens_and_missing_arguments, set_up),
         TEST(open__refuses_damaged_and_cut_keys, set_up_raw),
         TEST(open__refuses_missing_rails_and_arguments, set_up),
