@@ -173,7 +173,7 @@ static void add_row(struct bench_table *table, const struct bench *bench,
 
 static void print(const struct bench *bench)
 {
-    static const char *const titles[] = {"processes", "<keys", "registered", "received",
+    static const char *const titles[] = {"ranks", "<keys", "registered", "received",
         "imports", "importing", "tokens", "memory"};
     struct bench_table *table = bench_table_create(titles, 8);
     char text[256];
