@@ -354,7 +354,8 @@ static void region_register__several_threads_at_once(void **state)
 
 /* -- keys for a peer: here the peer is the same provider -- */
 
-static void import_and_resolve(const struct opened *opened, struct mrp_region *region)
+static void import_and_resolve(
+    const struct opened *opened, struct mrp_region *region, bool is_tied)
 {
     struct mrp_remote_region found = MRP_REMOTE_REGION_INIT;
     struct mrp_remote *remote;
@@ -364,6 +365,13 @@ static void import_and_resolve(const struct opened *opened, struct mrp_region *r
     uint64_t address, key;
 
     assert_int_equal(mrp_region_key_pack(region, 1, packed, &size), MRP_OK);
+    if (is_tied) {
+        assert_int_equal(
+            mrp_remote_open(opened->provider, NULL, 0, packed, size, &remote),
+            MRP_ERR_INVALID);
+        assert_non_null(strstr(mrp_error_last()->text, "endpoint"));
+        return;
+    }
     assert_int_equal(
         mrp_remote_open(opened->provider, NULL, 0, packed, size, &remote), MRP_OK);
     assert_int_equal(mrp_region_token(region, &token), MRP_OK);
@@ -389,7 +397,7 @@ static void remote_open__takes_what_key_pack_gave(void **state)
 
     assert_non_null(region);
     if (opened.info.key_size > 0) {
-        import_and_resolve(&opened, region);
+        import_and_resolve(&opened, region, provider_case_ties_keys(*state));
     }
     assert_int_equal(mrp_region_free(region), MRP_OK);
     close_case(&opened);

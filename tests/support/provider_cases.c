@@ -17,9 +17,23 @@ static struct provider_case cases[] = {
     {"ofi-tcp", "ofi", "provider=tcp"},
     {"ofi-sockets", "ofi", "provider=sockets"},
     {"ofi-shm", "ofi", "provider=shm"},
+    {"ucx-tcp", "ucx", "tls=tcp+self"},
+    {"ucx-shm", "ucx", "tls=posix+sysv+self"},
+    {"ucx-rc", "ucx", "tls=rc"},
+    {"ucx-uncached", "ucx", "rcache=n"},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
+
+bool provider_case_ties_keys(const struct provider_case *provider)
+{
+    return strcmp(provider->module, "ucx") == 0;
+}
+
+bool provider_case_shares_keys(const struct provider_case *provider)
+{
+    return strcmp(provider->module, "ucx") == 0;
+}
 
 static bool is_in_list(const char *list, const char *word)
 {

@@ -23,6 +23,14 @@ struct provider_case {
     const char *options; /* as mrp_provider_params.options */
 };
 
+/* Whether a key is imported on an endpoint of the network's, without which it is
+ * MRP_ERR_INVALID. Those who have endpoints import in tests/integration/. */
+bool provider_case_ties_keys(const struct provider_case *provider);
+
+/* Whether registrations may have the same key or handle: where the network has no keys of
+ * its own (UCX over tcp), or keeps registrations for reuse (UCX's cache). */
+bool provider_case_shares_keys(const struct provider_case *provider);
+
 /* Whether a case can be opened here: MRP_OK, MRP_ERR_UNAVAILABLE, or what is wrong with
  * it. */
 typedef enum mrp_status provider_case_probe(const struct provider_case *provider);

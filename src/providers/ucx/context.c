@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "context.h"
+
+#include "keys.h"
+#include "log.h"
+#include "memory.h"
+#include "register.h"
+#include "resources.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void mutex_lock(void *mutex)
+{
+    pthread_mutex_lock(mutex);
+}
+
+static void mutex_unlock(void *mutex)
+{
+    pthread_mutex_unlock(mutex);
+}
+
+/* -- what is known of a context -- */
+
+static void query_context(struct mrp_ucx_context *context)
+{
+    ucp_context_attr_t attr = {
+        .field_mask = UCP_ATTR_FIELD_THREAD_MODE | UCP_ATTR_FIELD_MEMORY_TYPES};
+
+    context->thread_mode = UCS_THREAD_MODE_SINGLE; /* unless it says otherwise */
+    context->memory_types = 1u << UCS_MEMORY_TYPE_HOST;
+    if (ucp_context_query(context->context, &attr) == UCS_OK) {
+        context->thread_mode = attr.thread_mode;
+        context->memory_types |= attr.memory_types;
+    }
+    if (context->thread_mode != UCS_THREAD_MODE_MULTI && context->lock == NULL) {
+        context->lock = mutex_lock;
+        context->unlock = mutex_unlock;
+        context->lock_arg = &context->mutex;
+    }
+}
+
+static void append(char *text, size_t size, const char *word)
+{
+    size_t used = strlen(text);
+
+    if (used + 1 < size) {
+        snprintf(text + used, size - used, "%s%s", used > 0 ? " " : "", word);
+    }
+}
+
+/* The node of all its devices, when they have one in common. */
+static int common_node(const struct mrp_ucx_resources *resources)
+{
+    int common = 0;
+
+    for (size_t i = 0; i < resources->n; i++) {
+        int node = mrp_ucx_resource_node(&resources->list[i]);
+
+        if (node != 0 && common != 0 && node != common) {
+            return 0;
+        }
+        common = node != 0 ? node : common;
+    }
+    return common;
+}
+
+static void describe_resources(
+    struct mrp_ucx_context *context, const struct mrp_ucx_resources *resources)
+{
+    for (size_t i = 0; i < resources->n; i++) {
+        const struct mrp_ucx_resource *resource = &resources->list[i];
+        char word[sizeof resource->transport + sizeof resource->device];
+
+        snprintf(word, sizeof word, "%s%s%s", resource->transport,
+            mrp_ucx_resource_has_device(resource) ? "/" : "",
+            mrp_ucx_resource_has_device(resource) ? resource->device : "");
+        append(context->resources, sizeof context->resources, word);
+        context->is_pinning = context->is_pinning || mrp_ucx_resource_pins(resource);
+    }
+    context->node = common_node(resources);
+}
+
+static enum mrp_status describe(
+    struct mrp_ucx_context *context, const ucp_config_t *config)
+{
+    struct mrp_ucx_resources *resources = malloc(sizeof *resources);
+
+    if (resources == NULL || !mrp_ucx_resources_read(context->context, resources)) {
+        free(resources);
+        return mrp_fail(MRP_ERR_MEMORY, 0, "no memory to list UCX's transports");
+    }
+    describe_resources(context, resources);
+    if (resources->n == 0) { /* printed in a way we cannot read: the safe side */
+        context->is_pinning = true;
+    }
+    free(resources);
+    mrp_ucx_config_value(config, "RCACHE_ENABLE", context->cache, sizeof context->cache);
+    snprintf(context->device, sizeof context->device, "%.96s%s%s", context->resources,
+        context->cache[0] == '\0' ? "" : "; rcache ", context->cache);
+    context->native = (struct mrp_ucx_native){sizeof context->native, context->context,
+        context->features, context->thread_mode, context->resources, context->cache};
+    return MRP_OK;
+}
+
+/* Register a page, to see that it works and what keys look like. */
+static enum mrp_status probe(struct mrp_ucx_context *context)
+{
+    struct mrp_registration registration = {.struct_size = sizeof registration};
+    struct mrp_register_request request = {.struct_size = sizeof request,
+        .size = 4096,
+        .access = mrp_ucx_context_access(context)};
+    enum mrp_status status;
+
+    request.address = aligned_alloc(4096, request.size);
+    if (request.address == NULL) {
+        return mrp_fail(MRP_ERR_MEMORY, 0, "no memory for a page to register");
+    }
+    status = mrp_ucx_register_memory(context, &request, &registration);
+    if (status == MRP_OK) {
+        context->key_size = registration.key_size;
+        context->has_known_keys =
+            mrp_ucx_key_is_whole(registration.key_blob, registration.key_size);
+        status = mrp_ucx_deregister_memory(context, &registration);
+    }
+    free(request.address);
+    return status;
+}
+
+struct mrp_ucx_context *mrp_ucx_context_create(
+    ucp_context_h handle, bool is_own, uint64_t features)
+{
+    struct mrp_ucx_context *context = calloc(1, sizeof *context);
+
+    if (context == NULL) {
+        mrp_fail(MRP_ERR_MEMORY, 0, "malloc of %zu bytes for a provider failed",
+            sizeof *context);
+        return NULL;
+    }
+    context->context = handle;
+    context->is_own = is_own;
+    context->features = features;
+    pthread_mutex_init(&context->mutex, NULL);
+    pthread_mutex_init(&context->blocks_mutex, NULL);
+    return context;
+}
+
+enum mrp_status mrp_ucx_context_learn(
+    struct mrp_ucx_context *context, const ucp_config_t *config)
+{
+    enum mrp_status status;
+
+    query_context(context);
+    status = describe(context, config);
+    return status == MRP_OK ? probe(context) : status;
+}
+
+void mrp_ucx_context_destroy(struct mrp_ucx_context *context)
+{
+    mrp_ucx_blocks_free(context);
+    if (context->is_own) {
+        ucp_cleanup(context->context);
+    }
+    pthread_mutex_destroy(&context->blocks_mutex);
+    pthread_mutex_destroy(&context->mutex);
+    free(context);
+}
+
+uint32_t mrp_ucx_context_access(const struct mrp_ucx_context *context)
+{
+    uint32_t access = MRP_ACCESS_LOCAL;
+
+    if (context->features == 0 || (context->features & UCP_FEATURE_RMA) != 0) {
+        access |= MRP_ACCESS_REMOTE;
+    }
+    if (context->features == 0 || (context->features & MRP_UCX_FEATURES_AMO) != 0) {
+        access |= MRP_ACCESS_REMOTE_ATOMIC;
+    }
+    return access;
+}
+
+/* -- opening one of our own -- */
+
+static const char *text_or(const char *text, const char *otherwise)
+{
+    return text != NULL && text[0] != '\0' ? text : otherwise;
+}
+
+static enum mrp_status fail_setting(
+    const char *name, const char *value, ucs_status_t code)
+{
+    return mrp_fail(MRP_ERR_INVALID, code,
+        "UCX refuses UCX_%s=%s: %s; `ucx_info -cf` lists what it knows", name, value,
+        ucs_status_string(code));
+}
+
+/* '+' between words is for options, which are separated by commas themselves. */
+static enum mrp_status modify_list(
+    ucp_config_t *config, const char *name, const char *value)
+{
+    ucs_status_t code = UCS_ERR_NO_MEMORY;
+    char *list;
+
+    if (value == NULL || value[0] == '\0') {
+        return MRP_OK;
+    }
+    list = strdup(value);
+    if (list != NULL) {
+        for (char *plus = list; (plus = strchr(plus, '+')) != NULL;) {
+            *plus = ',';
+        }
+        code = ucp_config_modify(config, name, list);
+        free(list);
+    }
+    return code == UCS_OK ? MRP_OK : fail_setting(name, value, code);
+}
+
+/* NAME=VALUE;NAME=VALUE */
+static enum mrp_status modify_any(ucp_config_t *config, const char *settings)
+{
+    char *copy = strdup(settings == NULL ? "" : settings), *rest = NULL;
+    enum mrp_status status = MRP_OK;
+
+    if (copy == NULL) {
+        return mrp_fail(MRP_ERR_MEMORY, 0, "no memory for UCX's settings");
+    }
+    for (char *name = strtok_r(copy, ";", &rest); name != NULL && status == MRP_OK;
+         name = strtok_r(NULL, ";", &rest)) {
+        char *value = strchr(name, '=');
+
+        if (value == NULL || value == name) {
+            status = mrp_fail(MRP_ERR_INVALID, 0,
+                "MRPOOL_UCX_CONFIG: \"%.64s\" is no setting: write "
+                "NAME=VALUE;NAME=VALUE, names without UCX_",
+                name);
+        } else {
+            *value++ = '\0';
+            name += strncmp(name, "UCX_", 4) == 0 ? 4 : 0;
+            status = modify_list(config, name, value);
+        }
+    }
+    free(copy);
+    return status;
+}
+
+static enum mrp_status configure(
+    ucp_config_t *config, const struct mrp_ucx_choice *choice)
+{
+    enum mrp_status status = modify_list(config, "TLS", choice->transports);
+
+    if (status == MRP_OK) {
+        status = modify_list(config, "NET_DEVICES", choice->devices);
+    }
+    if (status == MRP_OK) {
+        status = modify_list(config, "RCACHE_ENABLE", choice->cache);
+    }
+    return status == MRP_OK ? modify_any(config, choice->config) : status;
+}
+
+static enum mrp_status init_context(
+    const struct mrp_ucx_choice *choice, const ucp_config_t *config, ucp_context_h *made)
+{
+    const ucp_params_t params = {
+        .field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_MT_WORKERS_SHARED,
+        .features = choice->features,
+        .mt_workers_shared = choice->is_threaded,
+    };
+    struct mrp_ucx_log log;
+    ucs_status_t code;
+
+    mrp_ucx_log_begin(&log);
+    code = ucp_init(&params, config, made);
+    mrp_ucx_log_end(&log, code != UCS_OK);
+    if (code == UCS_OK) {
+        return MRP_OK;
+    }
+    return mrp_fail(MRP_ERR_UNAVAILABLE, code,
+        "ucp_init for transports '%.64s', devices '%.64s': %s%s. Choose others with "
+        "MRPOOL_UCX_TLS and MRPOOL_UCX_DEVICES, or install the driver (rdma-core)",
+        text_or(choice->transports, text_or(getenv("UCX_TLS"), "all")),
+        text_or(choice->devices, text_or(getenv("UCX_NET_DEVICES"), "all")),
+        ucs_status_string(code), log.text);
+}
+
+static enum mrp_status adopt(ucp_context_h handle, uint64_t features,
+    const ucp_config_t *config, struct mrp_ucx_context **opened)
+{
+    struct mrp_ucx_context *context = mrp_ucx_context_create(handle, true, features);
+    enum mrp_status status;
+
+    if (context == NULL) {
+        ucp_cleanup(handle);
+        return MRP_ERR_MEMORY;
+    }
+    status = mrp_ucx_context_learn(context, config);
+    if (status != MRP_OK) {
+        mrp_ucx_context_destroy(context);
+        return status;
+    }
+    *opened = context;
+    return MRP_OK;
+}
+
+enum mrp_status mrp_ucx_context_open(
+    const struct mrp_ucx_choice *choice, struct mrp_ucx_context **context)
+{
+    ucp_config_t *config;
+    ucp_context_h handle;
+    enum mrp_status status;
+    ucs_status_t code = ucp_config_read(NULL, NULL, &config);
+
+    if (code != UCS_OK) {
+        return mrp_fail(
+            MRP_ERR_UNAVAILABLE, code, "ucp_config_read: %s", ucs_status_string(code));
+    }
+    status = configure(config, choice);
+    if (status == MRP_OK) {
+        status = init_context(choice, config, &handle);
+    }
+    if (status == MRP_OK) {
+        status = adopt(handle, choice->features, config, context);
+    }
+    ucp_config_release(config);
+    return status;
+}
