@@ -302,7 +302,7 @@ static bool peer_connect(struct peer *peer, const char *host, unsigned port)
 }
 
 /* Our own address on this connection: the interface that reaches the peer. */
-static bool peer_local_address(const struct peer *peer, char *text, size_t size)
+static inline bool peer_local_address(const struct peer *peer, char *text, size_t size)
 {
     struct sockaddr_storage address = {0};
     socklen_t address_size = sizeof(address);
