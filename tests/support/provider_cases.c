@@ -23,6 +23,23 @@ static struct provider_case cases[] = {
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
+/* "cma" or "cma:ptracer=any" of MRP_CONFORMANCE; false when it is not set. */
+static bool read_only_case(struct provider_case *only)
+{
+    static char label[256], module[256];
+    const char *text = getenv("MRP_CONFORMANCE");
+    size_t span = text != NULL ? strcspn(text, ":") : 0;
+
+    if (span == 0) {
+        return false;
+    }
+    snprintf(label, sizeof(label), "%s", text);
+    snprintf(module, sizeof(module), "%.*s", (int)span, text);
+    *only = (struct provider_case){
+        label, module, text[span] == ':' ? label + span + 1 : NULL};
+    return true;
+}
+
 static bool is_in_list(const char *list, const char *word)
 {
     size_t size = strlen(word);
@@ -95,12 +112,17 @@ int provider_cases_run(
     const struct provider_test *tests, size_t n_tests, provider_case_probe *probe)
 {
     struct CMUnitTest *chosen = calloc(N_CASES * n_tests, sizeof(*chosen));
-    size_t n_chosen = 0;
+    size_t n_chosen = 0, n_cases = N_CASES;
+    struct provider_case *all = cases, only;
     bool is_complete = chosen != NULL;
     int n_failed;
 
-    for (size_t i = 0; i < N_CASES && chosen != NULL; i++) {
-        is_complete &= add_case(&cases[i], probe, tests, n_tests, chosen, &n_chosen);
+    if (read_only_case(&only)) {
+        all = &only;
+        n_cases = 1;
+    }
+    for (size_t i = 0; i < n_cases && chosen != NULL; i++) {
+        is_complete &= add_case(&all[i], probe, tests, n_tests, chosen, &n_chosen);
     }
     if (n_chosen == 0) {
         free(chosen);
