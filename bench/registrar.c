@@ -91,6 +91,9 @@ const struct bench_registrar *bench_registrar_bare(const char *module)
 #ifdef HAVE_OFI
         &bench_registrar_ofi,
 #endif
+#ifdef HAVE_URING
+        &bench_registrar_uring,
+#endif
     };
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {

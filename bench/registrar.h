@@ -9,7 +9,7 @@
 #include "mrpool/mrpool.h"
 
 struct bench_registrar {
-    const char *module; /* whose provider it stands beside: "host", "ofi" */
+    const char *module; /* whose provider it stands beside: "host", "ofi", "uring" */
     const char *calls; /* what it calls, for people: "mlock + munlock" */
     /** Options as mrp_provider_params takes them. Failures are recorded with mrp_fail. */
     enum mrp_status (*open)(const char *options, void **state);
@@ -29,6 +29,9 @@ extern const struct bench_registrar bench_registrar_mrpool;
 extern const struct bench_registrar bench_registrar_host;
 #ifdef HAVE_OFI
 extern const struct bench_registrar bench_registrar_ofi;
+#endif
+#ifdef HAVE_URING
+extern const struct bench_registrar bench_registrar_uring;
 #endif
 
 #endif

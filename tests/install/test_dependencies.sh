@@ -4,7 +4,7 @@
 # shellcheck source=tests/install/support.sh
 source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
 
-networks='fabric|ucp|uct|ucs|ucx|mpi|verbs|rdmacm|numa|cuda'
+networks='fabric|ucp|uct|ucs|ucx|mpi|verbs|rdmacm|uring|numa|cuda'
 library=$(find "$prefix" -name libmrpool.so)
 needed=$(ldd "$library") || fail "ldd $library"
 if grep -E "$networks" <<<"$needed"; then

@@ -21,6 +21,8 @@ static struct provider_case cases[] = {
     {"ucx-shm", "ucx", "tls=posix+sysv+self"},
     {"ucx-rc", "ucx", "tls=rc"},
     {"ucx-uncached", "ucx", "rcache=n"},
+    {"uring", "uring", NULL},
+    {"uring-few", "uring", "buffers=4"},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
@@ -33,6 +35,23 @@ bool provider_case_ties_keys(const struct provider_case *provider)
 bool provider_case_shares_keys(const struct provider_case *provider)
 {
     return strcmp(provider->module, "ucx") == 0;
+}
+
+/* "cma" or "cma:ptracer=any" of MRP_CONFORMANCE; false when it is not set. */
+static bool read_only_case(struct provider_case *only)
+{
+    static char label[256], module[256];
+    const char *text = getenv("MRP_CONFORMANCE");
+    size_t span = text != NULL ? strcspn(text, ":") : 0;
+
+    if (span == 0) {
+        return false;
+    }
+    snprintf(label, sizeof(label), "%s", text);
+    snprintf(module, sizeof(module), "%.*s", (int)span, text);
+    *only = (struct provider_case){
+        label, module, text[span] == ':' ? label + span + 1 : NULL};
+    return true;
 }
 
 static bool is_in_list(const char *list, const char *word)
@@ -65,8 +84,9 @@ static enum mrp_status check_memlock(const struct provider_case *provider)
 {
     struct mrp_system system = MRP_SYSTEM_INIT;
 
-    if (strcmp(provider->module, "host") != 0 || mrp_system_query(&system) != MRP_OK ||
-        system.memlock_limit >= MEMLOCK_NEEDED) {
+    if ((strcmp(provider->module, "host") != 0 &&
+            strcmp(provider->module, "uring") != 0) ||
+        mrp_system_query(&system) != MRP_OK || system.memlock_limit >= MEMLOCK_NEEDED) {
         return MRP_OK;
     }
     return mrp_fail(MRP_ERR_UNAVAILABLE, 0, "memlock limit of %zu bytes, %zu needed",
@@ -106,12 +126,17 @@ int provider_cases_run(
     const struct provider_test *tests, size_t n_tests, provider_case_probe *probe)
 {
     struct CMUnitTest *chosen = calloc(N_CASES * n_tests, sizeof(*chosen));
-    size_t n_chosen = 0;
+    size_t n_chosen = 0, n_cases = N_CASES;
+    struct provider_case *all = cases, only;
     bool is_complete = chosen != NULL;
     int n_failed;
 
-    for (size_t i = 0; i < N_CASES && chosen != NULL; i++) {
-        is_complete &= add_case(&cases[i], probe, tests, n_tests, chosen, &n_chosen);
+    if (read_only_case(&only)) {
+        all = &only;
+        n_cases = 1;
+    }
+    for (size_t i = 0; i < n_cases && chosen != NULL; i++) {
+        is_complete &= add_case(&all[i], probe, tests, n_tests, chosen, &n_chosen);
     }
     if (n_chosen == 0) {
         free(chosen);

@@ -6,6 +6,9 @@
  * A case whose module or device is missing is left out with a line "SKIP: <label>:
  * <reason>", unless MRP_TEST_REQUIRE ("ofi,host": modules or labels) names it: then it is
  * a failure.
+ *
+ * MRP_CONFORMANCE=<module>[:<options>] runs a suite over that one alone, which may be any
+ * module that MRPOOL_PROVIDER_PATH leads to: docs/PROVIDERS.md.
  */
 #ifndef MRP_PROVIDER_CASES_H
 #define MRP_PROVIDER_CASES_H

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "register.h"
+
+#include "ring.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static const struct iovec nothing = {NULL, 0};
+
+/* -- what is refused before the kernel sees it -- */
+
+static enum mrp_status check_request(
+    const struct mrp_uring_ring *ring, const struct mrp_register_request *request)
+{
+    if (request->address == NULL || request->size == 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0, "%zu bytes at %p: nothing to register",
+            request->size, request->address);
+    }
+    if (request->kind != MRP_MEMORY_HOST || request->has_dmabuf) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "%s: fixed buffers are host memory, not %s", ring->device,
+            request->has_dmabuf ? "a dma-buf" : "a device's");
+    }
+    if ((request->access & ~(uint32_t)MRP_ACCESS_LOCAL) != 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "%s: access %#x includes remote access, which fixed buffers do not give: "
+            "take another provider for that",
+            ring->device, request->access);
+    }
+    if (request->native_flags != 0) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "%s: native_flags %#llx, but fixed buffers know none", ring->device,
+            (unsigned long long)request->native_flags);
+    }
+    if (request->size > MRP_URING_BUFFER_SIZE_MAX) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "%s: %zu bytes, the kernel takes %zu in one fixed buffer: register it in "
+            "parts",
+            ring->device, request->size, MRP_URING_BUFFER_SIZE_MAX);
+    }
+    return MRP_OK;
+}
+
+/* -- entries of the table -- */
+
+/* Empty what other threads gave back, if we are the thread that may. */
+static void release_late(struct mrp_uring_ring *ring)
+{
+    pthread_mutex_lock(&ring->mutex);
+    while (ring->n_late > 0 &&
+        mrp_uring_buffer_update(ring, ring->late_slots[ring->n_late - 1], &nothing) !=
+            -EEXIST) {
+        unsigned slot = ring->late_slots[--ring->n_late];
+
+        ring->free_slots[(ring->free_first + ring->n_free++) % ring->count] = slot;
+    }
+    pthread_mutex_unlock(&ring->mutex);
+}
+
+static bool slot_take(struct mrp_uring_ring *ring, unsigned *slot)
+{
+    bool has_free;
+
+    pthread_mutex_lock(&ring->mutex);
+    has_free = ring->n_free > 0;
+    if (has_free) {
+        *slot = ring->free_slots[ring->free_first];
+        ring->free_first = (ring->free_first + 1) % ring->count;
+        ring->n_free--;
+    }
+    pthread_mutex_unlock(&ring->mutex);
+    return has_free;
+}
+
+static void slot_give(struct mrp_uring_ring *ring, unsigned slot, bool is_late)
+{
+    pthread_mutex_lock(&ring->mutex);
+    if (is_late) {
+        ring->late_slots[ring->n_late++] = slot;
+    } else {
+        ring->free_slots[(ring->free_first + ring->n_free++) % ring->count] = slot;
+    }
+    pthread_mutex_unlock(&ring->mutex);
+}
+
+/* -- what went wrong -- */
+
+/* Bytes that registrations of this process pin (VmPin); VmLck does not count them. */
+static size_t read_pinned_size(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    unsigned long long kibibytes = 0;
+    char line[128];
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, "VmPin: %llu kB", &kibibytes) == 1) {
+            break;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return (size_t)kibibytes << 10;
+}
+
+/* io_uring counts against RLIMIT_MEMLOCK what all rings of the user pin, in every
+ * process, and with some kernels the rings themselves, unless the process had
+ * CAP_IPC_LOCK when it set the ring up. */
+static enum mrp_status fail_memory(
+    const struct mrp_uring_ring *ring, const struct mrp_register_request *request)
+{
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    char text[24] = "unlimited";
+
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (limit.rlim_cur != RLIM_INFINITY) {
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)limit.rlim_cur);
+    }
+    return mrp_fail(limit.rlim_cur != RLIM_INFINITY ? MRP_ERR_LIMIT : MRP_ERR_MEMORY,
+        ENOMEM,
+        "%s: no memory to pin %zu bytes at %p; %zu pinned by this process (VmPin), "
+        "RLIMIT_MEMLOCK is %s for the rings of all processes of the user together. "
+        "Register less, or raise it: `ulimit -l`, LimitMEMLOCK= of the systemd unit, "
+        "--ulimit memlock= of the container; or set the ring up with CAP_IPC_LOCK",
+        ring->device, request->size, request->address, read_pinned_size(), text);
+}
+
+static enum mrp_status fail_update(const struct mrp_uring_ring *ring,
+    const struct mrp_register_request *request, int code)
+{
+    switch (code) {
+    case -ENOMEM:
+        return fail_memory(ring, request);
+    case -EBADF:
+        return mrp_fail(MRP_ERR_UNAVAILABLE, -code,
+            "%s: the ring has been closed: close the provider before it", ring->device);
+    case -EEXIST:
+        return mrp_fail(MRP_ERR_UNSUPPORTED, -code,
+            "%s: %zu bytes at %p: the ring has IORING_SETUP_SINGLE_ISSUER, so only the "
+            "thread it belongs to may register: grow the pool there (preallocation), or "
+            "set the ring up without that flag",
+            ring->device, request->size, request->address);
+    case -EFAULT:
+        return mrp_fail(MRP_ERR_INVALID, -code,
+            "%s: %zu bytes at %p are not all mapped, writable and pinnable: fixed "
+            "buffers are pinned for writing, whatever access is asked for",
+            ring->device, request->size, request->address);
+    case -EOPNOTSUPP:
+        return mrp_fail(MRP_ERR_UNSUPPORTED, -code,
+            "%s: %zu bytes at %p are memory of a file: the kernel pins anonymous and "
+            "shared memory and huge pages",
+            ring->device, request->size, request->address);
+    default:
+        return mrp_fail(MRP_ERR_REGISTER, -code,
+            "io_uring_register on %s: %zu bytes at %p: %s", ring->device, request->size,
+            request->address, strerror(-code));
+    }
+}
+
+/* -- the slots -- */
+
+enum mrp_status mrp_uring_register_memory(void *state,
+    const struct mrp_register_request *request, struct mrp_registration *registration)
+{
+    const struct iovec buffer = {request->address, request->size};
+    struct mrp_uring_ring *ring = state;
+    enum mrp_status status = check_request(ring, request);
+    unsigned slot = 0;
+    int code;
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    release_late(ring);
+    if (!slot_take(ring, &slot)) {
+        return mrp_fail(MRP_ERR_LIMIT, 0,
+            "%s: all %u entries of the buffer table are taken: deregister some, or give "
+            "the provider more (MRPOOL_URING_BUFFERS, count of the wrap; the kernel's "
+            "limit is %d)",
+            ring->device, ring->count, MRP_URING_BUFFERS_MAX);
+    }
+    code = mrp_uring_buffer_update(ring, slot, &buffer);
+    if (code != 0) {
+        slot_give(ring, slot, false);
+        return fail_update(ring, request, code);
+    }
+    *registration = (struct mrp_registration){
+        .struct_size = registration->struct_size,
+        .native = (void *)((uintptr_t)slot + 1),
+        .local_desc = (void *)((uintptr_t)slot + 1),
+    };
+    return MRP_OK;
+}
+
+/* A closed ring has given up its buffers by itself. */
+enum mrp_status mrp_uring_deregister_memory(
+    void *state, const struct mrp_registration *registration)
+{
+    struct mrp_uring_ring *ring = state;
+    unsigned slot = (unsigned)((uintptr_t)registration->native - 1);
+    int code = mrp_uring_buffer_update(ring, slot, &nothing);
+
+    if (code == 0 || code == -EBADF || code == -EEXIST) {
+        slot_give(ring, slot, code == -EEXIST);
+        if (code == 0) {
+            release_late(ring);
+        }
+        return MRP_OK;
+    }
+    return mrp_fail(MRP_ERR_REGISTER, -code,
+        "io_uring_register on %s: buffer %u stays registered: %s", ring->device, slot,
+        strerror(-code));
+}
