@@ -17,6 +17,7 @@ static struct provider_case cases[] = {
     {"ofi-tcp", "ofi", "provider=tcp"},
     {"ofi-sockets", "ofi", "provider=sockets"},
     {"ofi-shm", "ofi", "provider=shm"},
+    {"verbs", "verbs", NULL},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
