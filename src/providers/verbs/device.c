@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,19 +126,25 @@ enum mrp_status mrp_verbs_device_describe(
 /* -- what may happen to it -- */
 
 /* Events of a context that is ours. Read only after a call has failed: as long as all is
- * well they stay for whoever uses the context through mrp_provider_native. */
-static bool has_fatal_event(const struct mrp_verbs_device *device)
+ * well they stay for whoever uses the context through mrp_provider_native. That one may
+ * take an event between our looking and our reading, which must not block then. */
+static bool has_fatal_event(struct mrp_verbs_device *device)
 {
     struct ibv_context *context = device->native.context;
-    struct pollfd wait = {context->async_fd, POLLIN, 0};
     struct ibv_async_event event;
     bool is_fatal = false;
+    int flags;
 
-    while (poll(&wait, 1, 0) == 1 && (wait.revents & POLLIN) != 0 &&
-        ibv_get_async_event(context, &event) == 0) {
-        is_fatal = is_fatal || event.event_type == IBV_EVENT_DEVICE_FATAL;
-        ibv_ack_async_event(&event);
+    pthread_mutex_lock(&device->mutex);
+    flags = fcntl(context->async_fd, F_GETFL);
+    if (flags >= 0 && fcntl(context->async_fd, F_SETFL, flags | O_NONBLOCK) == 0) {
+        while (ibv_get_async_event(context, &event) == 0) {
+            is_fatal = is_fatal || event.event_type == IBV_EVENT_DEVICE_FATAL;
+            ibv_ack_async_event(&event);
+        }
+        (void)fcntl(context->async_fd, F_SETFL, flags);
     }
+    pthread_mutex_unlock(&device->mutex);
     return is_fatal;
 }
 

@@ -109,7 +109,7 @@ enum mrp_status mrp_verbs_gid_choose(
     }
     if (wanted >= 0 && best == NULL) {
         status = mrp_fail(MRP_ERR_UNAVAILABLE, 0,
-            "%s port %u has no GID at index %d: `mrpool info -v verbs` lists them",
+            "%s port %u has no GID at index %d: `mrpool info providers -v` lists them",
             ibv_get_device_name(context->device), port, wanted);
     } else {
         *index = best != NULL ? (int)best->gid_index : 0;
