@@ -23,6 +23,7 @@ static struct provider_case cases[] = {
     {"ucx-uncached", "ucx", "rcache=n"},
     {"uring", "uring", NULL},
     {"uring-few", "uring", "buffers=4"},
+    {"verbs", "verbs", NULL},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
