@@ -17,9 +17,28 @@ static struct provider_case cases[] = {
     {"ofi-tcp", "ofi", "provider=tcp"},
     {"ofi-sockets", "ofi", "provider=sockets"},
     {"ofi-shm", "ofi", "provider=shm"},
+    {"mpi-dynamic", "mpi", "window=dynamic"},
+    {"mpi-allocated", "mpi", "window=allocated,size=16M"},
+    {"mpich-dynamic", "mpich", "window=dynamic"},
+    {"mpich-allocated", "mpich", "window=allocated,size=16M"},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
+
+static bool is_mpi(const struct provider_case *provider)
+{
+    return strncmp(provider->module, "mpi", 3) == 0;
+}
+
+bool provider_case_shares_keys(const struct provider_case *provider)
+{
+    return is_mpi(provider);
+}
+
+bool provider_case_owns_memory(const struct provider_case *provider)
+{
+    return is_mpi(provider) && strstr(provider->options, "window=allocated") != NULL;
+}
 
 static bool is_in_list(const char *list, const char *word)
 {
@@ -34,6 +53,14 @@ static bool is_in_list(const char *list, const char *word)
         list += span + (list[span] == ',');
     }
     return false;
+}
+
+/* MPI's are for programs that are ranks of it, which name them: tests/mpi/. */
+static bool is_chosen(const struct provider_case *provider)
+{
+    const char *list = getenv("MRP_TEST_CASES");
+
+    return list != NULL ? is_in_list(list, provider->label) : !is_mpi(provider);
 }
 
 static bool is_required(const struct provider_case *provider)
@@ -97,7 +124,8 @@ int provider_cases_run(
     int n_failed;
 
     for (size_t i = 0; i < N_CASES && chosen != NULL; i++) {
-        is_complete &= add_case(&cases[i], probe, tests, n_tests, chosen, &n_chosen);
+        is_complete &= !is_chosen(&cases[i]) ||
+            add_case(&cases[i], probe, tests, n_tests, chosen, &n_chosen);
     }
     if (n_chosen == 0) {
         free(chosen);

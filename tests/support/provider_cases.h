@@ -5,7 +5,7 @@
  *
  * A case whose module or device is missing is left out with a line "SKIP: <label>:
  * <reason>", unless MRP_TEST_REQUIRE ("ofi,host": modules or labels) names it: then it is
- * a failure.
+ * a failure. MRP_TEST_CASES ("mpi-dynamic,mpi-allocated": labels) chooses among them.
  */
 #ifndef MRP_PROVIDER_CASES_H
 #define MRP_PROVIDER_CASES_H
@@ -22,6 +22,12 @@ struct provider_case {
     const char *module;
     const char *options; /* as mrp_provider_params.options */
 };
+
+/* Whether registrations may have the same key: MPI's are the owner's rank. */
+bool provider_case_shares_keys(const struct provider_case *provider);
+
+/* Whether only memory of the provider's own backend can be registered. */
+bool provider_case_owns_memory(const struct provider_case *provider);
 
 /* Whether a case can be opened here: MRP_OK, MRP_ERR_UNAVAILABLE, or what is wrong with
  * it. */

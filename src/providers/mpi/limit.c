@@ -29,13 +29,16 @@ static int has_type(int index, MPI_Datatype wanted)
         type == wanted;
 }
 
-/* The tools' interface is counted: it may be up already, and stays so for others. */
+/* The tools' interface is counted: it may be up already, and stays so for others. The
+ * level asked for is MPI's own, because Open MPI 4.1 takes it for that of MPI from then on:
+ * a lower one would end its locking. */
 size_t mrp_mpi_attach_limit(void)
 {
+    int wanted = MPI_THREAD_SINGLE, level, index;
     size_t limit = 0;
-    int level, index;
 
-    if (MPI_T_init_thread(MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS) {
+    MPI_Query_thread(&wanted);
+    if (MPI_T_init_thread(wanted, &level) != MPI_SUCCESS) {
         return 0;
     }
     if (MPI_T_cvar_get_index(MRP_MPI_LIMIT_VARIABLE, &index) == MPI_SUCCESS &&

@@ -156,15 +156,6 @@ static enum mrp_status unmap(void *state, const struct mrp_mapping *mapping)
     return MRP_OK;
 }
 
-/* A limit of its own makes pools ask for no alignment beyond that of their regions. */
-static void query(void *state, struct mrp_backend_info *info)
-{
-    const struct mrp_mpi_provider *provider = state;
-
-    info->granularity = 1;
-    info->max_size = provider->window->is_dynamic ? 0 : provider->window->size;
-}
-
 const struct mrp_backend_ops mrp_mpi_backend = {
     .struct_size = sizeof(struct mrp_backend_ops),
     .kind = MRP_MPI_MODULE,
@@ -172,5 +163,4 @@ const struct mrp_backend_ops mrp_mpi_backend = {
     .memory_kind = MRP_MEMORY_HOST,
     .map = map,
     .unmap = unmap,
-    .query = query,
 };

@@ -5,10 +5,17 @@
 
 #include <stdlib.h>
 
+/* Of a pool's chunks. */
+#define ALIGNMENT ((size_t)2 << 20)
+
 static pthread_mutex_t windows_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* The attribute of a window that leads to our record of it. */
-static int key = MPI_KEYVAL_INVALID;
+/* The attribute of a window that leads to our record of it; and one of MPI_COMM_SELF, which
+ * MPI_Finalize frees before all else. */
+static int key = MPI_KEYVAL_INVALID, self_key = MPI_KEYVAL_INVALID;
+
+/* Windows of our own, latest first; under the mutex. */
+static struct mrp_mpi_window *own_windows;
 
 /* MPI_Win_free calls this, whoever called that. */
 static int note_freed(MPI_Win win, int win_key, void *value, void *extra)
@@ -106,6 +113,69 @@ static enum mrp_status complete(
     return MRP_OK;
 }
 
+/* With its communicator; collective. */
+static void free_window(struct mrp_mpi_window *window)
+{
+    if (window->win != MPI_WIN_NULL) {
+        MPI_Win_free(&window->win);
+    }
+    if (window->comm != MPI_COMM_NULL) {
+        MPI_Comm_free(&window->comm);
+    }
+}
+
+/* -- windows of our own, which must not be left to MPI_Finalize: MPICH over UCX aborts
+ *    when it finds memory still in use -- */
+
+/* In the same order on all ranks: they were made in the same order, and all finalize. */
+static int free_own_windows(MPI_Comm comm, int comm_key, void *value, void *extra)
+{
+    (void)comm;
+    (void)comm_key;
+    (void)value;
+    (void)extra;
+    pthread_mutex_lock(&windows_mutex);
+    for (struct mrp_mpi_window *window = own_windows; window != NULL;
+         window = window->next) {
+        free_window(window);
+    }
+    own_windows = NULL;
+    pthread_mutex_unlock(&windows_mutex);
+    return MPI_SUCCESS;
+}
+
+/* Under the mutex of all windows. */
+static enum mrp_status list_own_window(struct mrp_mpi_window *window)
+{
+    int code = MPI_SUCCESS;
+
+    if (self_key == MPI_KEYVAL_INVALID) {
+        code = MPI_Comm_create_keyval(
+            MPI_COMM_NULL_COPY_FN, free_own_windows, &self_key, NULL);
+        if (code == MPI_SUCCESS) {
+            code = MPI_Comm_set_attr(MPI_COMM_SELF, self_key, NULL);
+        }
+    }
+    if (code != MPI_SUCCESS) {
+        return fail_open("MPI_Comm_set_attr", code, "");
+    }
+    window->next = own_windows;
+    own_windows = window;
+    return MRP_OK;
+}
+
+static void delist_own_window(struct mrp_mpi_window *window)
+{
+    struct mrp_mpi_window **place = &own_windows;
+
+    while (*place != NULL && *place != window) {
+        place = &(*place)->next;
+    }
+    if (*place != NULL) {
+        *place = window->next;
+    }
+}
+
 /* -- a window of our own -- */
 
 static enum mrp_status make_dynamic(struct mrp_mpi_window *window)
@@ -126,26 +196,25 @@ static enum mrp_status make_dynamic(struct mrp_mpi_window *window)
             : "; a window of fixed memory may do (option window=allocated)");
 }
 
+/* Chunks are aligned to ALIGNMENT, what MPI gives is not: it is asked for as much more. */
 static enum mrp_status make_allocated(struct mrp_mpi_window *window, size_t size)
 {
+    size_t whole = size + ALIGNMENT;
     void *base = NULL;
     int code = MPI_Win_allocate(
-        (MPI_Aint)size, 1, MPI_INFO_NULL, window->comm, &base, &window->win);
+        (MPI_Aint)whole, 1, MPI_INFO_NULL, window->comm, &base, &window->win);
+    enum mrp_status status;
 
-    return code != MPI_SUCCESS ? fail_open("MPI_Win_allocate", code,
-                                     ": option size says how much each rank takes")
-                               : describe_memory(window, base, size);
-}
-
-/* With its communicator; collective. */
-static void free_window(struct mrp_mpi_window *window)
-{
-    if (window->win != MPI_WIN_NULL) {
-        MPI_Win_free(&window->win);
+    if (code != MPI_SUCCESS) {
+        return fail_open(
+            "MPI_Win_allocate", code, ": option size says how much each rank takes");
     }
-    if (window->comm != MPI_COMM_NULL) {
-        MPI_Comm_free(&window->comm);
+    status = describe_memory(window, base, whole);
+    if (status == MRP_OK) {
+        window->pieces->offset = (size_t)(-(uintptr_t)base & (ALIGNMENT - 1));
+        window->pieces->size = size;
     }
+    return status;
 }
 
 static enum mrp_status duplicate(MPI_Comm comm, MPI_Comm *own)
@@ -181,6 +250,9 @@ enum mrp_status mrp_mpi_window_create(
     if (status == MRP_OK) {
         pthread_mutex_lock(&windows_mutex);
         status = complete(window, choice);
+        if (status == MRP_OK) {
+            status = list_own_window(window);
+        }
         pthread_mutex_unlock(&windows_mutex);
     }
     if (status != MRP_OK) {
@@ -297,6 +369,7 @@ void mrp_mpi_window_release(struct mrp_mpi_window *window, bool may_call)
         if (window->comm == MPI_COMM_NULL) {
             MPI_Win_delete_attr(window->win, key);
         }
+        delist_own_window(window);
     }
     pthread_mutex_unlock(&windows_mutex);
     if (!is_last || (!is_dead && !may_call)) {

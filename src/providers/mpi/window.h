@@ -34,6 +34,7 @@ struct mrp_mpi_window {
     _Atomic bool is_freed; /* by MPI_Win_free: nothing of it is left */
     size_t n_users; /* providers; under the mutex of window.c */
     int rank, n_ranks;
+    struct mrp_mpi_window *next; /* of our own ones */
 
     pthread_mutex_t mutex; /* of what follows, and of MPI_Win_attach and detach */
     struct mrp_mpi_attachment *attachments;
