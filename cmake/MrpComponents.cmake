@@ -4,6 +4,7 @@
 #   mrp_add_backend(<name> [LIBRARIES <lib>...])    src/backends/<name>.c
 #   mrp_add_provider(<name> EMBEDDED)               src/providers/<name>/*.c, in the core
 #   mrp_add_provider(<name> PKGCONFIG <module>...)  the same as a shared object
+#                    [SOURCES <folder>]             of src/providers/<folder>/*.c
 #   mrp_finish_core()                               after the last of them
 #
 # A provider that is a module has a cache entry MRP_PROVIDER_<NAME>: AUTO builds
@@ -81,9 +82,12 @@ function(mrp_add_backend name)
 endfunction()
 
 function(mrp_add_provider name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "EMBEDDED" "" "PKGCONFIG")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "EMBEDDED" "SOURCES" "PKGCONFIG")
+  if(NOT arg_SOURCES)
+    set(arg_SOURCES ${name})
+  endif()
   file(GLOB sources CONFIGURE_DEPENDS
-    "${PROJECT_SOURCE_DIR}/src/providers/${name}/*.c")
+    "${PROJECT_SOURCE_DIR}/src/providers/${arg_SOURCES}/*.c")
   if(arg_EMBEDDED)
     target_sources(mrpool_objects PRIVATE ${sources})
     set_property(GLOBAL APPEND PROPERTY MRP_BUILTINS "MRP_BUILTIN_PROVIDER(${name})")
@@ -100,7 +104,7 @@ function(mrp_add_provider name)
   set_property(GLOBAL APPEND PROPERTY MRP_DEPENDENT ${name})
   get_property(missing GLOBAL PROPERTY MRP_MISSING_${name})
   if(NOT missing AND NOT sources)
-    set(missing "no sources in src/providers/${name}")
+    set(missing "no sources in src/providers/${arg_SOURCES}")
     set_property(GLOBAL PROPERTY MRP_MISSING_${name} "${missing}")
   endif()
   if(missing)

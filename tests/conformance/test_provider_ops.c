@@ -22,6 +22,8 @@ struct opened {
     void *state;
     struct mrp_provider_info info;
     unsigned char *memory;
+    struct mrp_mapping mapping; /* where it is the provider's own */
+    uint64_t remote_base; /* of its first byte, where addresses are not virtual */
 };
 
 static enum mrp_status open_state(const struct provider_case *provider,
@@ -69,6 +71,32 @@ static enum mrp_status probe(const struct provider_case *provider)
     return status;
 }
 
+static enum mrp_status take(const struct opened *opened, size_t offset, size_t size,
+    struct mrp_registration *registration);
+static enum mrp_status give(
+    const struct opened *opened, const struct mrp_registration *registration);
+
+static bool has_trait(const struct opened *opened, enum mrp_provider_trait trait)
+{
+    return (opened->info.traits & trait) != 0;
+}
+
+/* Of the provider's making, where it takes no other; addressed from where that lies. */
+static void map_own_memory(struct opened *opened)
+{
+    const struct mrp_map_request request = {
+        .struct_size = sizeof(request), .size = MEMORY_SIZE, .alignment = 4096};
+    struct mrp_registration registration;
+
+    opened->mapping.struct_size = sizeof(opened->mapping);
+    assert_int_equal(
+        opened->ops->backend->map(opened->state, &request, &opened->mapping), MRP_OK);
+    opened->memory = opened->mapping.address;
+    assert_int_equal(take(opened, 0, 1, &registration), MRP_OK);
+    opened->remote_base = registration.remote_base;
+    assert_int_equal(give(opened, &registration), MRP_OK);
+}
+
 static struct opened open_case(const struct provider_case *provider)
 {
     struct opened opened = {.info = MRP_PROVIDER_INFO_INIT};
@@ -80,6 +108,10 @@ static struct opened open_case(const struct provider_case *provider)
     if (opened.ops->query != NULL) {
         opened.ops->query(opened.state, &opened.info);
     }
+    if (provider_case_owns_memory(provider)) {
+        map_own_memory(&opened);
+        return opened;
+    }
     opened.memory = mmap(
         NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(opened.memory, MAP_FAILED);
@@ -88,7 +120,12 @@ static struct opened open_case(const struct provider_case *provider)
 
 static void close_case(struct opened *opened)
 {
-    assert_int_equal(munmap(opened->memory, MEMORY_SIZE), 0);
+    if (opened->mapping.address != NULL) {
+        assert_int_equal(
+            opened->ops->backend->unmap(opened->state, &opened->mapping), MRP_OK);
+    } else {
+        assert_int_equal(munmap(opened->memory, MEMORY_SIZE), 0);
+    }
     close_state(opened->ops, opened->state);
 }
 
@@ -111,11 +148,6 @@ static enum mrp_status give(
     const struct opened *opened, const struct mrp_registration *registration)
 {
     return opened->ops->deregister_memory(opened->state, registration);
-}
-
-static bool has_trait(const struct opened *opened, enum mrp_provider_trait trait)
-{
-    return (opened->info.traits & trait) != 0;
 }
 
 /* How many registrations to hold at once, of those a case would like. */
@@ -203,7 +235,9 @@ static void assert_as_queried(const struct opened *opened,
     assert_int_equal(registration->key_blob != NULL, is_raw);
     if (opened->info.key_size > 0) {
         assert_int_equal(registration->remote_base,
-            has_trait(opened, MRP_PROVIDER_VIRTUAL_ADDRESS) ? address : 0);
+            has_trait(opened, MRP_PROVIDER_VIRTUAL_ADDRESS) ? address
+                : opened->mapping.address != NULL           ? opened->remote_base + offset
+                                                            : 0);
     }
 }
 

@@ -9,12 +9,13 @@ trap 'rm -rf "$work"' EXIT
 status=0
 n_compiled=0
 
-# The library whose headers a public header includes, for pkg-config.
-library_of() {
+# The library whose headers a public header includes, for pkg-config; each, where there are
+# several to choose from.
+libraries_of() {
     case $1 in
     ofi.h) echo libfabric ;;
     ucx.h) echo ucx ;;
-    mpi.h) echo ompi-c ;;
+    mpi.h) echo ompi-c mpich ;;
     verbs.h) echo libibverbs ;;
     esac
 }
@@ -27,14 +28,15 @@ compile() {
         -fsyntax-only -I"$source_dir/include" "$@"
 }
 
+# check_header HEADER [LIBRARY]
 check_header() {
-    local header=$1 library flags=
-    library=$(library_of "$header")
+    local header=$1 library=${2-} flags=
     if [[ -n $library ]]; then
         if ! flags=$(pkg-config --cflags "$library" 2>/dev/null); then
             echo "SKIP: $header: $library is not installed"
             return
         fi
+        flags=${flags//-I/-isystem } # of its warnings we want none
     fi
     printf '#include "mrpool/%s"\n' "$header" >"$work/alone"
     local variant compiler language standard
@@ -45,7 +47,7 @@ check_header() {
         if compile "$compiler" "$language" "$standard" $flags "$work/alone"; then
             n_compiled=$((n_compiled + 1))
         else
-            echo "mrpool/$header does not compile alone with $compiler -std=$standard"
+            echo "mrpool/$header does not compile alone with $compiler -std=$standard $library"
             status=1
         fi
     done
@@ -68,7 +70,12 @@ if compile gcc c c11 "$work/bad" 2>/dev/null; then
 fi
 
 for path in "$source_dir"/include/mrpool/*.h "$source_dir"/include/mrpool/*.hpp; do
-    [[ -e $path ]] && check_header "$(basename "$path")"
+    [[ -e $path ]] || continue
+    header=$(basename "$path")
+    read -ra libraries <<<"$(libraries_of "$header")"
+    for library in "${libraries[@]:-}"; do
+        check_header "$header" "$library"
+    done
 done
 echo "$n_compiled compilations of public headers"
 [[ $n_compiled -gt 0 ]] || status=1

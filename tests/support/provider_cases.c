@@ -24,9 +24,18 @@ static struct provider_case cases[] = {
     {"uring", "uring", NULL},
     {"uring-few", "uring", "buffers=4"},
     {"verbs", "verbs", NULL},
+    {"mpi-dynamic", "mpi", "window=dynamic"},
+    {"mpi-allocated", "mpi", "window=allocated,size=16M"},
+    {"mpich-dynamic", "mpich", "window=dynamic"},
+    {"mpich-allocated", "mpich", "window=allocated,size=16M"},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
+
+static bool is_mpi(const struct provider_case *provider)
+{
+    return strncmp(provider->module, "mpi", 3) == 0;
+}
 
 bool provider_case_ties_keys(const struct provider_case *provider)
 {
@@ -35,24 +44,12 @@ bool provider_case_ties_keys(const struct provider_case *provider)
 
 bool provider_case_shares_keys(const struct provider_case *provider)
 {
-    return strcmp(provider->module, "ucx") == 0;
+    return is_mpi(provider) || strcmp(provider->module, "ucx") == 0;
 }
 
-/* "cma" or "cma:ptracer=any" of MRP_CONFORMANCE; false when it is not set. */
-static bool read_only_case(struct provider_case *only)
+bool provider_case_owns_memory(const struct provider_case *provider)
 {
-    static char label[256], module[256];
-    const char *text = getenv("MRP_CONFORMANCE");
-    size_t span = text != NULL ? strcspn(text, ":") : 0;
-
-    if (span == 0) {
-        return false;
-    }
-    snprintf(label, sizeof(label), "%s", text);
-    snprintf(module, sizeof(module), "%.*s", (int)span, text);
-    *only = (struct provider_case){
-        label, module, text[span] == ':' ? label + span + 1 : NULL};
-    return true;
+    return is_mpi(provider) && strstr(provider->options, "window=allocated") != NULL;
 }
 
 static bool is_in_list(const char *list, const char *word)
@@ -68,6 +65,36 @@ static bool is_in_list(const char *list, const char *word)
         list += span + (list[span] == ',');
     }
     return false;
+}
+
+/* Of our own list. MPI's are for programs that are ranks of it, which name them. */
+static bool is_chosen(const struct provider_case *provider)
+{
+    const char *list = getenv("MRP_CONFORMANCE");
+
+    return list != NULL ? is_in_list(list, provider->label) : !is_mpi(provider);
+}
+
+/* "cma" or "cma:ptracer=any" of MRP_CONFORMANCE: nothing that our own list has. */
+static bool read_only_case(struct provider_case *only)
+{
+    static char label[256], module[256];
+    const char *text = getenv("MRP_CONFORMANCE");
+    size_t span = text != NULL ? strcspn(text, ":") : 0;
+
+    for (size_t i = 0; i < N_CASES && text != NULL; i++) {
+        if (is_chosen(&cases[i])) {
+            return false;
+        }
+    }
+    if (span == 0) {
+        return false;
+    }
+    snprintf(label, sizeof(label), "%s", text);
+    snprintf(module, sizeof(module), "%.*s", (int)span, text);
+    *only = (struct provider_case){
+        label, module, text[span] == ':' ? label + span + 1 : NULL};
+    return true;
 }
 
 static bool is_required(const struct provider_case *provider)
@@ -137,7 +164,8 @@ int provider_cases_run(
         n_cases = 1;
     }
     for (size_t i = 0; i < n_cases && chosen != NULL; i++) {
-        is_complete &= add_case(&all[i], probe, tests, n_tests, chosen, &n_chosen);
+        is_complete &= (all != &only && !is_chosen(&all[i])) ||
+            add_case(&all[i], probe, tests, n_tests, chosen, &n_chosen);
     }
     if (n_chosen == 0) {
         free(chosen);

@@ -7,8 +7,9 @@
  * <reason>", unless MRP_TEST_REQUIRE ("ofi,host": modules or labels) names it: then it is
  * a failure.
  *
- * MRP_CONFORMANCE=<module>[:<options>] runs a suite over that one alone, which may be any
- * module that MRPOOL_PROVIDER_PATH leads to: docs/PROVIDERS.md.
+ * MRP_CONFORMANCE=<label>,... runs a suite over some of them; MRP_CONFORMANCE=
+ * <module>[:<options>] over any one module that MRPOOL_PROVIDER_PATH leads to:
+ * docs/PROVIDERS.md.
  */
 #ifndef MRP_PROVIDER_CASES_H
 #define MRP_PROVIDER_CASES_H
@@ -31,8 +32,12 @@ struct provider_case {
 bool provider_case_ties_keys(const struct provider_case *provider);
 
 /* Whether registrations may have the same key or handle: where the network has no keys of
- * its own (UCX over tcp), or keeps registrations for reuse (UCX's cache). */
+ * its own (UCX over tcp; MPI, where it is the owner's rank), or keeps registrations for
+ * reuse (UCX's cache). */
 bool provider_case_shares_keys(const struct provider_case *provider);
+
+/* Whether only memory of the provider's own backend can be registered. */
+bool provider_case_owns_memory(const struct provider_case *provider);
 
 /* Whether a case can be opened here: MRP_OK, MRP_ERR_UNAVAILABLE, or what is wrong with
  * it. */

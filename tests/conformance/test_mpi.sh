@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# ctest: TIMEOUT 400, RUN_SERIAL TRUE
+# Both conformance suites over MPI windows: of each implementation, dynamic and allocated,
+# in 2 and 4 ranks that each run all cases. Opening and closing is collective, so the ranks
+# go through the same cases together.
+# shellcheck source=tests/mpi/support.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../mpi/support.sh"
+
+for module in mpi mpich; do
+    has_ranks "$module" "$build_dir/tests/mpi/providers-$module" || continue
+    cases=$module-dynamic,$module-allocated
+    for n in 2 4; do
+        for suite in provider_ops providers; do
+            start=$SECONDS
+            expect_ranks "$suite over $cases, $n ranks" "$module" "$n" \
+                env MRP_CONFORMANCE="$cases" MRP_TEST_REQUIRE="$module" \
+                "$build_dir/tests/mpi/$suite-$module"
+            echo "    $((SECONDS - start)) s"
+        done
+    done
+done
+finish
