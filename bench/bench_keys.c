@@ -17,7 +17,7 @@
 #define COUNTS_MAX 8
 #define MANY 100000 /* what the figures per peer are worked out for */
 
-static const char all_networks[] = "ofi:provider=tcp,ucx:tls=tcp";
+static const char all_networks[] = "ofi:provider=tcp,ucx:tls=tcp+self";
 
 struct keys_options {
     struct bench_options common;
@@ -285,7 +285,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static const struct argp_option rows[] = {
     {"networks", OPTION_NETWORKS, "LIST", 0,
-        "Networks with their options (default ofi:provider=tcp,ucx:tls=tcp)", 0},
+        "Networks with their options (default ofi:provider=tcp,ucx:tls=tcp+self)", 0},
     {"processes", OPTION_PROCESSES, "LIST", 0,
         "How many processes there are (default 2,4,8,16,32,64)", 0},
     {"buffers", OPTION_BUFFERS, "N", 0, "Of each process (default 256)", 0},
@@ -309,7 +309,7 @@ static const char doc[] =
     "In --json and --csv a case is called received/chunks as bytes/chunks and so on, and "
     "`threads` counts the processes.\n\n"
     "Examples:\n"
-    "  mrpool-bench keys --networks ucx:tls=shm --processes 2,8\n"
+    "  mrpool-bench keys --networks ucx:tls=shm+self --processes 2,8\n"
     "  mrpool-bench keys --buffers 1000 --size 64K --json\n";
 
 static int run(int argc, char **argv)

@@ -14,9 +14,9 @@
 #define CACHE_FACTOR 1.05 /* of the library's own, at most: noise of two processes */
 
 /* What a machine may have; what it lacks is noted. */
-static const char all_networks[] =
-    "ofi:provider=tcp,ofi:provider=shm,ofi:provider=verbs,ucx:tls=tcp,ucx:tls=shm,"
-    "verbs,mpi,mpich";
+static const char all_networks[] = "ofi:provider=tcp,ofi:provider=shm,ofi:provider=verbs,"
+                                   "ucx:tls=tcp+self,ucx:tls=shm+self,"
+                                   "verbs,mpi,mpich";
 
 /* A message from the pool costs no more than the best that there is without it. */
 static void hold(struct bench *bench, const struct rma_options *options,
@@ -174,7 +174,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 static const struct argp_option rows[] = {
     {"networks", OPTION_NETWORKS, "LIST", 0,
         "Networks with their options, "
-        "ofi:provider=tcp,ucx:tls=shm,verbs:device=mlx5_0,mpi "
+        "ofi:provider=tcp,ucx:tls=shm+self,verbs:device=mlx5_0,mpi "
         "(default all that there are)",
         0},
     {"sizes", OPTION_SIZES, "LIST", 0, "Bytes of a message, 64,4K,1M (default 8 to 4M)",
@@ -208,7 +208,7 @@ static const char doc[] =
     "where message is the time per message with many under way; `registration` is "
     "registering and deregistering alone. ratio is `register` divided by this.\n\n"
     "Examples:\n"
-    "  mrpool-bench rma --networks ofi:provider=shm,ucx:tls=shm --sizes 64,64K\n"
+    "  mrpool-bench rma --networks ofi:provider=shm,ucx:tls=shm+self --sizes 64,64K\n"
     "  mrpool-bench rma --plot rma.svg\n"
     "  mrpool-bench rma --server --networks ofi:provider=verbs              on one "
     "machine\n"

@@ -96,6 +96,8 @@ function(mrp_add_workers)
 
   mrp_add_network_worker(rma ofi)
   mrp_add_network_worker(keys ofi)
+  mrp_add_network_worker(rma ucx)
+  mrp_add_network_worker(keys ucx)
 
   pkg_check_modules(MRP_WORKER_DPDK QUIET IMPORTED_TARGET libdpdk)
   if(MRP_WORKER_DPDK_FOUND)

@@ -19,6 +19,7 @@ static size_t open_ucx(const char *options, void *address, size_t size)
         .field_mask = UCP_PARAM_FIELD_FEATURES, .features = UCP_FEATURE_RMA};
     ucp_worker_params_t worker_params = {.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
         .thread_mode = UCS_THREAD_MODE_SINGLE};
+    char tls[64];
     ucp_config_t *config;
     ucp_address_t *own;
     ucs_status_t status;
@@ -27,9 +28,12 @@ static size_t open_ucx(const char *options, void *address, size_t size)
     if (ucp_config_read(NULL, NULL, &config) != UCS_OK) {
         return 0;
     }
-    status = strncmp(options, "tls=", 4) == 0
-        ? ucp_config_modify(config, "TLS", options + 4)
-        : UCS_OK;
+    snprintf(
+        tls, sizeof tls, "%s", strncmp(options, "tls=", 4) == 0 ? options + 4 : "all");
+    for (char *next = tls; *next != '\0'; next++) {
+        *next = *next == '+' ? ',' : *next;
+    }
+    status = ucp_config_modify(config, "TLS", tls);
     if (status == UCS_OK) {
         status = ucp_init(&params, config, &context);
     }
