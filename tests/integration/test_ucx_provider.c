@@ -429,13 +429,16 @@ static void try_memory(const char *options)
     struct fixture fixture = set_up(options);
     struct mrp_backend *backend = backend_of(&fixture);
     struct mrp_backend_info info = MRP_BACKEND_INFO_INIT;
+    const char *under = getenv("MRP_TEST_UNDER");
     size_t before = 0;
 
     for (int i = 0; i < 20; i++) {
         grow_and_trim(&fixture, backend);
         before = i == 3 ? mapped_size() : before; /* what is kept for good is there */
     }
-    assert_true(mapped_size() <= before + 4 * MIB);
+    if (under == NULL || under[0] == '\0') { /* a sanitizer's heap keeps what was freed */
+        assert_true(mapped_size() <= before + 4 * MIB);
+    }
     assert_int_equal(mrp_backend_query(backend, &info), MRP_OK);
     assert_int_equal(info.n_mappings, 0);
     assert_int_equal(info.mapped_size, 0);

@@ -72,8 +72,9 @@ static size_t hear(struct side *side, void *bytes, size_t room)
 
     while ((size = recv(side->channel, &message, sizeof message, MSG_DONTWAIT)) < 0) {
         STATION_CHECK(station_now() - start < STATION_SECONDS);
-        if (side->station.worker != NULL) {
-            ucp_worker_progress(side->station.worker);
+        if (side->station.worker == NULL ||
+            ucp_worker_progress(side->station.worker) == 0) {
+            sched_yield();
         }
     }
     STATION_CHECK(size == (ssize_t)sizeof message && message.size <= room); /* 0: gone */

@@ -9,6 +9,7 @@
 #include "mrpool/mrpool.h"
 #include "mrpool/ucx.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,9 @@ static inline void station_wait(struct station *station, ucs_status_ptr_t reques
     }
     while ((code = ucp_request_check_status(request)) == UCS_INPROGRESS) {
         STATION_CHECK(station_now() - start < STATION_SECONDS);
-        ucp_worker_progress(station->worker);
+        if (ucp_worker_progress(station->worker) == 0) {
+            sched_yield(); /* the other process may be waiting for this processor */
+        }
     }
     ucp_request_free(request);
     STATION_CALL(code);
