@@ -35,7 +35,7 @@ enum ucx_operation {
 struct ucx_transfer {
     enum ucx_operation operation;
     void *local; /* UCX_ADD and UCX_SWAP: where what was fetched goes */
-    ucp_mem_h local_memh; /* spares UCX the search for it */
+    ucp_mem_h local_memh; /* spares UCX the search for it, from 1.13 on */
     size_t size;
     uint64_t remote_address;
     ucp_rkey_h remote_key;

@@ -3,7 +3,7 @@
  * ucp_ep_rkey_unpack is told where a packed key begins and not where it ends, and believes
  * what it reads. So the outline is looked at before: which memory domains (64 bits), the
  * kind of memory, and for each domain a byte with the size of its key and that key, the
- * same in UCX 1.8 to 1.20, which append what is about distances. Should another UCX pack
+ * same in UCX 1.13 to 1.20, which append what is about distances. Should another UCX pack
  * otherwise, its own keys fail the test when a context is opened, and then none is held
  * to it. What the keys say inside has no checksum: those of mrp_region_key_pack and of
  * tokens protect what came through mrpool.

@@ -8,8 +8,11 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <ucs/config/global_opts.h>
+
+/* From 1.18 on this header brings some along that are written in GNU's dialect of C. */
+#define asm __asm__
 #include <ucs/debug/log_def.h>
+#undef asm
 
 static _Thread_local struct mrp_ucx_log *keeping;
 static pthread_once_t once = PTHREAD_ONCE_INIT;

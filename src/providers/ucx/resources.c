@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "#      resource 1  :  md 0  dev 1  flags -- tcp/eth0", the same from UCX 1.8 to 1.20 */
+/* "#      resource 1  :  md 0  dev 1  flags -- tcp/eth0", the same from UCX 1.13 to 1.20 */
 static bool read_line(const char *line, struct mrp_ucx_resource *resource)
 {
     const char *flags;
