@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * MPI that is not there yet, or no more, is the wrong one, or may not be called here. Each
+ * scenario is a process (or rank) of its own, since MPI starts once in a process:
+ * tests/integration/test_mpi_lifetimes.sh runs them.
+ */
+#include "mrpool/mpi.h"
+#include "mrpool/mrpool.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, \
+                mrp_error_last()->text); \
+            fflush(stdout); \
+            _Exit(1); \
+        } \
+    } while (0)
+
+static bool says(const char *words)
+{
+    return strstr(mrp_error_last()->text, words) != NULL;
+}
+
+static void start(int wanted)
+{
+    int level;
+
+    CHECK(MPI_Init_thread(NULL, NULL, wanted, &level) == MPI_SUCCESS);
+    CHECK(level == wanted);
+}
+
+static enum mrp_status open_provider(
+    struct mrp_context *context, const char *options, struct mrp_provider **provider)
+{
+    struct mrp_provider_params params = MRP_PROVIDER_PARAMS_INIT;
+
+    params.options = options;
+    return mrp_provider_open(context, MRP_MPI_MODULE, &params, provider);
+}
+
+static struct mrp_pool *create_pool(struct mrp_context *context,
+    struct mrp_provider *provider, struct mrp_backend *backend)
+{
+    struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
+    struct mrp_pool *pool = NULL;
+
+    params.rails = &provider;
+    params.n_rails = 1;
+    params.access = MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE;
+    params.backend = backend;
+    params.max_bytes = (size_t)4 << 20;
+    CHECK(mrp_pool_create(context, &params, &pool) == MRP_OK);
+    return pool;
+}
+
+/* -- before and after -- */
+
+static void not_initialised(void)
+{
+    struct mrp_context *context;
+    struct mrp_provider *provider;
+
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    CHECK(open_provider(context, NULL, &provider) == MRP_ERR_UNAVAILABLE);
+    CHECK(says("MPI_Init_thread"));
+    CHECK(mrp_context_destroy(context) == MRP_OK);
+    start(MPI_THREAD_MULTIPLE);
+    MPI_Finalize();
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    CHECK(open_provider(context, NULL, &provider) == MRP_ERR_UNAVAILABLE);
+    CHECK(says("finalized"));
+    CHECK(mrp_context_destroy(context) == MRP_OK);
+}
+
+/* Everything is still there when MPI goes, and can be given back afterwards. */
+static void finalized_first_with(const char *options, bool has_backend)
+{
+    struct mrp_context *context;
+    struct mrp_provider *provider;
+    struct mrp_backend *backend = NULL;
+    struct mrp_region *region, *own = NULL;
+    struct mrp_pool *pool;
+    void *memory = malloc(10000);
+
+    start(MPI_THREAD_MULTIPLE);
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    CHECK(open_provider(context, options, &provider) == MRP_OK);
+    if (has_backend) {
+        CHECK(mrp_provider_backend(provider, NULL, &backend) == MRP_OK);
+    } else {
+        CHECK(memory != NULL);
+    }
+    pool = create_pool(context, provider, backend);
+    CHECK((region = mrp_region_alloc(pool, 1000)) != NULL);
+    if (!has_backend) {
+        CHECK(mrp_region_register(pool, memory, 10000, NULL, &own) == MRP_OK);
+    }
+
+    MPI_Finalize();
+
+    CHECK(mrp_region_alloc(pool, (size_t)2 << 20) == NULL);
+    CHECK(says("finalized"));
+    CHECK(own == NULL || mrp_region_free(own) == MRP_OK);
+    CHECK(mrp_region_free(region) == MRP_OK);
+    CHECK(mrp_pool_destroy(pool) == MRP_OK);
+    CHECK(mrp_context_trim(context, 0) == MRP_OK);
+    CHECK(backend == NULL || mrp_backend_destroy(backend) == MRP_OK);
+    CHECK(mrp_provider_close(provider) == MRP_OK);
+    CHECK(mrp_context_destroy(context) == MRP_OK);
+    free(memory);
+}
+
+static void finalized_first_dynamic(void)
+{
+    finalized_first_with("window=dynamic", false);
+}
+
+static void finalized_first_alloc_mem(void)
+{
+    finalized_first_with("window=dynamic", true);
+}
+
+static void finalized_first_allocated(void)
+{
+    finalized_first_with("window=allocated,size=8M", true);
+}
+
+/* The context takes all along, in one go. */
+static void finalized_first_context(void)
+{
+    struct mrp_context *context;
+    struct mrp_provider *provider, *second;
+    struct mrp_backend *backend;
+
+    start(MPI_THREAD_MULTIPLE);
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    CHECK(open_provider(context, "window=allocated,size=8M", &provider) == MRP_OK);
+    CHECK(open_provider(context, NULL, &second) == MRP_OK);
+    CHECK(mrp_provider_backend(provider, NULL, &backend) == MRP_OK);
+    CHECK(mrp_region_alloc(create_pool(context, provider, backend), 1000) != NULL);
+    CHECK(mrp_region_alloc(create_pool(context, second, NULL), 1000) != NULL);
+    MPI_Finalize();
+    CHECK(mrp_context_destroy(context) == MRP_ERR_LEAKED); /* two live regions */
+}
+
+/* -- the wrong one -- */
+
+static void wrong_abi(void)
+{
+    static const char *const names[] = {"mpi", "mpich"};
+    const char *other = names[strcmp(MRP_MPI_MODULE, "mpi") == 0];
+    struct mrp_context *context;
+    struct mrp_provider *provider;
+    char quoted[16];
+
+    start(MPI_THREAD_MULTIPLE);
+    snprintf(quoted, sizeof(quoted), "\"%s\"", MRP_MPI_MODULE);
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    CHECK(mrp_provider_open(context, other, NULL, &provider) == MRP_ERR_UNAVAILABLE);
+    CHECK(strstr(mrp_error_last()->text, "no provider module") != NULL ||
+        (says("open module") && says(quoted)));
+    CHECK(open_provider(context, NULL, &provider) == MRP_OK);
+    CHECK(mrp_context_destroy(context) == MRP_OK);
+    MPI_Finalize();
+}
+
+/* Started without mpirun, or with one rank. */
+static void one_rank(void)
+{
+    struct mrp_context *context;
+    struct mrp_provider *provider;
+    struct mrp_backend *backend;
+    enum mrp_status status;
+
+    start(MPI_THREAD_MULTIPLE);
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    status = open_provider(context, "window=dynamic", &provider);
+    if (strcmp(MRP_MPI_MODULE, "mpi") == 0) {
+        CHECK(status == MRP_ERR_UNAVAILABLE && says("one rank") && says("two"));
+    } else {
+        CHECK(status == MRP_OK);
+    }
+    CHECK(open_provider(context, "window=allocated,size=8M", &provider) == MRP_OK);
+    CHECK(mrp_provider_backend(provider, NULL, &backend) == MRP_OK);
+    CHECK(mrp_region_alloc(create_pool(context, provider, backend), 1000) != NULL);
+    CHECK(mrp_context_destroy(context) == MRP_ERR_LEAKED);
+    MPI_Finalize();
+}
+
+/* -- threads -- */
+
+struct fixture {
+    struct mrp_context *context;
+    struct mrp_provider *provider;
+    struct mrp_pool *pool;
+    unsigned char *memory;
+};
+
+static void open_fixture(struct fixture *f, const struct mrp_mpi_wrap_params *params)
+{
+    CHECK(mrp_context_create(NULL, &f->context) == MRP_OK);
+    CHECK(mrp_mpi_provider_wrap(f->context, NULL, params, &f->provider) == MRP_OK);
+    f->pool = create_pool(f->context, f->provider, NULL);
+    CHECK((f->memory = aligned_alloc(4096, 8 * 4096)) != NULL);
+}
+
+static void close_fixture(struct fixture *f)
+{
+    CHECK(mrp_context_destroy(f->context) == MRP_OK);
+    free(f->memory);
+}
+
+static void in_thread(void *(*function)(void *user), void *user)
+{
+    pthread_t thread;
+
+    CHECK(pthread_create(&thread, NULL, function, user) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+static void *is_refused(void *user)
+{
+    struct fixture *f = user;
+    struct mrp_region *region;
+
+    CHECK(mrp_region_register(f->pool, f->memory, 4096, NULL, &region) == MRP_ERR_AGAIN);
+    CHECK(says("MPI_THREAD_MULTIPLE"));
+    CHECK(mrp_region_alloc(f->pool, 1000) == NULL);
+    CHECK(mrp_error_last()->status == MRP_ERR_AGAIN);
+    return NULL;
+}
+
+static void *is_filled(void *user)
+{
+    struct fixture *f = user;
+    struct mrp_region *region = mrp_region_alloc(f->pool, 1000);
+
+    CHECK(region != NULL);
+    CHECK(mrp_region_free(region) == MRP_OK);
+    return NULL;
+}
+
+static void *free_here(void *user)
+{
+    CHECK(mrp_region_free(user) != MRP_OK);
+    CHECK(mrp_error_last()->status == MRP_ERR_AGAIN);
+    return NULL;
+}
+
+/* One thread alone may call MPI: others take what it has registered. What they free is
+ * detached when it calls next: the window takes one attachment more than the pool has. */
+static void one_thread(int level)
+{
+    struct mrp_mpi_wrap_params params = MRP_MPI_WRAP_PARAMS_INIT;
+    struct mrp_region *region, *next;
+    struct fixture f;
+
+    start(level);
+    params.options = "max_attach=2";
+    open_fixture(&f, &params);
+    in_thread(is_refused, &f);
+    CHECK((region = mrp_region_alloc(f.pool, 1000)) != NULL);
+    CHECK(mrp_region_free(region) == MRP_OK);
+    CHECK(mrp_thread_flush(f.pool) == MRP_OK);
+    in_thread(is_filled, &f);
+    CHECK(mrp_region_register(f.pool, f.memory, 4096, NULL, &region) == MRP_OK);
+    in_thread(free_here, region);
+    CHECK(mrp_region_register(f.pool, f.memory + 3 * 4096, 4096, NULL, &next) == MRP_OK);
+    CHECK(mrp_region_free(next) == MRP_OK);
+    close_fixture(&f);
+    MPI_Finalize();
+}
+
+static void single(void)
+{
+    one_thread(MPI_THREAD_SINGLE);
+}
+
+static void funneled(void)
+{
+    one_thread(MPI_THREAD_FUNNELED);
+}
+
+static void serialized_without_lock(void)
+{
+    one_thread(MPI_THREAD_SERIALIZED);
+}
+
+static void *open_elsewhere(void *user)
+{
+    struct mrp_provider *provider;
+
+    CHECK(open_provider(user, NULL, &provider) == MRP_ERR_AGAIN);
+    CHECK(says("main thread"));
+    return NULL;
+}
+
+static void funneled_open(void)
+{
+    struct mrp_context *context;
+
+    start(MPI_THREAD_FUNNELED);
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    in_thread(open_elsewhere, context);
+    CHECK(mrp_context_destroy(context) == MRP_OK);
+    MPI_Finalize();
+}
+
+struct counted_lock {
+    pthread_mutex_t mutex;
+    unsigned n_locked, n_unlocked;
+};
+
+static void lock(void *user)
+{
+    struct counted_lock *counted = user;
+
+    pthread_mutex_lock(&counted->mutex);
+    counted->n_locked++;
+}
+
+static void unlock(void *user)
+{
+    struct counted_lock *counted = user;
+
+    counted->n_unlocked++;
+    pthread_mutex_unlock(&counted->mutex);
+}
+
+static void *register_here(void *user)
+{
+    struct fixture *f = user;
+    struct mrp_region *region;
+
+    for (size_t i = 0; i < 50; i++) {
+        CHECK(mrp_region_register(
+                  f->pool, f->memory + i, 4096 * (1 + i % 4), NULL, &region) == MRP_OK);
+        CHECK(mrp_region_free(region) == MRP_OK);
+    }
+    return NULL;
+}
+
+static void serialized_with_lock(void)
+{
+    static struct counted_lock counted = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+    struct mrp_mpi_wrap_params params = MRP_MPI_WRAP_PARAMS_INIT;
+    pthread_t threads[3];
+    struct fixture f;
+    unsigned n_before;
+
+    start(MPI_THREAD_SERIALIZED);
+    params.lock = lock;
+    params.unlock = unlock;
+    params.lock_arg = &counted;
+    open_fixture(&f, &params);
+    CHECK((n_before = counted.n_locked) > 0);
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(pthread_create(&threads[i], NULL, register_here, &f) == 0);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    CHECK(counted.n_locked >= n_before + 300); /* attached and detached, or shared */
+    close_fixture(&f);
+    CHECK(counted.n_locked == counted.n_unlocked);
+    MPI_Finalize();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } scenarios[] = {
+        {"not-initialised", not_initialised},
+        {"finalized-first-dynamic", finalized_first_dynamic},
+        {"finalized-first-alloc-mem", finalized_first_alloc_mem},
+        {"finalized-first-allocated", finalized_first_allocated},
+        {"finalized-first-context", finalized_first_context},
+        {"wrong-abi", wrong_abi},
+        {"one-rank", one_rank},
+        {"single", single},
+        {"funneled", funneled},
+        {"funneled-open", funneled_open},
+        {"serialized-without-lock", serialized_without_lock},
+        {"serialized-with-lock", serialized_with_lock},
+    };
+
+    for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
+        if (argc == 2 && strcmp(argv[1], scenarios[i].name) == 0) {
+            scenarios[i].run();
+            return 0;
+        }
+    }
+    fprintf(stderr, "no such scenario\n");
+    return 2;
+}
