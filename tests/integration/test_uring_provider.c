@@ -335,10 +335,11 @@ static void open__without_sparse_tables(void **test)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(register__pins_and_gives_back),
+        cmocka_unit_test_setup(register__pins_and_gives_back, wait_until_unpinned),
         cmocka_unit_test(native__requests_use_the_buffers),
         cmocka_unit_test(deregister__late_request_is_refused),
-        cmocka_unit_test(deregister__request_under_way_ends_as_it_began),
+        cmocka_unit_test_setup(
+            deregister__request_under_way_ends_as_it_began, wait_until_unpinned),
         cmocka_unit_test(register__memory_that_cannot_be_pinned),
         cmocka_unit_test(register__table_is_full),
         cmocka_unit_test(pool_create__remote_access_is_refused),

@@ -317,7 +317,7 @@ int main(void)
         cmocka_unit_test(wrap__table_of_its_own_goes_with_it),
         cmocka_unit_test(wrap__parts_of_the_callers_table),
         cmocka_unit_test(wrap__lock_is_taken_round_each_call),
-        cmocka_unit_test(wrap__single_issuer),
+        cmocka_unit_test_setup(wrap__single_issuer, wait_until_unpinned),
         cmocka_unit_test(close__ring_before_provider),
         cmocka_unit_test(close__ring_before_provider_and_another_comes),
     };

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <liburing.h>
@@ -148,6 +149,19 @@ static inline int complete(struct io_uring *ring)
 static inline size_t pinned(void)
 {
     return test_status_size("VmPin:");
+}
+
+/* Setup of tests that look at it: the kernel unpins what a ring had some time after its
+ * end, so that of the test before may still count. */
+static inline int wait_until_unpinned(void **test)
+{
+    const struct timespec pause = {0, 1000000};
+
+    (void)test;
+    for (int i = 0; i < 10000 && pinned() > 0; i++) {
+        nanosleep(&pause, NULL);
+    }
+    return pinned() == 0 ? 0 : -1;
 }
 
 #endif
