@@ -73,12 +73,16 @@ endfunction()
 # Of `mrpool-bench rma` and keys: bench/workers/<benchmark>_<network>.c over the library of
 # that provider; endpoints of rma are those of the examples.
 function(mrp_add_network_worker benchmark network)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "SOURCE" "")
+  if(NOT arg_SOURCE)
+    set(arg_SOURCE "${benchmark}_${network}.c")
+  endif()
   mrp_dependency_of("${network}" provider missing)
   if(missing)
     return()
   endif()
   string(TOUPPER "${network}" upper)
-  mrp_add_worker(${benchmark}-${network} SOURCE ${benchmark}_${network}.c
+  mrp_add_worker(${benchmark}-${network} SOURCE ${arg_SOURCE}
     LIBRARIES mrpool PkgConfig::MRP_DEP_${upper})
 endfunction()
 
@@ -98,6 +102,8 @@ function(mrp_add_workers)
   mrp_add_network_worker(keys ofi)
   mrp_add_network_worker(rma ucx)
   mrp_add_network_worker(keys ucx)
+  mrp_add_network_worker(rma mpi)
+  mrp_add_network_worker(rma mpich SOURCE rma_mpi.c)
 
   pkg_check_modules(MRP_WORKER_DPDK QUIET IMPORTED_TARGET libdpdk)
   if(MRP_WORKER_DPDK_FOUND)

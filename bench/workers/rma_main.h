@@ -45,24 +45,6 @@ struct client {
     struct rma_buffer once[RMA_WINDOW];
 };
 
-static const char *rma_option(const struct rma *rma, const char *key,
-    const char *otherwise, char *value, size_t size)
-{
-    const char *next = rma->options;
-    size_t length = strlen(key);
-
-    while (next != NULL && *next != '\0') {
-        if (strncmp(next, key, length) == 0 && next[length] == '=') {
-            next += length + 1;
-            snprintf(value, size, "%.*s", (int)strcspn(next, ","), next);
-            return value;
-        }
-        next = strchr(next, ',');
-        next += next != NULL;
-    }
-    return otherwise;
-}
-
 static bool mrp_ok(const char *what, enum mrp_status status)
 {
     return status == MRP_OK || complain("%s: %s", what, mrp_error_last()->text);
