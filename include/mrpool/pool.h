@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Pools: regions of every size, over one backend and 0 to 64 rails.
+ * Pools: regions of every size, over one backend and 0 to 64 rails, which may come and go.
  *
  * Memory comes in chunks, each registered once per rail; slabs cut chunks into blocks of
  * one size class (64, 128, 192, 256, then four per doubling: at most 25 % over the
@@ -113,12 +113,22 @@ enum mrp_debug_flag {
     MRP_DEBUG_MEMCHECK = 1 << 4
 };
 
+/** Which chunks a rail registers. A chunk that it does not: MRP_ERR_UNSUPPORTED from
+ *  calls that ask for its keys, until mrp_region_ensure has been called for it. */
+enum mrp_rail_policy {
+    MRP_RAIL_EAGER, /**< each, when it is made: with all such rails or none */
+    MRP_RAIL_LAZY, /**< those of mrp_region_ensure */
+    /** as EAGER those on the NUMA node of its device (as far as both are known), as LAZY
+     *  the others */
+    MRP_RAIL_NEAR
+};
+
 struct mrp_pool_params {
     size_t struct_size;
     const char *name; /**< unique in the context; NULL: "pool-<number>" */
     struct mrp_backend *backend; /**< NULL: one of kind MRPOOL_BACKEND, the pool's own */
     struct mrp_provider *const *rails; /**< n_rails distinct providers; index = rail */
-    size_t n_rails; /**< 0 (memory is not registered) to 64 */
+    size_t n_rails; /**< 0 (memory is not registered) to 64; see mrp_pool_rail_add */
     uint32_t access; /**< enum mrp_access; 0: MRP_ACCESS_LOCAL */
     uint64_t native_flags; /**< passed to the network library at registration */
     /** memory mapped at most; 0: MRPOOL_MAX_BYTES, else derived: half of RAM or cgroup
@@ -176,12 +186,14 @@ struct mrp_pool_params {
      *  A page is mapped and given back when the pool is made, to find out. */
     int node;
     uint32_t debug; /**< enum mrp_debug_flag; 0: MRPOOL_DEBUG, else as under MEMCHECK */
+    /** n_rails of enum mrp_rail_policy; NULL: all EAGER */
+    const uint32_t *rail_policies;
 };
 #define MRP_POOL_PARAMS_INIT \
     { \
         sizeof(struct mrp_pool_params), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, \
             {{0, 0, 0}, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}}, NULL, 0, 0, 0, 0, 0, NULL, \
-            NULL, 0, 0, 0, 0, 0, 0, 0, false, false, 0, 0, 0 \
+            NULL, 0, 0, 0, 0, 0, 0, 0, false, false, 0, 0, 0, NULL \
     }
 
 /** Create a pool. No provider is called before the first growth, unless preallocation
@@ -226,7 +238,7 @@ struct mrp_pool_stats {
     size_t chunk_size; /**< bytes of them */
     size_t mapped_size; /**< bytes charged to max_bytes: chunks, large ones, idle ones */
     size_t max_bytes;
-    size_t n_registrations; /**< live, per rail */
+    size_t n_registrations; /**< live, of the rail that has most */
     size_t max_registrations; /**< per rail */
     size_t n_large, large_size; /**< larger than huge, live; bytes asked for */
     /** chunks without a live region, kept registered for reuse: larger-than-huge ones,
@@ -280,6 +292,75 @@ MRP_API enum mrp_status mrp_pool_trim(
  *  MRP_ERR_CORRUPT as mrp_region_free, of the first that met with it. */
 MRP_API enum mrp_status mrp_pool_drained(
     struct mrp_pool *pool, uint64_t fence, size_t *n_regions);
+
+/* -- rails, which come and go while the pool is in use -- */
+
+/** Make the provider a rail of the pool. All chunks there are that its policy wants,
+ *  registered and adopted memory and memory in quarantine included, are registered with
+ *  it, or none: then nothing has changed, and the pool has not stopped working. What is
+ *  registered counts against max_registrations and the context's budgets. *rail is its
+ *  index, the lowest that is not in use, and stays so; others keep theirs. The provider
+ *  must be of the pool's context, and cannot be closed while it is a rail.
+ *
+ *  From any thread; blocks for the registrations, while other threads allocate and free.
+ *  Of several calls that add or remove rails one runs at a time. Not from a provider's
+ *  callbacks, nor from region_init.
+ *  @return MRP_ERR_EXISTS: it is a rail already, or one that has failed (remove that
+ *  first); MRP_ERR_LIMIT: 64 rails, or a budget; MRP_ERR_REGISTER; MRP_ERR_UNAVAILABLE:
+ *  the device is gone; MRP_ERR_UNSUPPORTED: it cannot grant the pool's access, or not on
+ *  its memory; MRP_ERR_INVALID, MRP_ERR_MEMORY. */
+MRP_API enum mrp_status mrp_pool_rail_add(struct mrp_pool *pool,
+    struct mrp_provider *provider, enum mrp_rail_policy policy, unsigned *rail);
+
+/** Take a rail out of the pool. First its keys go, of all regions: MRP_ERR_UNSUPPORTED.
+ *  Then each chunk is deregistered, tried once. Nothing may be in flight on the rail, and
+ *  nobody may use keys of it that he got before. Then the provider is no longer in use by
+ *  this pool, and may be closed.
+ *
+ *  MRP_ERR_REGISTER: the network has kept some registration. The rail is gone all the
+ *  same. The pool goes on using the memory (who could reach it by the old key can still),
+ *  but it goes back to the system, or with mrp_region_forget to the caller, only after
+ *  the provider has been closed; memory of mrp_region_register must stay until then.
+ *  Threads and blocking as mrp_pool_rail_add. MRP_ERR_NOT_FOUND: no such rail. */
+MRP_API enum mrp_status mrp_pool_rail_remove(struct mrp_pool *pool, unsigned rail);
+
+/** Say that a rail does not work any more, as the pool finds out itself when a
+ *  registration returns MRP_ERR_UNAVAILABLE. It takes no further chunks; its keys are
+ *  refused with MRP_ERR_UNAVAILABLE and the reason (NULL: none told), which is copied, up
+ *  to 191 bytes. What is registered stays so until the chunk goes, or the rail is removed;
+ *  adding the provider again then is the way back. A second call changes nothing.
+ *  From any thread; short locks. MRP_ERR_NOT_FOUND: no such rail. */
+MRP_API enum mrp_status mrp_pool_rail_fail(
+    struct mrp_pool *pool, unsigned rail, const char *reason);
+
+enum mrp_rail_state {
+    MRP_RAIL_UNUSED, /**< no rail has this index */
+    MRP_RAIL_JOINING, /**< mrp_pool_rail_add registers what is there */
+    MRP_RAIL_ACTIVE,
+    MRP_RAIL_FAILED,
+    MRP_RAIL_LEAVING /**< mrp_pool_rail_remove deregisters */
+};
+
+#define MRP_RAIL_REASON_SIZE 192
+
+struct mrp_rail_info {
+    size_t struct_size;
+    struct mrp_provider *provider; /**< NULL: unused */
+    uint32_t state; /**< enum mrp_rail_state */
+    uint32_t policy; /**< enum mrp_rail_policy */
+    size_t n_registrations, registered_size; /**< of this pool; bytes */
+    size_t max_registrations;
+    uint64_t n_failures; /**< registrations and deregistrations that were refused */
+    char reason[MRP_RAIL_REASON_SIZE]; /**< why it failed; "" where it has not */
+};
+#define MRP_RAIL_INFO_INIT \
+    { \
+        sizeof(struct mrp_rail_info), NULL, 0, 0, 0, 0, 0, 0, "" \
+    }
+
+/** What the rail of that index, up to 63, is like now. MRP_ERR_INVALID: 64 or more. */
+MRP_API enum mrp_status mrp_pool_rail_query(
+    struct mrp_pool *pool, unsigned rail, struct mrp_rail_info *info);
 
 /** Verify every invariant the pool has: stacks, magazines, descriptors, granule tables,
  *  keys, address map. No other thread may be using it. O(regions).

@@ -236,10 +236,12 @@ struct mrp_region_info {
 MRP_API enum mrp_status mrp_region_query(
     const struct mrp_region *region, struct mrp_region_info *info);
 
-/* -- for the network: rail is the index in mrp_pool_params.rails -- */
+/* -- for the network: rail is the index in mrp_pool_params.rails, or of mrp_pool_rail_add.
+ * All of these: MRP_ERR_UNSUPPORTED: no such rail, or the region's chunk is not registered
+ * with it (mrp_region_ensure); MRP_ERR_UNAVAILABLE: the rail has failed, and why. -- */
 
 /** What local access needs (fid_mr descriptor, lkey, ...). NULL, with MRP_OK, when this
- *  network needs none. MRP_ERR_UNSUPPORTED: no such rail, or not registered with it. */
+ *  network needs none. */
 MRP_API enum mrp_status mrp_region_local_desc(
     const struct mrp_region *region, unsigned rail, void **local_desc);
 
@@ -256,6 +258,14 @@ MRP_API enum mrp_status mrp_region_remote_addr(
  *  Borrowed: valid while the region is. */
 MRP_API enum mrp_status mrp_region_registration(
     const struct mrp_region *region, unsigned rail, void **native, size_t *offset);
+
+/** Register the region's chunk on those rails of rail_mask (bit i: rail i) that do not
+ *  have it yet: rails that are lazy, or far from it. All of them or none; what is
+ *  registered stays until the chunk, or the rail, goes. Blocks; of several threads that
+ *  want the same one registers. Lock-free where nothing is left to do. Errors as
+ *  mrp_pool_rail_add; MRP_ERR_INVALID: the mask is 0. */
+MRP_API enum mrp_status mrp_region_ensure(
+    const struct mrp_region *region, uint64_t rail_mask);
 
 /** The region that holds an address: interior addresses, larger-than-huge and
  *  registered memory included; of a slice, the root. NULL (MRP_ERR_NOT_FOUND) for an
@@ -283,7 +293,7 @@ struct mrp_wire {
 
 /** One step from [address, address + size) of this pool to what the rail needs.
  *  MRP_ERR_NOT_FOUND: not the pool's; MRP_ERR_INVALID: runs past the chunk;
- *  MRP_ERR_UNSUPPORTED: no such rail. Lock-free. */
+ *  MRP_ERR_UNSUPPORTED, MRP_ERR_UNAVAILABLE as above. Lock-free. */
 MRP_API enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *address,
     size_t size, unsigned rail, struct mrp_wire *wire);
 
@@ -293,14 +303,17 @@ struct mrp_region_register_params {
     size_t struct_size;
     uint32_t access; /**< enum mrp_access; 0: the pool's */
     uint64_t native_flags; /**< 0: the pool's */
+    /** bit i: rail i, and no others, also of those added later; 0: as their policies say,
+     *  and mrp_pool_rail_add */
+    uint64_t rails;
 };
 #define MRP_REGION_REGISTER_PARAMS_INIT \
     { \
-        sizeof(struct mrp_region_register_params), 0, 0 \
+        sizeof(struct mrp_region_register_params), 0, 0, 0 \
     }
 
-/** Register [address, address + size) on every rail of the pool, or on none, and give a
- *  region for it. Freeing that region deregisters; the memory stays the caller's,
+/** Register [address, address + size) on every rail of the pool that wants it, or on none,
+ *  and give a region for it. Freeing that region deregisters; the memory stays the caller's,
  *  untouched, and must outlive the region. Any alignment; may overlap other registered
  *  memory. Blocks. O(n) among n registered buffers of the context: microseconds for
  *  hundreds; up to 65,536 in a pool. Errors as mrp_region_alloc. */
@@ -377,6 +390,13 @@ MRP_API enum mrp_status mrp_token_resolve(
  *  buffer NULL, the bytes needed. Once per chunk and peer is enough. */
 MRP_API enum mrp_status mrp_region_key_pack(
     const struct mrp_region *region, uint64_t rail_mask, void *buffer, size_t *size);
+
+/** The network's own key of the region's chunk on one rail, for peers without mrpool: the
+ *  key_size bytes of mrp_registration, those of a key of up to 64 bits little-endian.
+ *  With mrp_region_remote_addr it is all that a peer needs. buffer and *size as in
+ *  mrp_region_key_pack. Errors as mrp_region_remote_key. */
+MRP_API enum mrp_status mrp_region_native_key(
+    const struct mrp_region *region, unsigned rail, void *buffer, size_t *size);
 
 struct mrp_remote;
 

@@ -73,13 +73,14 @@ static void return_record(struct mrp_chunk *chunk)
     free(chunk->registrations);
     chunk->rails = NULL;
     chunk->registrations = NULL;
+    chunk->n_rails = 0;
     mrp_process_lock();
     chunk->next = unused;
     unused = chunk;
     mrp_process_unlock();
 }
 
-/* Only whole chunks are on the live list: who walks it finds every rail in place. */
+/* Only whole chunks are on the live list. */
 static void enlist(struct mrp_chunk_store *store, struct mrp_chunk *chunk)
 {
     pthread_mutex_lock(&store->mutex);
@@ -209,77 +210,22 @@ static enum mrp_status map_memory(const struct mrp_chunk_request *request,
     return status;
 }
 
-static enum mrp_status register_rails(
-    struct mrp_chunk *chunk, const struct mrp_chunk_request *request)
-{
-    struct mrp_register_request register_request = {
-        .struct_size = sizeof register_request,
-        .address = chunk->mapping.address,
-        .size = chunk->mapping.size,
-        .access = request->access,
-        .native_flags = request->native_flags,
-        .kind = request->backend == NULL ? MRP_MEMORY_HOST
-                                         : request->backend->ops.memory_kind,
-    };
-
-    for (; chunk->n_rails < request->n_rails; chunk->n_rails++) {
-        struct mrp_provider_state *rail = request->rails[chunk->n_rails];
-        enum mrp_status status = mrp_provider_register(
-            rail, &register_request, &chunk->registrations[chunk->n_rails]);
-
-        if (status != MRP_OK) {
-            return status;
-        }
-        chunk->rails[chunk->n_rails] = rail;
-    }
-    return MRP_OK;
-}
-
-static enum mrp_status allocate_rails(struct mrp_chunk *chunk, size_t n_rails)
-{
-    chunk->n_rails = 0;
-    if (n_rails == 0) {
-        return MRP_OK;
-    }
-    chunk->rails = calloc(n_rails, sizeof *chunk->rails);
-    chunk->registrations = calloc(n_rails, sizeof *chunk->registrations);
-    return chunk->rails != NULL && chunk->registrations != NULL
-        ? MRP_OK
-        : mrp_fail(MRP_ERR_MEMORY, 0, "malloc for the registrations of %zu rails failed",
-              n_rails);
-}
-
-/* Deregister what is registered, latest first; then unmap, unless the memory is wanted, or
- * park with the rails that refused. */
-static enum mrp_status release_memory(struct mrp_chunk *chunk, bool is_wanted)
+/* Then unmap, unless the memory is wanted, or parked. What its provider keeps cannot be
+ * anybody else's. */
+static enum mrp_status release_memory(
+    struct mrp_chunk *chunk, bool is_wanted, uint64_t *refused)
 {
     struct mrp_mapping whole = whole_mapping(chunk->mapping, chunk->guard);
-    uint64_t refused = 0;
-    enum mrp_status status = MRP_OK;
+    enum mrp_status status, unmapped;
+    bool is_parked;
 
     if (chunk->hidden) { /* what comes to lie there next is for others to tell */
         mrp_memcheck_show(chunk->mapping.address, chunk->mapping.size);
         chunk->hidden = false;
     }
-    while (chunk->n_rails > 0) {
-        size_t rail = --chunk->n_rails;
-        enum mrp_status rail_status = mrp_provider_deregister(
-            chunk->rails[rail], &chunk->registrations[rail], chunk->mapping.size);
-
-        if (rail_status != MRP_OK) {
-            status = rail_status;
-        }
-        /* a provider's own memory needs no hold until it closes: unmap is its call */
-        if (rail_status != MRP_OK &&
-            (chunk->backend == NULL || chunk->backend->provider != chunk->rails[rail])) {
-            refused |= (uint64_t)1 << rail;
-        }
-    }
-    if (chunk->backend != NULL && refused != 0) {
-        mrp_provider_park(chunk->rails, refused, chunk->backend, &whole);
-    } else if (chunk->backend != NULL && (!is_wanted || status != MRP_OK)) {
-        enum mrp_status unmapped = mrp_backend_unmap(chunk->backend, &whole);
-
+    status = mrp_chunk_deregister(chunk, &whole, refused, &is_parked);
+    if (chunk->backend != NULL && !is_parked && (!is_wanted || status != MRP_OK)) {
+        unmapped = mrp_backend_unmap(chunk->backend, &whole);
         status = status != MRP_OK ? status : unmapped;
     }
     return status;
@@ -314,16 +260,17 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     chunk->guard = guard;
     chunk->hidden = false;
     chunk->access = request->access;
+    chunk->native_flags = request->native_flags;
     chunk->born = mrp_clock_coarse();
     chunk->node = request->node;
     chunk->pool = request->pool;
-    status = allocate_rails(chunk, request->n_rails);
-    if (status == MRP_OK) {
-        status = register_rails(chunk, request);
-    }
+    chunk->is_held = false;
+    chunk->is_restricted = request->only != 0;
+    chunk->passage = 0;
+    status = mrp_chunk_register(chunk, request);
     if (status != MRP_OK) {
         first = *mrp_error_last(); /* the cause, not what undoing it may add */
-        release_memory(chunk, false);
+        release_memory(chunk, false, NULL);
         return_record(chunk);
         return mrp_fail_at(first.function, first.status, first.native, "%s", first.text);
     }
@@ -383,25 +330,31 @@ struct mrp_place mrp_chunk_place(const struct mrp_chunk *chunk)
     };
 }
 
-static enum mrp_status end_chunk(struct mrp_chunk *chunk, bool is_wanted)
+static enum mrp_status end_chunk(
+    struct mrp_chunk *chunk, bool is_wanted, uint64_t *refused)
 {
     struct mrp_context_state *context = chunk->context;
     enum mrp_status status;
 
     delist(&context->chunks, chunk);
-    status = release_memory(chunk, is_wanted);
+    status = release_memory(chunk, is_wanted, refused);
     return_record(chunk);
     return status;
 }
 
-enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)
+enum mrp_status mrp_chunk_end(struct mrp_chunk *chunk, uint64_t *refused)
 {
-    return end_chunk(chunk, false);
+    return end_chunk(chunk, false, refused);
 }
 
-enum mrp_status mrp_chunk_forget(struct mrp_chunk *chunk)
+enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk)
 {
-    return end_chunk(chunk, true);
+    return end_chunk(chunk, false, NULL);
+}
+
+enum mrp_status mrp_chunk_forget(struct mrp_chunk *chunk, uint64_t *refused)
+{
+    return end_chunk(chunk, true, refused);
 }
 
 bool mrp_chunk_find_overlap(struct mrp_chunk_store *store, const void *address,

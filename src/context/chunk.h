@@ -19,6 +19,7 @@
 
 struct mrp_context_state;
 struct mrp_backend_state;
+struct mrp_parking;
 struct mrp_provider_state;
 struct mrp_pool;
 struct mrp_region;
@@ -48,11 +49,21 @@ struct mrp_chunk {
     bool hidden; /* memory checkers were told of it (base/memcheck.h) */
     size_t guard; /* bytes of inaccessible pages before and after the mapping */
     uint32_t access;
+    uint64_t native_flags;
     uint64_t born; /* when it was mapped: mrp_clock_coarse() */
     int node; /* it was asked to be on: MRP_NODE(n), or 0 */
-    size_t n_rails;
-    struct mrp_provider_state **rails; /* n_rails */
-    struct mrp_registration *registrations; /* n_rails */
+
+    /* Registrations by rail. They change under the store's mutex, by who holds the chunk;
+     * others read them under it. */
+    size_t n_rails; /* room for so many */
+    struct mrp_provider_state **rails; /* NULL: not registered with that one */
+    struct mrp_registration *registrations;
+    uint64_t registered; /* bit i: with rail i */
+    struct mrp_parking
+        *kept; /* what rails that have gone would not deregister; or NULL */
+    bool is_lost; /* the same, and there was no memory to note it */
+    bool keeps_pinned; /* one of them pins */
+
     struct mrp_pool *pool;
     struct mrp_chunk *next,
         *previous; /* the store's live list, or the free list by next */
@@ -65,6 +76,9 @@ struct mrp_chunk {
     uint32_t first_free; /* granules below are in slabs */
     _Atomic uint64_t *granules;
     uint64_t serial; /* chunks are used oldest first */
+    bool is_held; /* by who changes its registrations: it is not given up meanwhile */
+    bool is_restricted; /* to the rails it was made for */
+    uint8_t passage; /* of who builds it, or gives it up: rails.h; 0: none */
     _Atomic uint32_t generation; /* most owners a region has had whose slab is gone */
     bool has_room; /* it is on the pool's list */
     bool is_over_budget;
@@ -91,11 +105,22 @@ struct mrp_chunk_request {
      * range part of the address map */
     bool guarded;
     size_t payload_size; /* the pool's: where guarded, what ends at the second page */
-    struct mrp_provider_state *const *rails;
+    struct mrp_provider_state *const *rails; /* NULL: not with that one */
     size_t n_rails;
+    uint64_t near; /* of them, those that want only chunks on their own node */
+    /** True: go on without the rail that has just refused, whose record is the thread's.
+     *  NULL: all or none. Under no lock. */
+    bool (*go_on)(
+        const struct mrp_chunk_request *request, unsigned rail, enum mrp_status status);
     uint32_t access;
     uint64_t native_flags;
     struct mrp_pool *pool;
+
+    /* the pool's own, of the rails it has chosen */
+    struct mrp_provider_state *chosen[MRP_RAILS_MAX];
+    uint64_t wanted; /* bit i: rail i */
+    uint64_t only; /* choose these; 0: by their policies */
+    unsigned passage;
     bool is_over_budget; /* for a temporary region: charged to the context alone */
     bool is_for_slabs; /* not for one region */
 };
@@ -103,7 +128,8 @@ struct mrp_chunk_request {
 void mrp_chunk_store_create(struct mrp_chunk_store *store);
 void mrp_chunk_store_destroy(struct mrp_chunk_store *store);
 
-/** Map, then register with every rail or with none. Blocks. */
+/** Map, then register with every rail or, unless the request goes on, with none. Blocks.
+ */
 enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     const struct mrp_chunk_request *request, struct mrp_chunk **chunk);
 
@@ -114,13 +140,41 @@ void mrp_chunk_withdraw(struct mrp_chunk *chunk);
 /** Where its memory lies, for retention. */
 struct mrp_place mrp_chunk_place(const struct mrp_chunk *chunk);
 
-/** Deregister with every rail, then unmap. Where a rail refuses, the mapping is parked
- * with it and MRP_ERR_REGISTER comes back; the record is released in any case. */
+/** Deregister with every rail, then unmap. Where a rail refuses, or one that has gone has
+ * done so, the mapping is parked with it and MRP_ERR_REGISTER comes back; the record is
+ * released in any case. *refused (may be NULL): the rails that did, bit by bit. */
+enum mrp_status mrp_chunk_end(struct mrp_chunk *chunk, uint64_t *refused);
 enum mrp_status mrp_chunk_destroy(struct mrp_chunk *chunk);
 
 /** Deregister with every rail; the mapping, which the caller has copied, is his from now
  * on. With MRP_ERR_REGISTER it is parked instead. The record is released in any case. */
-enum mrp_status mrp_chunk_forget(struct mrp_chunk *chunk);
+enum mrp_status mrp_chunk_forget(struct mrp_chunk *chunk, uint64_t *refused);
+
+/* -- chunk_rails.c -- */
+
+/** What mrp_chunk_create begins with, and ends with. */
+enum mrp_status mrp_chunk_register(
+    struct mrp_chunk *chunk, const struct mrp_chunk_request *request);
+
+/** Deregister with every rail, latest first, and park with those that refused, or had
+ *  done so before: then *parked, and the mapping is not to be unmapped. */
+enum mrp_status mrp_chunk_deregister(struct mrp_chunk *chunk,
+    const struct mrp_mapping *whole, uint64_t *refused, bool *parked);
+
+/** Register a live chunk with one more rail. The caller holds it (is_held). Blocks. */
+enum mrp_status mrp_chunk_attach(
+    struct mrp_chunk *chunk, unsigned rail, struct mrp_provider_state *provider);
+
+/** Deregister it with that rail; MRP_ERR_REGISTER: the provider keeps the registration, and
+ *  the memory will be parked with it when the chunk goes. As above. */
+enum mrp_status mrp_chunk_detach(struct mrp_chunk *chunk, unsigned rail);
+
+/** Whether a registration of it pins. For who holds it. */
+bool mrp_chunk_is_pinned(const struct mrp_chunk *chunk);
+
+/** Whether it lies on the node of the provider's device, as far as is known. */
+bool mrp_chunk_is_near(
+    const struct mrp_chunk *chunk, const struct mrp_provider_state *provider);
 
 /** Whether the memory overlaps some that belongs to a chunk of any pool: not the caller's
  * own, which may. O(chunks). */

@@ -171,10 +171,9 @@ enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
 enum mrp_status mrp_provider_grants(const struct mrp_provider_state *provider,
     uint32_t access, enum mrp_memory_kind kind);
 
-/** Keep a mapping until the last of these providers closes (bit i of `which`:
- *  providers[i]), because its deregistration failed. Never fails: without memory for
- *  the note the mapping is simply never unmapped. */
-void mrp_provider_park(struct mrp_provider_state *const *providers, uint64_t which,
+/** Keep a mapping until the provider closes, because its deregistration failed. Never
+ *  fails: without memory for the note the mapping is simply never unmapped. */
+void mrp_provider_park(struct mrp_provider_state *provider,
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
 
 /* -- remote.c -- */

@@ -166,7 +166,7 @@ static enum mrp_status unmap_block(
     if (status == MRP_OK) {
         status = mrp_backend_unmap(block->backend, &block->mapping);
     } else {
-        mrp_provider_park(&context->pin_provider, 1, block->backend, &block->mapping);
+        mrp_provider_park(context->pin_provider, block->backend, &block->mapping);
     }
     mrp_sub_acq_rel(&block->backend->n_users, 1);
     free(block);

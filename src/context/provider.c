@@ -4,25 +4,11 @@
 #include "base/handle.h"
 #include "context/context.h"
 #include "context/module.h"
+#include "context/parking.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* A provider's hold on memory that it would not deregister. */
-struct mrp_parked {
-    struct mrp_parking *parking;
-    struct mrp_parked *next; /* in provider->parked */
-};
-
-/* A mapping that stays until the last provider that holds it has closed. */
-struct mrp_parking {
-    struct mrp_backend_state *backend;
-    struct mrp_mapping mapping;
-    _Atomic size_t n_holds;
-    struct mrp_charge charge;
-    struct mrp_parked holds[];
-};
 
 /* -- open and close -- */
 
@@ -138,42 +124,6 @@ enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,
     return status;
 }
 
-/* What parked memory takes of the context's budgets: it is there, whatever its pool says. */
-static struct mrp_charge charge_of(
-    const struct mrp_mapping *mapping, size_t n_providers, bool is_pinned)
-{
-    return (struct mrp_charge){mapping->size, is_pinned ? mapping->size : 0, n_providers};
-}
-
-/* Memory that the network may still reach becomes free to unmap only now. */
-static void leave_parking(struct mrp_context_state *context, struct mrp_parking *parking)
-{
-    struct mrp_chunk_store *store = &context->chunks;
-
-    /* the last to leave sees what the others did before: acquire and release */
-    if (mrp_sub_acq_rel(&parking->n_holds, 1) > 1) {
-        return;
-    }
-    pthread_mutex_lock(&store->mutex);
-    store->n_parked--;
-    store->parked_size -= parking->mapping.size;
-    pthread_mutex_unlock(&store->mutex);
-    mrp_budget_lift(&context->budget, &parking->charge);
-    mrp_backend_unmap(parking->backend, &parking->mapping);
-    mrp_sub_acq_rel(&parking->backend->n_users, 1);
-    free(parking);
-}
-
-static void release_parked(struct mrp_provider_state *provider)
-{
-    while (provider->parked != NULL) {
-        struct mrp_parking *parking = provider->parked->parking;
-
-        provider->parked = provider->parked->next;
-        leave_parking(provider->context, parking);
-    }
-}
-
 void mrp_provider_state_close(struct mrp_provider_state *provider)
 {
     mrp_handle_destroy(MRP_HANDLE_PROVIDER, provider->handle);
@@ -184,48 +134,9 @@ void mrp_provider_state_close(struct mrp_provider_state *provider)
         provider->ops.close(provider->state);
     }
     mrp_backend_orphan(provider);
-    release_parked(provider);
+    mrp_parking_release(provider);
     pthread_mutex_destroy(&provider->mutex);
     free(provider);
-}
-
-void mrp_provider_park(struct mrp_provider_state *const *providers, uint64_t which,
-    struct mrp_backend_state *backend, const struct mrp_mapping *mapping)
-{
-    size_t n_holds = (size_t)__builtin_popcountll(which);
-    struct mrp_parking *parking =
-        malloc(sizeof *parking + n_holds * sizeof parking->holds[0]);
-    struct mrp_chunk_store *store = &backend->context->chunks;
-    bool is_pinned = false;
-
-    mrp_add_relaxed(&backend->n_users, 1);
-    pthread_mutex_lock(&store->mutex);
-    store->n_parked++;
-    store->parked_size += mapping->size;
-    pthread_mutex_unlock(&store->mutex);
-    if (parking == NULL) {
-        return;
-    }
-    parking->backend = backend;
-    parking->mapping = *mapping;
-    for (uint64_t rest = which; rest != 0; rest &= rest - 1) {
-        is_pinned = is_pinned ||
-            (providers[__builtin_ctzll(rest)]->info.traits & MRP_PROVIDER_PINS) != 0;
-    }
-    parking->charge = charge_of(mapping, n_holds, is_pinned);
-    mrp_budget_force(&backend->context->budget, &parking->charge);
-    mrp_store_relaxed(&parking->n_holds, n_holds);
-    for (size_t hold = 0; hold < n_holds; hold++, which &= which - 1) {
-        struct mrp_provider_state *provider = providers[__builtin_ctzll(which)];
-
-        mrp_add_relaxed(&provider->n_parked, 1);
-        mrp_add_relaxed(&provider->parked_size, mapping->size);
-        parking->holds[hold].parking = parking;
-        pthread_mutex_lock(&provider->mutex);
-        parking->holds[hold].next = provider->parked;
-        provider->parked = &parking->holds[hold];
-        pthread_mutex_unlock(&provider->mutex);
-    }
 }
 
 /* -- the only callers of register and deregister -- */

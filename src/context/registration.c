@@ -65,7 +65,7 @@ enum mrp_status mrp_registration_visit(
 {
     struct mrp_registration_info *infos;
     struct mrp_context_state *context;
-    size_t n_infos = 0, n_rails = 0;
+    size_t n_infos = 0, n_registrations = 0;
     enum mrp_status status = mrp_context_get(handle, &context);
 
     if (status != MRP_OK) {
@@ -77,13 +77,13 @@ enum mrp_status mrp_registration_visit(
     pthread_mutex_lock(&context->chunks.mutex);
     for (struct mrp_chunk *chunk = context->chunks.live; chunk != NULL;
          chunk = chunk->next) {
-        n_rails += chunk->n_rails;
+        n_registrations += (size_t)__builtin_popcountll(chunk->registered);
     }
-    infos = malloc((n_rails + 1) * sizeof *infos);
+    infos = malloc((n_registrations + 1) * sizeof *infos);
     for (struct mrp_chunk *chunk = context->chunks.live; infos != NULL && chunk != NULL;
          chunk = chunk->next) {
-        for (size_t rail = 0; rail < chunk->n_rails; rail++) {
-            fill_info(chunk, rail, &infos[n_infos++]);
+        for (uint64_t rails = chunk->registered; rails != 0; rails &= rails - 1) {
+            fill_info(chunk, (size_t)__builtin_ctzll(rails), &infos[n_infos++]);
         }
     }
     pthread_mutex_unlock(&context->chunks.mutex);

@@ -78,7 +78,7 @@ static void count_chunk(struct mrp_report *report, struct mrp_chunk *chunk)
     }
     chunks->n_chunks++;
     chunks->size += chunk->mapping.size;
-    chunks->n_registrations += chunk->n_rails;
+    chunks->n_registrations += (size_t)__builtin_popcountll(chunk->registered);
     chunks->oldest = mrp_min(chunks->oldest, chunk->born);
     chunks->youngest = mrp_max(chunks->youngest, chunk->born);
 }

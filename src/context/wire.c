@@ -107,7 +107,7 @@ size_t mrp_wire_key_size(size_t key_size)
     return ENTRY_HEADER_SIZE + ((key_size + 7) & ~(size_t)7);
 }
 
-void mrp_keys_encode(const struct mrp_wire_keys *keys, const struct mrp_wire_key *entries,
+void mrp_keys_fill(const struct mrp_wire_keys *keys, const struct mrp_wire_key *entries,
     unsigned char *buffer, size_t size)
 {
     unsigned char *next = buffer + MRP_KEYS_HEADER_SIZE;
@@ -127,7 +127,18 @@ void mrp_keys_encode(const struct mrp_wire_keys *keys, const struct mrp_wire_key
         memcpy(next + ENTRY_HEADER_SIZE, entries[i].key, entries[i].key_size);
         next += mrp_wire_key_size(entries[i].key_size);
     }
+}
+
+void mrp_keys_seal(unsigned char *buffer, size_t size)
+{
     put(buffer + CHECK_OFFSET, 2, checksum(buffer, size));
+}
+
+void mrp_keys_encode(const struct mrp_wire_keys *keys, const struct mrp_wire_key *entries,
+    unsigned char *buffer, size_t size)
+{
+    mrp_keys_fill(keys, entries, buffer, size);
+    mrp_keys_seal(buffer, size);
 }
 
 static enum mrp_status truncated(size_t size)

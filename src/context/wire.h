@@ -48,7 +48,13 @@ struct mrp_wire_key {
 /** Bytes of one rail's entry. */
 size_t mrp_wire_key_size(size_t key_size);
 
-/** Encode header and entries into a buffer of exactly the sum of their sizes. */
+/** Encode header and entries into a buffer of exactly the sum of their sizes: all but the
+ *  check, and the check. */
+void mrp_keys_fill(const struct mrp_wire_keys *keys, const struct mrp_wire_key *entries,
+    unsigned char *buffer, size_t size);
+void mrp_keys_seal(unsigned char *buffer, size_t size);
+
+/** Both. */
 void mrp_keys_encode(const struct mrp_wire_keys *keys, const struct mrp_wire_key *entries,
     unsigned char *buffer, size_t size);
 

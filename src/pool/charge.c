@@ -5,17 +5,36 @@
  */
 #include "base/error.h"
 #include "pool/growth.h"
+#include "pool/rails.h"
 #include "pool/wait.h"
 
-static enum mrp_status over_budget(struct mrp_pool *pool, size_t size)
+/* The first of the rails that may take no more registrations; NULL: all may, even when
+ * `n_fewer` chunks have gone. Under the mutex. */
+static const struct mrp_rail *find_full(
+    const struct mrp_pool *pool, uint64_t rails, size_t n_fewer)
 {
+    for (; rails != 0; rails &= rails - 1) {
+        const struct mrp_rail *rail = &pool->rails[__builtin_ctzll(rails)];
+
+        if (rail->n_charged - mrp_min(n_fewer, rail->n_charged) >=
+            rail->max_registrations) {
+            return rail;
+        }
+    }
+    return NULL;
+}
+
+static enum mrp_status over_budget(struct mrp_pool *pool, size_t size, uint64_t rails)
+{
+    const struct mrp_rail *full = find_full(pool, rails, 0);
+
     mrp_add_relaxed(&pool->n_refusals, 1);
-    if (pool->n_rails > 0 && pool->n_charged >= pool->max_registrations) {
+    if (full != NULL) {
         return mrp_fail(MRP_ERR_LIMIT, 0,
             "pool %s holds %zu of %zu registrations per rail: use larger chunks "
             "(chunk_min), free registered buffers, or raise max_registrations "
             "(MRPOOL_MAX_REGISTRATIONS)",
-            pool->member.named.name, pool->n_charged, pool->max_registrations);
+            pool->member.named.name, full->n_charged, full->max_registrations);
     }
     if (size > pool->max_bytes) {
         return mrp_fail(MRP_ERR_LIMIT, 0,
@@ -29,12 +48,12 @@ static enum mrp_status over_budget(struct mrp_pool *pool, size_t size)
 }
 
 /* Under the mutex. */
-static bool fits_budget(const struct mrp_pool *pool, size_t size)
+static bool fits_budget(const struct mrp_pool *pool, size_t size, uint64_t rails)
 {
     return (size == 0 ||
                (size <= pool->max_bytes &&
                    pool->mapped_size <= pool->max_bytes - size)) &&
-        (pool->n_rails == 0 || pool->n_charged < pool->max_registrations);
+        find_full(pool, rails, 0) == NULL;
 }
 
 /* Under the mutex. */
@@ -69,20 +88,23 @@ static enum mrp_status take_chunk_id(struct mrp_pool *pool, uint32_t *chunk_id)
 }
 
 /* Whether giving up idle chunks could make room. Under the mutex. */
-static bool idle_could_help(const struct mrp_pool *pool, size_t size)
+static bool idle_could_help(const struct mrp_pool *pool, size_t size, uint64_t rails)
 {
     size_t busy = pool->mapped_size - mrp_min(pool->idle_size, pool->mapped_size);
 
     return pool->n_idle > 0 && !pool->never_free && size <= pool->max_bytes &&
-        busy <= pool->max_bytes - size &&
-        (pool->n_rails == 0 || pool->n_charged - pool->n_idle < pool->max_registrations);
+        busy <= pool->max_bytes - size && find_full(pool, rails, pool->n_idle) == NULL;
 }
 
-/* Evict idle chunks until the charge fits. What another thread is evicting, or just
- * putting aside, counts too: it is waited for. Under the mutex, released meanwhile. */
-static void make_room(struct mrp_pool *pool, size_t size)
+/* Evict idle chunks until the charge fits, and choose the rails that it then is for. What
+ * another thread is evicting, or just putting aside, counts too: it is waited for. Under
+ * the mutex, released meanwhile. */
+static void make_room(
+    struct mrp_pool *pool, struct mrp_chunk_request *request, size_t size)
 {
-    while (!fits_budget(pool, size) && idle_could_help(pool, size)) {
+    mrp_rails_choose(pool, request);
+    while (!request->is_over_budget && !fits_budget(pool, size, request->wanted) &&
+        idle_could_help(pool, size, request->wanted)) {
         size_t wanted = pool->mapped_size + size, n_evicted;
         uint64_t changes = pool->idle_changes;
 
@@ -93,96 +115,136 @@ static void make_room(struct mrp_pool *pool, size_t size)
         while (n_evicted == 0 && pool->idle_changes == changes && pool->n_idle > 0) {
             mrp_wait(&pool->grown, &pool->mutex);
         }
+        mrp_rails_choose(pool, request);
     }
 }
 
-bool mrp_pool_is_pinned(const struct mrp_pool *pool)
+/* Pinned is what is registered, the caller's own memory, too. */
+struct mrp_charge mrp_charge_of(
+    const struct mrp_pool *pool, uint64_t rails, size_t charged, size_t registered)
 {
-    for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        if ((pool->rails[rail]->info.traits & MRP_PROVIDER_PINS) != 0) {
-            return true;
+    struct mrp_charge charge = {charged, 0, (size_t)__builtin_popcountll(rails)};
+
+    for (; rails != 0; rails &= rails - 1) {
+        const struct mrp_rail *rail = &pool->rails[__builtin_ctzll(rails)];
+
+        if ((rail->provider->info.traits & MRP_PROVIDER_PINS) != 0) {
+            charge.pinned = registered;
         }
     }
-    return false;
+    return charge;
 }
 
-/* What a chunk takes of the context's budgets. Pinned is what is registered, the caller's
- * own memory, too. */
-struct mrp_charge mrp_charge_of(
-    const struct mrp_pool *pool, size_t charged, size_t registered)
-{
-    return (struct mrp_charge){
-        charged, mrp_pool_is_pinned(pool) ? registered : 0, pool->n_rails};
-}
-
-static void count_charge(
-    struct mrp_pool *pool, const struct mrp_chunk_request *request, bool is_over)
+/* Under the mutex. */
+static void count_charge(struct mrp_pool *pool, const struct mrp_chunk_request *request)
 {
     size_t size = request->backend == NULL ? 0 : request->size;
 
-    if (is_over) {
+    if (request->is_over_budget) {
         pool->n_temporary++;
         pool->temporary_size += size;
-    } else {
-        pool->mapped_size += size;
-        pool->n_charged++;
+        return;
+    }
+    pool->mapped_size += size;
+    for (uint64_t rails = request->wanted; rails != 0; rails &= rails - 1) {
+        pool->rails[__builtin_ctzll(rails)].n_charged++;
     }
 }
 
 enum mrp_status mrp_charge_pool(
-    struct mrp_pool *pool, const struct mrp_chunk_request *request, uint32_t *chunk_id)
+    struct mrp_pool *pool, struct mrp_chunk_request *request, uint32_t *chunk_id)
 {
     size_t size = request->backend == NULL ? 0 : request->size;
     enum mrp_status status = MRP_OK;
 
     pthread_mutex_lock(&pool->mutex);
-    if (!request->is_over_budget) {
-        if (size > 0 &&
-            !request->is_for_slabs) { /* for slabs it has been asked already */
-            status = mrp_heed_reserves(pool, MRP_TIERS, size);
-        }
-        if (status == MRP_OK) {
-            make_room(pool, size);
-            status = fits_budget(pool, size) ? MRP_OK : over_budget(pool, size);
+    if (!request->is_over_budget && size > 0 &&
+        !request->is_for_slabs) { /* for slabs it has been asked already */
+        status = mrp_heed_reserves(pool, MRP_TIERS, size);
+    }
+    if (status == MRP_OK) {
+        make_room(pool, request, size);
+        if (!request->is_over_budget && !fits_budget(pool, size, request->wanted)) {
+            status = over_budget(pool, size, request->wanted);
         }
     }
     if (status == MRP_OK) {
         status = take_chunk_id(pool, chunk_id);
     }
     if (status == MRP_OK) {
-        count_charge(pool, request, request->is_over_budget);
+        count_charge(pool, request);
+        request->passage = mrp_passage_begin(pool);
     }
     pthread_mutex_unlock(&pool->mutex);
     return status;
 }
 
-void mrp_discharge_pool(
-    struct mrp_pool *pool, size_t size, bool is_over, uint32_t chunk_id)
+/* What was counted beyond the registrations that there are. Under the mutex. */
+static void drop_charges(struct mrp_pool *pool, uint64_t rails, bool is_over)
 {
-    struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, chunk_id);
+    for (; rails != 0 && !is_over; rails &= rails - 1) {
+        pool->rails[__builtin_ctzll(rails)].n_charged--;
+    }
+}
+
+void mrp_discharge_pool(struct mrp_pool *pool, const struct mrp_chunk_bill *bill)
+{
+    struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, bill->chunk_id);
 
     pthread_mutex_lock(&pool->mutex);
     entry->chunk = NULL;
     entry->next_free = pool->free_chunk_id;
-    pool->free_chunk_id = chunk_id + 1;
-    if (is_over) {
+    pool->free_chunk_id = bill->chunk_id + 1;
+    if (bill->is_over) {
         pool->n_temporary--;
-        pool->temporary_size -= size;
+        pool->temporary_size -= bill->charged;
     } else {
-        pool->mapped_size -= size;
-        pool->n_charged--;
+        pool->mapped_size -= bill->charged;
     }
+    drop_charges(pool, bill->rails, bill->is_over);
+    for (uint64_t rails = bill->registered > 0 ? bill->rails : 0; rails != 0;
+         rails &= rails - 1) {
+        struct mrp_rail *rail = &pool->rails[__builtin_ctzll(rails)];
+
+        rail->n_registrations--;
+        rail->registered_size -= bill->registered;
+    }
+    for (uint64_t rails = bill->refused; rails != 0; rails &= rails - 1) {
+        pool->rails[__builtin_ctzll(rails)].n_failures++;
+    }
+    mrp_passage_end(pool, bill->passage);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* Lift what a chunk was charged with. */
-void mrp_discharge(
-    struct mrp_pool *pool, size_t charged, size_t registered, bool is_over, uint32_t id)
+void mrp_charge_settle(struct mrp_pool *pool, const struct mrp_chunk_request *request,
+    struct mrp_chunk *chunk, uint64_t n_refusals)
 {
-    struct mrp_charge charge = mrp_charge_of(pool, charged, registered);
+    uint64_t rails = chunk->registered, left_out = request->wanted & ~rails;
+    struct mrp_charge charge = mrp_charge_of(pool, request->wanted, 0, request->size);
+    struct mrp_charge rest = mrp_charge_of(pool, rails, 0, request->size);
+    struct mrp_charge more = mrp_charge_of(pool, rails,
+        mrp_chunk_charge(chunk) - (request->backend == NULL ? 0 : request->size),
+        chunk->mapping.size - request->size);
 
-    mrp_budget_lift(&pool->context->budget, &charge);
-    mrp_discharge_pool(pool, charged, is_over, id);
+    more.n_registrations = 0; /* rounded up to its pages */
+    mrp_budget_force(&pool->context->budget, &more);
+    if (left_out != 0) { /* rails that are far, or were lost */
+        charge.pinned -= rest.pinned;
+        charge.n_registrations -= rest.n_registrations;
+        mrp_charge_lift(pool, &charge, n_refusals);
+    }
+    chunk->is_over_budget = request->is_over_budget;
+    chunk->passage = (uint8_t)request->passage;
+    pthread_mutex_lock(&pool->mutex);
+    *(request->is_over_budget ? &pool->temporary_size : &pool->mapped_size) += more.bytes;
+    drop_charges(pool, left_out, request->is_over_budget);
+    for (; rails != 0; rails &= rails - 1) {
+        struct mrp_rail *rail = &pool->rails[__builtin_ctzll(rails)];
+
+        rail->n_registrations++;
+        rail->registered_size += chunk->mapping.size;
+    }
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 /* A charge is taken back: no room for who made it, but for those who have been refused
@@ -213,23 +275,24 @@ static bool fits(size_t used, size_t charge, size_t max)
     return used <= max && charge <= max - used;
 }
 
-/* Whether all idle memory of the context could make room for the request in its budgets:
- * else it is not given up for nothing. What the system would say nobody knows. */
-bool mrp_idle_helps(const struct mrp_pool *pool, const struct mrp_chunk_request *request)
+bool mrp_idle_helps(const struct mrp_pool *pool, const struct mrp_charge *charge)
 {
-    size_t size = request->backend == NULL ? 0 : request->size, n_items, idle;
-    struct mrp_charge charge = mrp_charge_of(pool, size, request->size), used, max;
+    struct mrp_charge used, max;
+    size_t n_items, idle;
 
     mrp_retention_count(&pool->context->retention, NULL, &n_items, &idle);
     mrp_budget_read(&pool->context->budget, &used, &max);
-    return fits(used.bytes - mrp_min(idle, used.bytes), charge.bytes, max.bytes) &&
-        fits(used.pinned - mrp_min(idle, used.pinned), charge.pinned, max.pinned);
+    return fits(used.bytes - mrp_min(idle, used.bytes), charge->bytes, max.bytes) &&
+        fits(used.pinned - mrp_min(idle, used.pinned), charge->pinned, max.pinned);
 }
 
 bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size)
 {
-    struct mrp_charge charge = mrp_charge_of(pool, size, size), used, max;
+    struct mrp_chunk_request request = {.node = pool->node};
+    struct mrp_charge charge, used, max;
 
+    mrp_rails_choose(pool, &request);
+    charge = mrp_charge_of(pool, request.wanted, size, size);
     mrp_budget_read(&pool->context->budget, &used, &max);
     return size <= pool->max_bytes && charge.bytes <= max.bytes &&
         charge.pinned <= max.pinned && charge.n_registrations <= max.n_registrations;

@@ -3,6 +3,7 @@
  * mrp_pool_check: every invariant of pool.h, verified by walking all of it.
  */
 #include "pool/cache.h"
+#include "pool/rails.h"
 
 #include <stdlib.h>
 
@@ -277,26 +278,99 @@ static enum mrp_status check_region(const struct check *check, uint32_t index)
     return MRP_OK;
 }
 
+/* A key line is open exactly where there is a registration with a rail that works. */
+static enum mrp_status check_line(const struct mrp_pool *pool,
+    const struct mrp_chunk *chunk, uint32_t id, unsigned rail)
+{
+    const struct mrp_key_line *line = mrp_key_line(pool, rail, id);
+    bool is_open = (mrp_load_relaxed(&line->flags) & MRP_KEY_REGISTERED) != 0;
+    const struct mrp_rail *slot = &pool->rails[rail];
+    bool is_registered = chunk != NULL && (chunk->registered & mrp_rail_bit(rail)) != 0;
+
+    if (is_open && !is_registered) {
+        return CORRUPT("chunk %u is %s, but rail %u has a key for it", id,
+            chunk == NULL ? "gone" : "not registered", rail);
+    }
+    if (!is_registered) {
+        return MRP_OK;
+    }
+    if (slot->provider == NULL || chunk->rails[rail] != slot->provider) {
+        return CORRUPT("chunk %u is registered with what is not rail %u", id, rail);
+    }
+    if (is_open != (slot->state == MRP_RAIL_ACTIVE) ||
+        (is_open &&
+            (mrp_load_relaxed(&line->native) != chunk->registrations[rail].native ||
+                mrp_load_relaxed(&line->size) != chunk->mapping.size))) {
+        return CORRUPT(
+            "chunk %u: the key line of rail %u is not its registration", id, rail);
+    }
+    return MRP_OK;
+}
+
+/* It has what the rail's policy says. */
+static bool is_wanted(const struct mrp_rail *slot, const struct mrp_chunk *chunk)
+{
+    return slot->state == MRP_RAIL_ACTIVE && !chunk->is_restricted &&
+        (slot->policy == MRP_RAIL_EAGER ||
+            (slot->policy == MRP_RAIL_NEAR && mrp_chunk_is_near(chunk, slot->provider)));
+}
+
 static enum mrp_status check_chunk(const struct mrp_pool *pool, uint32_t id)
 {
     const struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
+    enum mrp_status status = MRP_OK;
 
-    for (unsigned rail = 0; rail < pool->n_rails; rail++) {
-        const struct mrp_key_line *line = mrp_key_line(pool, rail, id);
-        uint32_t flags = mrp_load_relaxed(&line->flags);
-
-        if (chunk == NULL && flags != 0) {
-            return CORRUPT("chunk %u is gone, but rail %u has a key for it", id, rail);
-        }
-        if (chunk != NULL &&
-            (flags == 0 ||
-                mrp_load_relaxed(&line->native) != chunk->registrations[rail].native ||
-                mrp_load_relaxed(&line->size) != chunk->mapping.size)) {
-            return CORRUPT(
-                "chunk %u: the key line of rail %u is not its registration", id, rail);
+    for (unsigned rail = 0; rail < MRP_RAILS_MAX && status == MRP_OK; rail++) {
+        status = check_line(pool, chunk, id, rail);
+        if (status == MRP_OK && chunk != NULL && is_wanted(&pool->rails[rail], chunk) &&
+            (chunk->registered & mrp_rail_bit(rail)) == 0) {
+            status = CORRUPT("chunk %u is not registered with rail %u", id, rail);
         }
     }
+    if (status == MRP_OK && chunk != NULL && (chunk->is_held || chunk->passage != 0)) {
+        status = CORRUPT("chunk %u is held by nobody who is there", id);
+    }
+    return status;
+}
+
+static enum mrp_status check_rail(const struct mrp_pool *pool, unsigned rail)
+{
+    const struct mrp_rail *slot = &pool->rails[rail];
+    size_t n = 0, size = 0, n_charged = 0;
+
+    for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {
+        const struct mrp_chunk *chunk = mrp_chunk_entry(pool, id)->chunk;
+
+        if (chunk != NULL && (chunk->registered & mrp_rail_bit(rail)) != 0) {
+            n++;
+            size += chunk->mapping.size;
+            n_charged += !chunk->is_over_budget;
+        }
+    }
+    if (n != slot->n_registrations || size != slot->registered_size ||
+        n_charged != slot->n_charged) {
+        return CORRUPT(
+            "rail %u: %zu registrations of %zu bytes, %zu of them charged, but "
+            "%zu of %zu, and %zu, are counted",
+            rail, n, size, n_charged, slot->n_registrations, slot->registered_size,
+            slot->n_charged);
+    }
     return MRP_OK;
+}
+
+static enum mrp_status check_rails(const struct mrp_pool *pool)
+{
+    enum mrp_status status = MRP_OK;
+
+    for (unsigned rail = 0; rail < MRP_RAILS_MAX && status == MRP_OK; rail++) {
+        status = check_rail(pool, rail);
+    }
+    if (status == MRP_OK &&
+        (pool->rails_changing || pool->n_passages[0] + pool->n_passages[1] != 0)) {
+        status = CORRUPT(
+            "%zu passages have not ended", pool->n_passages[0] + pool->n_passages[1]);
+    }
+    return status;
 }
 
 static size_t sum_mapped(const struct mrp_pool *pool)
@@ -334,6 +408,9 @@ static enum mrp_status check_all(struct check *check)
 
     for (uint32_t id = 0; id < pool->n_chunk_ids && status == MRP_OK; id++) {
         status = check_chunk(pool, id);
+    }
+    if (status == MRP_OK) {
+        status = check_rails(pool);
     }
     for (unsigned class = 0; class < mrp_n_classes(&pool->classes) && status == MRP_OK;
          class ++) {

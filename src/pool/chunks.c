@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "pool/debug.h"
 #include "pool/growth.h"
+#include "pool/rails.h"
 #include "pool/wait.h"
 
 #define CACHE_LEAST (16 * MRP_MIB) /* may lie in all threads' caches in any case, */
@@ -95,51 +96,39 @@ static void return_granules(struct mrp_pool *pool, struct mrp_chunk *chunk)
 
 /* -- chunks -- */
 
-/* Without remote access no remote key is given out, even where the network made one. */
-static uint32_t key_flags(uint32_t access, const struct mrp_registration *registration)
-{
-    uint32_t remote = MRP_ACCESS_REMOTE | MRP_ACCESS_REMOTE_ATOMIC;
-
-    if ((access & remote) == 0 || registration->key_size == 0) {
-        return MRP_KEY_REGISTERED;
-    }
-    return MRP_KEY_REGISTERED |
-        (registration->key_blob != NULL ? MRP_KEY_BLOB : MRP_KEY_REMOTE);
-}
-
 void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
 {
-    uintptr_t base = (uintptr_t)chunk->mapping.address;
     struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, chunk->id);
 
-    for (unsigned rail = 0; rail < pool->n_rails; rail++) {
-        const struct mrp_registration *registration = &chunk->registrations[rail];
-        struct mrp_key_line *line = mrp_key_line(pool, rail, chunk->id);
-
-        /* releases, for mrp_resolve: the generation of the number's last chunk moved
-         * before */
-        mrp_store_release(&line->local_desc, registration->local_desc);
-        mrp_store_release(&line->remote_key, registration->remote_key);
-        mrp_store_release(&line->remote_delta, registration->remote_base - base);
-        mrp_store_release(&line->native, registration->native);
-        mrp_store_release(&line->base, base);
-        mrp_store_release(&line->size, chunk->mapping.size);
-        mrp_store_release(&line->flags, key_flags(chunk->access, registration));
-    }
     pthread_mutex_lock(&pool->mutex); /* mrp_token_resolve reads any entry under it */
+    for (uint64_t rails = chunk->registered; rails != 0; rails &= rails - 1) {
+        unsigned rail = (unsigned)__builtin_ctzll(rails);
+
+        if (mrp_rail_takes(&pool->rails[rail])) { /* still */
+            mrp_key_open(pool, chunk, rail);
+        }
+    }
     entry->chunk = chunk;
     entry->generation++;
+    mrp_passage_end(pool, chunk->passage);
+    chunk->passage = 0;
     pthread_mutex_unlock(&pool->mutex);
 }
 
-void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id)
+void mrp_pool_leave_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
 {
     pthread_mutex_lock(&pool->mutex);
-    mrp_chunk_entry(pool, chunk_id)->chunk = NULL;
-    pthread_mutex_unlock(&pool->mutex);
-    for (unsigned rail = 0; rail < pool->n_rails; rail++) {
-        mrp_store_release(&mrp_key_line(pool, rail, chunk_id)->flags, 0);
+    while (chunk->is_held) {
+        mrp_wait(&pool->grown, &pool->mutex);
     }
+    mrp_chunk_entry(pool, chunk->id)->chunk = NULL;
+    for (uint64_t rails = chunk->registered; rails != 0; rails &= rails - 1) {
+        mrp_key_shut(pool, (unsigned)__builtin_ctzll(rails), chunk->id);
+    }
+    if (chunk->passage == 0) { /* else it has never been in the table */
+        chunk->passage = (uint8_t)mrp_passage_begin(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 /* Doubling: the next power of two above what there is, which is less after a trim. */
@@ -170,12 +159,10 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
 
 /* Charge the budgets, map and register. *asked: somebody beyond this pool was asked, so
  * that idle memory of other pools can help. */
-static enum mrp_status try_chunk(struct mrp_pool *pool,
-    const struct mrp_chunk_request *request, struct mrp_chunk **made, uint32_t *chunk_id,
-    bool *asked)
+static enum mrp_status try_chunk(struct mrp_pool *pool, struct mrp_chunk_request *request,
+    struct mrp_chunk **made, uint32_t *chunk_id, struct mrp_charge *charge, bool *asked)
 {
     size_t size = request->backend == NULL ? 0 : request->size;
-    struct mrp_charge charge = mrp_charge_of(pool, size, request->size), more;
     /* before the charge: whoever is refused beside it counts */
     uint64_t n_refusals = mrp_load_relaxed(&pool->n_refusals);
     uint64_t n_refusals_of_all = mrp_load_relaxed(&pool->context->budget.n_refusals);
@@ -185,28 +172,26 @@ static enum mrp_status try_chunk(struct mrp_pool *pool,
     if (status != MRP_OK) {
         return status;
     }
-    status = mrp_budget_charge(&pool->context->budget, &charge);
+    *charge = mrp_charge_of(pool, request->wanted, size, request->size);
+    status = mrp_budget_charge(&pool->context->budget, charge);
     if (status == MRP_OK) {
         status = mrp_chunk_create(pool->context, request, made);
         if (status != MRP_OK) {
-            mrp_charge_lift(pool, &charge, n_refusals_of_all);
+            mrp_charge_lift(pool, charge, n_refusals_of_all);
         }
     }
     if (status != MRP_OK) {
-        mrp_discharge_pool(pool, size, request->is_over_budget, *chunk_id);
+        mrp_discharge_pool(pool,
+            &(struct mrp_chunk_bill){.charged = size,
+                .rails = request->wanted,
+                .is_over = request->is_over_budget,
+                .chunk_id = *chunk_id,
+                .passage = request->passage});
         mrp_charge_tell_refused(pool, n_refusals);
         return status;
     }
-    more =
-        mrp_charge_of(pool, mrp_chunk_charge(*made) - size, /* rounded up to its pages */
-            (*made)->mapping.size - request->size);
-    more.n_registrations = 0;
-    mrp_budget_force(&pool->context->budget, &more);
-    pthread_mutex_lock(&pool->mutex);
-    *(request->is_over_budget ? &pool->temporary_size : &pool->mapped_size) += more.bytes;
-    pthread_mutex_unlock(&pool->mutex);
+    mrp_charge_settle(pool, request, *made, n_refusals_of_all);
     mrp_debug_chunk(pool, *made);
-    (*made)->is_over_budget = request->is_over_budget;
     return MRP_OK;
 }
 
@@ -215,8 +200,9 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     uint32_t *chunk_id)
 {
     struct mrp_error before = *mrp_error_last();
+    struct mrp_charge charge = {0, 0, 0};
     bool asked, again;
-    enum mrp_status status = try_chunk(pool, request, made, chunk_id, &asked);
+    enum mrp_status status = try_chunk(pool, request, made, chunk_id, &charge, &asked);
 
     again = asked ? status == MRP_ERR_MEMORY || status == MRP_ERR_LIMIT ||
             status == MRP_ERR_REGISTER
@@ -224,32 +210,40 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     if (status == MRP_OK || !again) {
         return status;
     }
-    if (asked && mrp_idle_helps(pool, request)) {
+    if (asked && mrp_idle_helps(pool, &charge)) {
         mrp_retention_evict(&pool->context->retention, NULL, request->size);
     }
     request->size = less;
-    status = try_chunk(pool, request, made, chunk_id, &asked);
+    status = try_chunk(pool, request, made, chunk_id, &charge, &asked);
     if (status == MRP_OK) {
         mrp_error_restore(&before);
     }
     return status;
 }
 
-static enum mrp_status end_chunk(
-    struct mrp_chunk *chunk, enum mrp_status (*give_up)(struct mrp_chunk *chunk))
+static enum mrp_status end_chunk(struct mrp_chunk *chunk,
+    enum mrp_status (*give_up)(struct mrp_chunk *chunk, uint64_t *refused))
 {
     struct mrp_pool *pool = chunk->pool;
-    size_t charged = mrp_chunk_charge(chunk), registered = chunk->mapping.size;
-    bool is_over = chunk->is_over_budget;
-    uint32_t id = chunk->id;
+    struct mrp_charge charge;
+    struct mrp_chunk_bill bill;
     enum mrp_status status;
 
-    mrp_pool_leave_chunk(pool, id);
+    mrp_pool_leave_chunk(pool, chunk);
     if (chunk->granules != NULL) {
         return_granules(pool, chunk);
     }
-    status = give_up(chunk);
-    mrp_discharge(pool, charged, registered, is_over, id);
+    bill = (struct mrp_chunk_bill){.charged = mrp_chunk_charge(chunk),
+        .registered = chunk->mapping.size,
+        .rails = chunk->registered,
+        .is_over = chunk->is_over_budget,
+        .chunk_id = chunk->id,
+        .passage = chunk->passage};
+    charge = mrp_charge_of(pool, bill.rails, bill.charged, bill.registered);
+    charge.pinned = mrp_chunk_is_pinned(chunk) ? bill.registered : 0;
+    status = give_up(chunk, &bill.refused);
+    mrp_budget_lift(&pool->context->budget, &charge);
+    mrp_discharge_pool(pool, &bill);
     pthread_mutex_lock(&pool->mutex);
     mrp_line_room(
         pool); /* only here: a charge that is taken back after a refusal was none */
@@ -260,7 +254,7 @@ static enum mrp_status end_chunk(
 
 enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk)
 {
-    return end_chunk(chunk, mrp_chunk_destroy);
+    return end_chunk(chunk, mrp_chunk_end);
 }
 
 enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk)
@@ -285,8 +279,7 @@ void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment
         .size = size,
         .alignment = mrp_max(alignment, MRP_LINE),
         .node = node,
-        .rails = pool->rails,
-        .n_rails = pool->n_rails,
+        .go_on = mrp_rail_go_on,
         .access = pool->access,
         .native_flags = pool->native_flags,
         .pool = pool,

@@ -73,21 +73,34 @@ void mrp_pool_tick(struct mrp_pool *pool);
 
 /* -- charge.c -- */
 
-/** What a chunk takes of the context's budgets: `charged` bytes of memory that the pool has
- *  mapped, `registered` bytes of any. */
+/** What a chunk of those rails takes of the context's budgets: `charged` bytes of memory
+ *  that the pool has mapped, `registered` bytes of any. The rails do not go meanwhile: under
+ *  the mutex, or in a passage. */
 struct mrp_charge mrp_charge_of(
-    const struct mrp_pool *pool, size_t charged, size_t registered);
+    const struct mrp_pool *pool, uint64_t rails, size_t charged, size_t registered);
 
-/** Charge the pool's own budgets, and give the chunk a number; evicts idle memory of the
- *  pool where that makes room. */
+/** Charge the pool's own budgets, choose the chunk's rails, give it a number, and begin a
+ *  passage; evicts idle memory of the pool where that makes room. */
 enum mrp_status mrp_charge_pool(
-    struct mrp_pool *pool, const struct mrp_chunk_request *request, uint32_t *chunk_id);
-void mrp_discharge_pool(
-    struct mrp_pool *pool, size_t size, bool is_over, uint32_t chunk_id);
+    struct mrp_pool *pool, struct mrp_chunk_request *request, uint32_t *chunk_id);
 
-/** Lift all that a chunk was charged with. */
-void mrp_discharge(
-    struct mrp_pool *pool, size_t charged, size_t registered, bool is_over, uint32_t id);
+/** What a chunk, or one that could not be made, is charged with. */
+struct mrp_chunk_bill {
+    size_t charged;
+    size_t registered; /* bytes of each registration; 0: there are none yet */
+    uint64_t rails; /* with which it is registered, or was to be */
+    uint64_t refused; /* of them, those that would not deregister it */
+    bool is_over; /* the budgets */
+    uint32_t chunk_id;
+    unsigned passage; /* which ends here */
+};
+
+/** Lift it in the pool's budgets. */
+void mrp_discharge_pool(struct mrp_pool *pool, const struct mrp_chunk_bill *bill);
+
+/** A chunk has been made: what it really has is charged. */
+void mrp_charge_settle(struct mrp_pool *pool, const struct mrp_chunk_request *request,
+    struct mrp_chunk *chunk, uint64_t n_refusals);
 
 /** A charge of the pool's, or of the context's, is taken back: no room for who made it, but
  *  for those who have been refused beside it, if the numbers of refusals have moved. */
@@ -95,11 +108,9 @@ void mrp_charge_tell_refused(struct mrp_pool *pool, uint64_t n_refusals);
 void mrp_charge_lift(
     struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t n_refusals);
 
-/** Whether all idle memory of the context could make room for the request in its budgets. */
-bool mrp_idle_helps(const struct mrp_pool *pool, const struct mrp_chunk_request *request);
-
-/** Whether one of its rails pins. */
-bool mrp_pool_is_pinned(const struct mrp_pool *pool);
+/** Whether all idle memory of the context could make room for the charge in its budgets:
+ *  else it is not given up for nothing. What the system would say nobody knows. */
+bool mrp_idle_helps(const struct mrp_pool *pool, const struct mrp_charge *charge);
 
 /* -- chunks.c -- */
 
@@ -133,9 +144,11 @@ enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk);
 void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
 /** Tie a new chunk, whose id, region and granules are set, to its number: key lines and
- *  chunk table. */
+ *  chunk table. Ends its passage. */
 void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
-void mrp_pool_leave_chunk(struct mrp_pool *pool, uint32_t chunk_id);
+
+/** The way back, once nobody holds it; begins a passage. */
+void mrp_pool_leave_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
 /** Bytes of the chunk that growth would map now. Under the mutex. */
 size_t mrp_next_chunk_size(const struct mrp_pool *pool);

@@ -13,6 +13,7 @@
 #include "pool/depot.h"
 #include "pool/growth.h"
 #include "pool/place.h"
+#include "pool/rails.h"
 #include "pool/wait.h"
 
 #include <string.h>
@@ -363,16 +364,26 @@ enum mrp_status mrp_large_check_range(const void *address, size_t size, const ch
     return MRP_OK;
 }
 
-static enum mrp_status check_access(const struct mrp_pool *pool, uint32_t access)
+/* That the rails which it is for are there, and can grant it. */
+static enum mrp_status check_rails(struct mrp_pool *pool, uint32_t access, uint64_t rails)
 {
     enum mrp_status status = MRP_OK;
 
     if ((access & ~(uint32_t)MRP_ACCESS_ALL) != 0) {
         return mrp_fail(MRP_ERR_INVALID, 0, "access is %#x: unknown bits", access);
     }
-    for (size_t rail = 0; status == MRP_OK && rail < pool->n_rails; rail++) {
-        status = mrp_provider_grants(pool->rails[rail], access, MRP_MEMORY_HOST);
+    pthread_mutex_lock(&pool->mutex);
+    for (unsigned rail = 0; status == MRP_OK && rail < MRP_RAILS_MAX; rail++) {
+        const struct mrp_rail *slot = &pool->rails[rail];
+        bool is_meant = rails == 0 || (rails & mrp_rail_bit(rail)) != 0;
+
+        if (is_meant && slot->provider != NULL && mrp_rail_takes(slot)) {
+            status = mrp_provider_grants(slot->provider, access, MRP_MEMORY_HOST);
+        } else if (is_meant && rails != 0) {
+            status = mrp_rail_refuse_locked("mrp_region_register", pool, rail);
+        }
     }
+    pthread_mutex_unlock(&pool->mutex);
     return status;
 }
 
@@ -402,7 +413,8 @@ enum mrp_status mrp_region_register(struct mrp_pool *pool, void *address, size_t
     request.access = params.access != 0 ? params.access : pool->access;
     request.native_flags =
         params.native_flags != 0 ? params.native_flags : pool->native_flags;
-    status = check_access(pool, request.access);
+    request.only = params.rails;
+    status = check_rails(pool, request.access, params.rails);
     if (status == MRP_OK) {
         struct mrp_region *region = mrp_large_make(pool, &request, MRP_REGION_USER);
 

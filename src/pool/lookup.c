@@ -7,6 +7,7 @@
  */
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/rails.h"
 
 /* What was read of one chunk, in one generation. */
 struct sighting {
@@ -158,8 +159,18 @@ struct mrp_region *mrp_region_find(struct mrp_pool *pool, const void *pointer)
     return find_elsewhere(pool, address);
 }
 
+static bool has_rail(struct mrp_pool *pool, unsigned rail)
+{
+    bool is_used;
+
+    pthread_mutex_lock(&pool->mutex);
+    is_used = rail < MRP_RAILS_MAX && pool->rails[rail].provider != NULL;
+    pthread_mutex_unlock(&pool->mutex);
+    return is_used;
+}
+
 static __attribute__((noinline)) enum mrp_status explain_unresolved(
-    const struct mrp_pool *pool, uintptr_t address, size_t size, unsigned rail)
+    struct mrp_pool *pool, uintptr_t address, size_t size, unsigned rail)
 {
     struct sighting seen;
     enum mrp_status status = mrp_pool_check_handle(pool);
@@ -167,10 +178,8 @@ static __attribute__((noinline)) enum mrp_status explain_unresolved(
     if (status != MRP_OK) {
         return status;
     }
-    if (rail >= pool->n_rails) {
-        return mrp_fail_at("mrp_resolve", MRP_ERR_UNSUPPORTED, 0,
-            "rail %u: pool %s has %zu rails", rail, pool->member.named.name,
-            pool->n_rails);
+    if (!has_rail(pool, rail)) {
+        return mrp_rail_refuse("mrp_resolve", pool, rail);
     }
     if (find_chunk(pool, address, 1, &seen) && !holds(&seen, address, size)) {
         return mrp_fail_at("mrp_resolve", MRP_ERR_INVALID, 0,
@@ -191,21 +200,22 @@ enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *pointer, size_t s
     uint32_t flags;
 
     do {
-        if (!mrp_pool_is_live(pool) || rail >= pool->n_rails ||
+        if (!mrp_pool_is_live(pool) || rail >= MRP_RAILS_MAX ||
             !find_chunk(pool, address, size, &seen) || !holds(&seen, address, size)) {
             return explain_unresolved(pool, address, size, rail);
         }
-        /* acquires pair with the releases of mrp_pool_enter_chunk: what a later chunk of
-         * that number wrote is not read without seeing this one's generation moved */
+        /* acquires pair with the releases of mrp_key_open: what a later chunk of that
+         * number wrote, or a later rail, is not read without seeing this one's generation
+         * moved, or the line shut in between */
         line = mrp_key_line(pool, rail, mrp_load_acquire(&seen.chunk->view.id));
         flags = mrp_load_acquire(&line->flags);
         found.local_desc = mrp_load_acquire(&line->local_desc);
         found.remote_key = mrp_load_acquire(&line->remote_key);
         found.remote_addr = address + mrp_load_acquire(&line->remote_delta);
         found.native = mrp_load_acquire(&line->native);
-    } while (!still_true(&seen));
-    if (flags == 0) {
-        return explain_unresolved(pool, address, 0, rail);
+    } while (!still_true(&seen) || mrp_load_relaxed(&line->flags) != flags);
+    if ((flags & MRP_KEY_REGISTERED) == 0) {
+        return mrp_rail_refuse("mrp_resolve", pool, rail);
     }
     found.struct_size = sizeof found;
     found.has_remote_key = (flags & MRP_KEY_REMOTE) != 0;

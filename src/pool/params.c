@@ -179,6 +179,16 @@ static enum mrp_status resolve_classes(
 
 /* -- budgets -- */
 
+static bool is_pinned(const struct mrp_pool *pool)
+{
+    for (size_t rail = 0; rail < pool->n_rails; rail++) {
+        if ((pool->rails[rail].provider->info.traits & MRP_PROVIDER_PINS) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Half of what the machine (or the cgroup) has, and what memlock still allows. */
 static size_t default_max_bytes(struct mrp_pool *pool)
 {
@@ -187,7 +197,7 @@ static size_t default_max_bytes(struct mrp_pool *pool)
 
     mrp_system_query(&system);
     bytes = system.memory_size / 2;
-    if (mrp_pool_is_pinned(pool) && system.memlock_limit != MRP_UNLIMITED) {
+    if (is_pinned(pool) && system.memlock_limit != MRP_UNLIMITED) {
         left = system.memlock_limit - mrp_min(system.locked_size, system.memlock_limit);
         if (left < bytes) {
             pool->budget_remedy = ", what memlock left when the pool was created: raise "
@@ -240,7 +250,7 @@ static enum mrp_status resolve_chunk_sizes(
 static void heed_networks(struct mrp_pool *pool)
 {
     for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        size_t advised = pool->rails[rail]->info.max_registrations;
+        size_t advised = pool->rails[rail].provider->info.max_registrations;
 
         if (advised != 0 && advised < pool->max_registrations) {
             pool->max_registrations = advised;
@@ -290,7 +300,8 @@ static enum mrp_status resolve_budgets(
         pool->max_registrations_source = params->max_registrations != 0
             ? "max_registrations"
             : "MRPOOL_MAX_REGISTRATIONS";
-        if (params->max_registrations == 0) {
+        pool->heeds_networks = params->max_registrations == 0;
+        if (pool->heeds_networks) {
             heed_networks(pool);
         }
     }
@@ -364,18 +375,27 @@ static enum mrp_status resolve_limits(
     return status;
 }
 
-static enum mrp_status check_rails(struct mrp_pool *pool)
+static enum mrp_status check_rails(
+    struct mrp_pool *pool, const struct mrp_pool_params *params)
 {
+    for (size_t i = 0; params->rail_policies != NULL && i < pool->n_rails; i++) {
+        if (params->rail_policies[i] > MRP_RAIL_NEAR) {
+            return mrp_fail(MRP_ERR_INVALID, 0,
+                "rail_policies[%zu] is %u: take MRP_RAIL_EAGER, _LAZY or _NEAR", i,
+                params->rail_policies[i]);
+        }
+        pool->rails[i].policy = (enum mrp_rail_policy)params->rail_policies[i];
+    }
     for (size_t i = 0; i < pool->n_rails; i++) {
         enum mrp_status status = mrp_provider_grants(
-            pool->rails[i], pool->access, pool->backend->ops.memory_kind);
+            pool->rails[i].provider, pool->access, pool->backend->ops.memory_kind);
 
         for (size_t j = 0; j < i && status == MRP_OK; j++) {
-            if (pool->rails[i] == pool->rails[j]) {
+            if (pool->rails[i].provider == pool->rails[j].provider) {
                 status = mrp_fail(MRP_ERR_INVALID, 0,
                     "rails %zu and %zu are both provider %s: a rail is a provider of its "
                     "own",
-                    j, i, pool->rails[i]->named.name);
+                    j, i, pool->rails[i].provider->named.name);
             }
         }
         if (status != MRP_OK) {
@@ -407,7 +427,7 @@ enum mrp_status mrp_pool_params_resolve(
     pool->user_stride = mrp_align_up(params->user_size, MRP_LINE);
     pool->region_init = params->region_init;
     pool->region_init_user = params->region_init_user;
-    status = check_rails(pool);
+    status = check_rails(pool, params);
     if (status == MRP_OK) {
         status = mrp_debug_check(pool);
     }

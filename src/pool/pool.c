@@ -12,6 +12,7 @@
 #include "pool/params.h"
 #include "pool/place.h"
 #include "pool/preset.h"
+#include "pool/rails.h"
 #include "pool/wait.h"
 
 #include <errno.h>
@@ -63,27 +64,35 @@ static enum mrp_status attach_rails(
             params->rails == NULL ? ", and rails is NULL" : "");
     }
     for (size_t rail = 0; rail < params->n_rails; rail++) {
-        enum mrp_status status =
-            mrp_provider_get(params->rails[rail], &pool->rails[rail]);
+        struct mrp_provider_state *provider;
+        enum mrp_status status = mrp_provider_get(params->rails[rail], &provider);
 
         if (status != MRP_OK) {
             return status;
         }
-        if (pool->rails[rail]->context != pool->context) {
+        if (provider->context != pool->context) {
             return mrp_fail(MRP_ERR_INVALID, 0,
                 "rail %zu: provider %s belongs to another context", rail,
-                pool->rails[rail]->named.name);
+                provider->named.name);
         }
-        mrp_add_relaxed(&pool->rails[rail]->n_users, 1);
-        pool->n_rails++;
+        mrp_rail_occupy(pool, (unsigned)rail, provider, MRP_RAIL_EAGER, MRP_RAIL_JOINING);
     }
     return MRP_OK;
+}
+
+/* Once access and budgets are known. */
+static void activate_rails(struct mrp_pool *pool)
+{
+    for (unsigned rail = 0; rail < pool->n_rails; rail++) {
+        pool->rails[rail].max_registrations = pool->max_registrations;
+        mrp_rail_activate(pool, rail);
+    }
 }
 
 static void detach_rails(struct mrp_pool *pool)
 {
     while (pool->n_rails > 0) {
-        mrp_sub_acq_rel(&pool->rails[--pool->n_rails]->n_users, 1);
+        mrp_rail_vacate(pool, (unsigned)pool->n_rails - 1);
     }
 }
 
@@ -203,6 +212,7 @@ static enum mrp_status equip(struct mrp_pool *pool, const struct mrp_pool_params
     if (status != MRP_OK) {
         goto undo_backend;
     }
+    activate_rails(pool);
     return MRP_OK;
 
 undo_backend:

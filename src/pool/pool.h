@@ -50,15 +50,16 @@ _Static_assert(MRP_V1_GROUPS_OFFSET == MRP_GROUPS_OFFSET, "inline.h knows the gr
 
 #define MRP_CLASS_BARE MRP_CLASSES_MAX
 
-/** What the send path reads: one line per chunk and rail. Written before the chunk is
- * published, cleared before it is deregistered; atomic so that a stale lookup reads it
- * safely. */
+/** What the send path reads: one line per chunk and rail. Written under the pool's mutex
+ * (rails.c), valid while its flags say so; atomic because nobody who reads it has that. */
 struct mrp_key_line {
     _Atomic(void *) local_desc;
     _Atomic uint64_t remote_key;
     _Atomic uint64_t remote_delta; /* remote address - virtual address */
     _Atomic(void *) native;
-    _Atomic uint32_t flags; /* enum mrp_key_flag; where a descriptor has its state */
+    /* enum mrp_key_flag, and above them, below bit 31, a count of the times that the line
+     * was closed; where a descriptor has its state */
+    _Atomic uint32_t flags;
     uint32_t unused;
     _Atomic uintptr_t base; /* of the chunk */
     _Atomic size_t size;
@@ -70,6 +71,23 @@ enum mrp_key_flag {
     MRP_KEY_REGISTERED = 1 << 0,
     MRP_KEY_REMOTE = 1 << 1, /* has a remote key of up to 64 bits */
     MRP_KEY_BLOB = 1 << 2 /* has a remote key that only mrp_region_key_pack carries */
+};
+#define MRP_KEY_FLAGS UINT32_C(7)
+#define MRP_KEY_CLOSED UINT32_C(8) /* is added */
+#define MRP_KEY_WRAP UINT32_C(0x7ffffff8)
+
+/** A provider as the pool knows it, by index. Under the mutex; `provider` does not change
+ * while a passage is under way, or a chunk held, that began when it was there (rails.h). */
+struct mrp_rail {
+    struct mrp_provider_state *provider; /* NULL: unused */
+    enum mrp_rail_state state;
+    enum mrp_rail_policy policy;
+    size_t max_registrations;
+    size_t n_charged; /* chunks registered, or being so; not those beyond the budgets */
+    size_t n_registrations, registered_size;
+    uint64_t n_failures;
+    enum mrp_status join_status; /* why it cannot join, in one that is joining */
+    char reason[MRP_RAIL_REASON_SIZE]; /* in words; or why it failed */
 };
 
 /** Where a chunk's number leads. The generation counts the chunks that have had it. */
@@ -164,8 +182,6 @@ struct mrp_pool {
     struct mrp_pool_member member;
     struct mrp_backend_state *backend;
     bool owns_backend;
-    size_t n_rails;
-    struct mrp_provider_state *rails[MRP_RAILS_MAX];
     uint32_t access;
     enum mrp_checks checks;
     uint32_t debug; /* enum mrp_debug_flag without OFF: debug.h */
@@ -181,6 +197,7 @@ struct mrp_pool {
     int node; /* MRP_NODE(n), or 0 */
     size_t tier_reserve[MRP_TIERS];
     size_t max_bytes, max_registrations, chunk_min, chunk_max;
+    bool heeds_networks; /* nobody has set max_registrations */
     const char *budget_remedy; /* how a refusal by max_bytes ends */
     const char *max_bytes_source, *max_registrations_source; /* where they come from */
     size_t user_size, user_stride;
@@ -198,14 +215,20 @@ struct mrp_pool {
     struct mrp_waitpoint grown;
     bool chunk_growing; /* some thread builds a chunk: */
     uint64_t chunk_grower; /* its mrp_thread_id() */
-    size_t mapped_size, n_chunks, chunk_size,
-        n_charged; /* n_charged: chunks of any kind */
+    size_t mapped_size, n_chunks, chunk_size;
     size_t n_idle, idle_size; /* chunks on the retention list, or coming and going */
     uint64_t idle_changes; /* of the two */
     uint64_t n_openings; /* slabs retired, chunks begun and emptied: room for slabs */
     _Atomic uint64_t n_refusals; /* of charges, by max_bytes or max_registrations */
     uint64_t n_growths, n_evictions, n_released, released_size;
     size_t n_temporary, temporary_size; /* charged to the context alone */
+    size_t n_rails; /* one more than the highest index in use */
+    struct mrp_rail rails[MRP_RAILS_MAX];
+    bool rails_changing; /* some thread adds or removes one */
+    unsigned phase; /* 0 or 1: of passages that begin now; rails.h */
+    size_t n_passages[2];
+    bool has_lasting; /* it has had a rail that does not revoke: quarantine.c */
+    _Atomic bool can_revoke;
     struct mrp_chunk *with_room; /* those with granules left, oldest first */
     uint64_t last_serial; /* of chunks */
     _Atomic bool is_sifting; /* some thread sifts a class; changes under the mutex */
@@ -394,7 +417,7 @@ static inline unsigned mrp_slab_class(uint64_t slab)
 static inline uint32_t mrp_remote_flags(
     const struct mrp_pool *pool, uint32_t chunk, unsigned rail)
 {
-    return mrp_load_relaxed(&mrp_key_line(pool, rail, chunk)->flags) &
+    return mrp_load_acquire(&mrp_key_line(pool, rail, chunk)->flags) &
         (MRP_KEY_REMOTE | MRP_KEY_BLOB);
 }
 

@@ -213,21 +213,11 @@ enum mrp_status mrp_pool_drained(struct mrp_pool *pool, uint64_t fence, size_t *
 
 /* Whether nobody reaches memory of the pool's once it is deregistered. A network that
  * refuses an old key still serves transfers of this process's own, posted before, where
- * they do not go through the registration. Memory without rails is reached by somebody
- * else's. */
+ * they do not go through the registration; also on a rail that has been removed since.
+ * Memory without rails is reached by somebody else's. */
 static bool can_revoke(const struct mrp_pool *pool)
 {
-    bool is_local = (pool->access & MRP_ACCESS_LOCAL) != 0;
-
-    for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        uint32_t traits = pool->rails[rail]->info.traits;
-
-        if ((traits & MRP_PROVIDER_REVOKES) == 0 ||
-            (is_local && (traits & MRP_PROVIDER_LOCAL_DESC) == 0)) {
-            return false;
-        }
-    }
-    return pool->n_rails > 0 && pool->quarantine_ms != UINT32_MAX;
+    return mrp_load_relaxed(&pool->can_revoke) && pool->quarantine_ms != UINT32_MAX;
 }
 
 /* Old enough, and alone in its registration. The caller's own memory stays: it is his to

@@ -5,6 +5,7 @@
  */
 #include "base/error.h"
 #include "pool/pool.h"
+#include "pool/rails.h"
 
 void *mrp_region_address(const struct mrp_region *region)
 {
@@ -96,20 +97,12 @@ enum mrp_status mrp_region_query(
 
 /* -- keys -- */
 
-static enum mrp_status no_such_rail(const struct mrp_pool *pool, unsigned rail)
-{
-    return rail >= pool->n_rails
-        ? mrp_fail(MRP_ERR_UNSUPPORTED, 0, "rail %u: pool %s has %zu rails", rail,
-              pool->member.named.name, pool->n_rails)
-        : mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-              "rail %u: the region is not registered with it", rail);
-}
-
-static enum mrp_status no_remote_key(
-    const struct mrp_pool *pool, unsigned rail, uint32_t chunk, uint32_t flags)
+static enum mrp_status refuse_remote_key(
+    struct mrp_pool *pool, unsigned rail, uint32_t chunk, uint32_t flags)
 {
     uint32_t access = mrp_chunk_entry(pool, chunk)->chunk->access;
-    const char *name = pool->rails[rail]->named.name;
+    const struct mrp_rail *slot = &pool->rails[rail];
+    const char *name = slot->provider->named.name;
 
     if ((flags & MRP_KEY_BLOB) != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
@@ -127,6 +120,20 @@ static enum mrp_status no_remote_key(
         "rail %u (%s) is of a network without remote keys", rail, name);
 }
 
+/* The rail may go meanwhile: then that is why. */
+static enum mrp_status no_remote_key(
+    struct mrp_pool *pool, unsigned rail, uint32_t chunk, uint32_t flags)
+{
+    enum mrp_status status;
+
+    pthread_mutex_lock(&pool->mutex);
+    status = pool->rails[rail].state == MRP_RAIL_ACTIVE
+        ? refuse_remote_key(pool, rail, chunk, flags)
+        : mrp_rail_refuse_locked(__func__, pool, rail);
+    pthread_mutex_unlock(&pool->mutex);
+    return status;
+}
+
 /* The line of a live region's chunk on a rail it is registered with. */
 static enum mrp_status find_line(const struct mrp_region *region, unsigned rail,
     const void *output, const struct mrp_key_line **line)
@@ -140,11 +147,12 @@ static enum mrp_status find_line(const struct mrp_region *region, unsigned rail,
         return mrp_region_check_handle(region);
     }
     if (rail >= MRP_RAILS_MAX) {
-        return no_such_rail(mrp_pool_of(region), rail);
+        return mrp_rail_refuse(__func__, mrp_pool_of(region), rail);
     }
     found = mrp_key_line(mrp_pool_of(region), rail, region->chunk);
-    if (mrp_load_relaxed(&found->flags) == 0) {
-        return no_such_rail(mrp_pool_of(region), rail);
+    /* acquire: pairs with the release of mrp_key_open, when a rail has joined */
+    if ((mrp_load_acquire(&found->flags) & MRP_KEY_REGISTERED) == 0) {
+        return mrp_rail_refuse(__func__, mrp_pool_of(region), rail);
     }
     *line = found;
     return MRP_OK;

@@ -126,16 +126,39 @@ static void collect_totals(struct mrp_pool_report *report)
     }
 }
 
+static void collect_rails(struct mrp_pool *pool, struct mrp_pool_report *report)
+{
+    report->n_rails = 0;
+    pthread_mutex_lock(&pool->mutex);
+    for (unsigned rail = 0; rail < pool->n_rails; rail++) {
+        const struct mrp_rail *slot = &pool->rails[rail];
+        struct mrp_rail_report *found = &report->rails[report->n_rails];
+
+        if (slot->provider != NULL) {
+            found->index = rail;
+            found->info = (struct mrp_rail_info){
+                .state = slot->state,
+                .policy = slot->policy,
+                .n_registrations = slot->n_registrations,
+                .registered_size = slot->registered_size,
+                .max_registrations = slot->max_registrations,
+                .n_failures = slot->n_failures,
+            };
+            memcpy(found->info.reason, slot->reason, sizeof found->info.reason);
+            memcpy(found->name, slot->provider->named.name, MRP_NAME_SIZE);
+            report->n_rails++;
+        }
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 static void collect_settings(const struct mrp_pool *pool, struct mrp_pool_report *report)
 {
     memcpy(report->name, pool->member.named.name, sizeof report->name);
     memcpy(report->backend, pool->backend->named.name, sizeof report->backend);
-    for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        memcpy(report->rails[rail], pool->rails[rail]->named.name, MRP_NAME_SIZE);
-    }
     report->mapped = (struct mrp_report_budget){
         report->stats.mapped_size, pool->max_bytes, pool->max_bytes_source};
-    report->has_registrations = pool->n_rails > 0;
+    report->has_registrations = report->n_rails > 0;
     report->registrations = (struct mrp_report_budget){report->stats.n_registrations,
         pool->max_registrations, pool->max_registrations_source};
     report->is_fixed = pool->backend->max_size != 0;
@@ -156,6 +179,7 @@ static void collect(struct mrp_pool *pool, uint64_t now, void *snapshot)
     report->stats.struct_size = sizeof report->stats;
     mrp_pool_stats(pool, &report->stats);
     report->stats.name = NULL; /* it goes with the pool */
+    collect_rails(pool, report);
     collect_settings(pool, report);
     collect_classes(pool, report);
     collect_quarantined(pool, now, report);
@@ -276,6 +300,34 @@ const char *mrp_pool_temporary_remedy(
             "the rule, raise max_bytes (MRPOOL_MAX_BYTES) by as much");
     }
     return text;
+}
+
+const char *mrp_pool_rail_remedy(
+    const struct mrp_rail_report *rail, char text[MRP_REMEDY_SIZE])
+{
+    text[0] = '\0';
+    if (rail->info.state == MRP_RAIL_FAILED) {
+        snprintf(text, MRP_REMEDY_SIZE,
+            "%s; it takes no chunks and gives no keys: remove it (mrp_pool_rail_remove), "
+            "and add its provider again once it works",
+            rail->info.reason);
+    }
+    return text;
+}
+
+const char *mrp_rail_state_words(uint32_t state)
+{
+    static const char *const words[] = {
+        "unused", "joining", "active", "failed", "leaving"};
+
+    return words[state];
+}
+
+const char *mrp_rail_policy_words(uint32_t policy)
+{
+    static const char *const words[] = {"eager", "lazy", "near"};
+
+    return words[policy];
 }
 
 const char *mrp_checks_words(enum mrp_checks checks)

@@ -22,10 +22,17 @@ struct mrp_tier_report {
     struct mrp_region_sum cached, depot, trim, quarantined;
 };
 
+struct mrp_rail_report {
+    struct mrp_rail_info info; /* its provider is not followed */
+    unsigned index;
+    char name[MRP_NAME_SIZE];
+};
+
 struct mrp_pool_report {
     struct mrp_pool_stats stats;
     char name[MRP_NAME_SIZE], backend[MRP_NAME_SIZE];
-    char rails[MRP_RAILS_MAX][MRP_NAME_SIZE]; /* stats.n_rails */
+    struct mrp_rail_report rails[MRP_RAILS_MAX]; /* n_rails, unused ones left out */
+    size_t n_rails;
     struct mrp_tier_report tiers[MRP_TIERS];
     struct mrp_tier_stats total; /* of all tiers; max_size and n_classes are 0 */
     struct mrp_tier_report total_free;
@@ -51,10 +58,14 @@ const char *mrp_pool_waiting_remedy(
     const struct mrp_pool_report *report, char text[MRP_REMEDY_SIZE]);
 const char *mrp_pool_quarantine_remedy(
     const struct mrp_pool_report *report, char text[MRP_REMEDY_SIZE]);
+const char *mrp_pool_rail_remedy(
+    const struct mrp_rail_report *rail, char text[MRP_REMEDY_SIZE]);
 const char *mrp_pool_temporary_remedy(
     const struct mrp_pool_report *report, char text[MRP_REMEDY_SIZE]);
 
 extern const char *const mrp_tier_names[MRP_TIERS];
+const char *mrp_rail_state_words(uint32_t state);
+const char *mrp_rail_policy_words(uint32_t policy);
 const char *mrp_checks_words(enum mrp_checks checks);
 const char *mrp_at_limit_words(enum mrp_at_limit at_limit);
 

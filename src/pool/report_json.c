@@ -16,13 +16,29 @@ static void sum_json(
     mrp_json_close(json, '}');
 }
 
+static void print_rail(const struct mrp_rail_report *rail, struct mrp_json *json)
+{
+    char remedy[MRP_REMEDY_SIZE];
+
+    mrp_json_open(json, NULL, '{');
+    mrp_json_number(json, "rail", rail->index);
+    mrp_json_text(json, "provider", rail->name);
+    mrp_json_text(json, "policy", mrp_rail_policy_words(rail->info.policy));
+    mrp_json_text(json, "state", mrp_rail_state_words(rail->info.state));
+    mrp_json_number(json, "registrations", rail->info.n_registrations);
+    mrp_json_number(json, "registered_size", rail->info.registered_size);
+    mrp_json_number(json, "failures", rail->info.n_failures);
+    mrp_report_attention_json(json, mrp_pool_rail_remedy(rail, remedy));
+    mrp_json_close(json, '}');
+}
+
 static void print_settings(const struct mrp_pool_report *report, struct mrp_json *json)
 {
     mrp_json_text(json, "name", report->name);
     mrp_json_text(json, "backend", report->backend);
     mrp_json_open(json, "rails", '[');
-    for (size_t rail = 0; rail < report->stats.n_rails; rail++) {
-        mrp_json_text(json, NULL, report->rails[rail]);
+    for (size_t i = 0; i < report->n_rails; i++) {
+        print_rail(&report->rails[i], json);
     }
     mrp_json_close(json, ']');
     mrp_json_text(json, "checks", mrp_checks_words(report->checks));

@@ -10,12 +10,12 @@
 static void print_head(const struct mrp_pool_report *report, FILE *file)
 {
     char rails[4 * MRP_NAME_SIZE] = "no rail", limit[48] = "fail";
-    size_t n_rails = report->stats.n_rails;
+    size_t n_rails = report->n_rails;
 
     if (n_rails > 0) {
         int end = snprintf(rails, sizeof rails, "rail%s %s%s%s", n_rails == 1 ? "" : "s",
-            report->rails[0], n_rails == 1 ? "" : ", ",
-            n_rails == 1 ? "" : report->rails[1]);
+            report->rails[0].name, n_rails == 1 ? "" : ", ",
+            n_rails == 1 ? "" : report->rails[1].name);
 
         if (n_rails > 2) {
             snprintf(
@@ -59,12 +59,49 @@ static bool print_budgets(const struct mrp_pool_report *report, FILE *file)
     return mrp_table_close(&table);
 }
 
-/* -- tiers -- */
-
 static void size_cell(struct mrp_table *table, size_t size)
 {
     mrp_table_cell(table, "%s", size == 0 ? "" : mrp_size_words(size).text);
 }
+
+/* Nothing to tell of one rail that has all chunks. */
+static bool is_plain(const struct mrp_rail_report *rail)
+{
+    return rail->info.state == MRP_RAIL_ACTIVE && rail->info.policy == MRP_RAIL_EAGER &&
+        rail->info.n_failures == 0;
+}
+
+static bool print_rails(const struct mrp_pool_report *report, FILE *file)
+{
+    static const char *const heads[] = {
+        "<rail", "<provider", "<policy", "<state", "registrations", "size", "failures"};
+    char remedy[MRP_REMEDY_SIZE];
+    struct mrp_table table;
+    bool is_told = report->n_rails > 2;
+
+    mrp_table_open(&table, file, 7, heads);
+    for (size_t i = 0; i < report->n_rails; i++) {
+        is_told = is_told || !is_plain(&report->rails[i]);
+    }
+    for (size_t i = 0; is_told && i < report->n_rails; i++) {
+        const struct mrp_rail_report *rail = &report->rails[i];
+
+        mrp_table_cell(&table, "%u", rail->index);
+        mrp_table_cell(&table, "%s", rail->name);
+        mrp_table_cell(&table, "%s", mrp_rail_policy_words(rail->info.policy));
+        mrp_table_cell(&table, "%s", mrp_rail_state_words(rail->info.state));
+        mrp_table_cell(&table, "%s", mrp_count_words(rail->info.n_registrations).text);
+        size_cell(&table, rail->info.registered_size);
+        mrp_table_cell(&table, "%s", mrp_count_words(rail->info.n_failures).text);
+        mrp_table_end_row(&table, mrp_pool_rail_remedy(rail, remedy));
+    }
+    if (table.n_rows > 0) {
+        fputc('\n', file);
+    }
+    return mrp_table_close(&table);
+}
+
+/* -- tiers -- */
 
 static void percent_cell(struct mrp_table *table, unsigned percent, size_t whole)
 {
@@ -226,6 +263,7 @@ bool mrp_pool_report_text(const void *snapshot, FILE *file)
 
     print_head(report, file);
     is_whole = print_budgets(report, file);
+    is_whole = print_rails(report, file) && is_whole;
     is_whole = print_tiers(report, file) && is_whole;
     is_whole = print_besides(report, file) && is_whole;
     print_origins(report, file);

@@ -151,13 +151,16 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
         return status;
     }
     found.name = pool->member.named.name;
-    found.n_rails = pool->n_rails;
     pthread_mutex_lock(&pool->mutex);
     found.n_chunks = pool->n_chunks;
     found.chunk_size = pool->chunk_size;
     found.mapped_size = pool->mapped_size;
     found.max_bytes = pool->max_bytes;
-    found.n_registrations = pool->n_rails > 0 ? pool->n_charged : 0;
+    for (size_t rail = 0; rail < pool->n_rails; rail++) {
+        found.n_rails += pool->rails[rail].provider != NULL;
+        found.n_registrations =
+            mrp_max(found.n_registrations, pool->rails[rail].n_charged);
+    }
     found.max_registrations = pool->max_registrations;
     found.n_growths = pool->n_growths;
     found.n_evictions = pool->n_evictions;

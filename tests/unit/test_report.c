@@ -174,7 +174,7 @@ static void json__has_the_numbers_of_the_pool(void **state)
     check_tier(whole, 1, MRP_TIER_MEDIUM, &stats.tiers[MRP_TIER_MEDIUM]);
     root = report_at(whole, "pools.0");
     assert_string_equal(report_text(root, "name"), "full");
-    assert_string_equal(report_text(root, "rails.1"), "second");
+    assert_string_equal(report_text(root, "rails.1.provider"), "second");
     CHECK("budgets.mapped.used", stats.mapped_size);
     CHECK("budgets.mapped.max", 64 * MRP_MIB);
     CHECK("budgets.mapped.used_percent", stats.mapped_size * 100 / (64 * MRP_MIB));

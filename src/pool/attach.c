@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * One chunk and one rail: registered, or deregistered, while both are in use.
+ */
+#include "base/error.h"
+#include "pool/growth.h"
+#include "pool/rails.h"
+#include "pool/wait.h"
+
+/* -- holds -- */
+
+struct mrp_chunk *mrp_chunk_hold(struct mrp_pool *pool, uint32_t id, unsigned rail,
+    bool (*wants)(
+        const struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail))
+{
+    const struct mrp_chunk_entry *entry = mrp_chunk_entry(pool, id);
+
+    for (;;) {
+        struct mrp_chunk *chunk = entry->chunk;
+
+        if (chunk == NULL || (wants != NULL && !wants(pool, chunk, rail))) {
+            return NULL;
+        }
+        if (!chunk->is_held) {
+            chunk->is_held = true;
+            return chunk;
+        }
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
+}
+
+void mrp_chunk_unhold(struct mrp_pool *pool, struct mrp_chunk *chunk)
+{
+    chunk->is_held = false;
+    mrp_wake_all(&pool->grown);
+}
+
+/* -- attach and detach -- */
+
+/* What one more registration of the chunk takes of the context's budgets, or one that is
+ * not there any more. */
+static struct mrp_charge charge_of(const struct mrp_chunk *chunk, bool is_first_to_pin)
+{
+    return (struct mrp_charge){0, is_first_to_pin ? chunk->mapping.size : 0, 1};
+}
+
+/* Under the mutex. */
+static enum mrp_status book(struct mrp_pool *pool, const struct mrp_chunk *chunk,
+    unsigned rail, struct mrp_provider_state **provider)
+{
+    struct mrp_rail *slot = &pool->rails[rail];
+
+    if (slot->provider == NULL || !mrp_rail_takes(slot)) {
+        return mrp_rail_refuse_locked("mrp_region_ensure", pool, rail);
+    }
+    if (!chunk->is_over_budget && slot->n_charged >= slot->max_registrations) {
+        return mrp_fail(MRP_ERR_LIMIT, 0,
+            "pool %s holds %zu of %zu registrations on rail %u (%s): use larger chunks "
+            "(chunk_min), free registered buffers, or raise max_registrations "
+            "(MRPOOL_MAX_REGISTRATIONS)",
+            pool->member.named.name, slot->n_charged, slot->max_registrations, rail,
+            slot->provider->named.name);
+    }
+    slot->n_charged += !chunk->is_over_budget;
+    *provider = slot->provider;
+    return MRP_OK;
+}
+
+/* The registration is there, or has failed. Under the mutex. */
+static void settle(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail,
+    bool is_registered)
+{
+    struct mrp_rail *slot = &pool->rails[rail];
+
+    if (!is_registered) {
+        slot->n_charged -= !chunk->is_over_budget;
+        return;
+    }
+    slot->n_registrations++;
+    slot->registered_size += chunk->mapping.size;
+    if (mrp_rail_takes(slot)) {
+        mrp_key_open(pool, chunk, rail);
+    }
+}
+
+/* Register within the context's budgets. No lock. */
+static enum mrp_status register_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk,
+    unsigned rail, struct mrp_provider_state *provider)
+{
+    bool is_first =
+        (provider->info.traits & MRP_PROVIDER_PINS) != 0 && !mrp_chunk_is_pinned(chunk);
+    struct mrp_charge charge = charge_of(chunk, is_first);
+    uint64_t n_refusals = mrp_load_relaxed(&pool->context->budget.n_refusals);
+    enum mrp_status status = mrp_budget_charge(&pool->context->budget, &charge);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    status = mrp_chunk_attach(chunk, rail, provider);
+    if (status != MRP_OK) {
+        mrp_charge_lift(pool, &charge, n_refusals);
+        pthread_mutex_lock(&pool->mutex);
+        pool->rails[rail].n_failures++;
+        pthread_mutex_unlock(&pool->mutex);
+        if (status == MRP_ERR_UNAVAILABLE) {
+            mrp_rail_lose(pool, rail, mrp_error_last()->text);
+        }
+    }
+    return status;
+}
+
+enum mrp_status mrp_rail_attach(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail)
+{
+    struct mrp_provider_state *provider = NULL;
+    enum mrp_status status;
+
+    pthread_mutex_lock(&pool->mutex);
+    status = book(pool, chunk, rail, &provider);
+    pthread_mutex_unlock(&pool->mutex);
+    if (status != MRP_OK) {
+        return status;
+    }
+    status = register_chunk(pool, chunk, rail, provider);
+    pthread_mutex_lock(&pool->mutex);
+    settle(pool, chunk, rail, status == MRP_OK);
+    pthread_mutex_unlock(&pool->mutex);
+    return status;
+}
+
+enum mrp_status mrp_rail_detach(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail)
+{
+    struct mrp_rail *slot = &pool->rails[rail];
+    bool was_pinned = mrp_chunk_is_pinned(chunk);
+    struct mrp_charge charge;
+    enum mrp_status status;
+
+    pthread_mutex_lock(&pool->mutex);
+    mrp_key_shut(pool, rail, chunk->id);
+    pthread_mutex_unlock(&pool->mutex);
+    status = mrp_chunk_detach(chunk, rail);
+    charge = charge_of(chunk, was_pinned && !mrp_chunk_is_pinned(chunk));
+    mrp_budget_lift(&pool->context->budget, &charge);
+    pthread_mutex_lock(&pool->mutex);
+    slot->n_registrations--;
+    slot->registered_size -= chunk->mapping.size;
+    slot->n_charged -= !chunk->is_over_budget;
+    slot->n_failures += status != MRP_OK;
+    mrp_line_room(pool);
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_context_owe(pool->context);
+    return status;
+}
+
+/* -- ensure -- */
+
+static uint64_t missing(const struct mrp_pool *pool, uint32_t chunk, uint64_t rails)
+{
+    uint64_t found = 0;
+
+    for (; rails != 0; rails &= rails - 1) {
+        unsigned rail = (unsigned)__builtin_ctzll(rails);
+
+        /* acquire: pairs with the release of mrp_key_open; the keys are there */
+        if ((mrp_load_acquire(&mrp_key_line(pool, rail, chunk)->flags) &
+                MRP_KEY_REGISTERED) == 0) {
+            found |= mrp_rail_bit(rail);
+        }
+    }
+    return found;
+}
+
+/* All, or none of them. The chunk is held. */
+static enum mrp_status attach_all(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, uint64_t rails)
+{
+    uint64_t attached = 0;
+    enum mrp_status status = MRP_OK;
+    struct mrp_error cause;
+
+    for (; status == MRP_OK && rails != 0; rails &= rails - 1) {
+        unsigned rail = (unsigned)__builtin_ctzll(rails);
+
+        status = mrp_rail_attach(pool, chunk, rail);
+        attached |= status == MRP_OK ? mrp_rail_bit(rail) : 0;
+    }
+    if (status != MRP_OK) {
+        cause = *mrp_error_last();
+        for (; attached != 0; attached &= attached - 1) {
+            mrp_rail_detach(pool, chunk, (unsigned)__builtin_ctzll(attached));
+        }
+        mrp_error_restore(&cause);
+    }
+    return status;
+}
+
+/* Under the mutex. */
+static enum mrp_status check_active(const struct mrp_pool *pool, uint64_t rails)
+{
+    for (; rails != 0; rails &= rails - 1) {
+        unsigned rail = (unsigned)__builtin_ctzll(rails);
+
+        if (pool->rails[rail].state != MRP_RAIL_ACTIVE) {
+            return mrp_rail_refuse_locked("mrp_region_ensure", pool, rail);
+        }
+    }
+    return MRP_OK;
+}
+
+enum mrp_status mrp_region_ensure(const struct mrp_region *region, uint64_t rail_mask)
+{
+    enum mrp_status status = mrp_region_check_handle(region);
+    struct mrp_chunk *chunk;
+    struct mrp_pool *pool;
+
+    if (status == MRP_OK && rail_mask == 0) {
+        status = mrp_fail(
+            MRP_ERR_INVALID, 0, "rail_mask is 0: bit i asks for rail i of the pool");
+    }
+    if (status != MRP_OK) {
+        return status;
+    }
+    pool = mrp_pool_of(region);
+    if (missing(pool, region->chunk, rail_mask) == 0) {
+        return MRP_OK;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    chunk = mrp_chunk_hold(pool, region->chunk, 0, NULL); /* the region keeps it there */
+    status = chunk == NULL ? mrp_fail(MRP_ERR_STALE, 0,
+                                 "region %p is being given back by "
+                                 "another thread",
+                                 (const void *)region)
+                           : check_active(pool, rail_mask);
+    pthread_mutex_unlock(&pool->mutex);
+    if (chunk == NULL) {
+        return status;
+    }
+    if (status == MRP_OK) {
+        status = attach_all(pool, chunk, missing(pool, region->chunk, rail_mask));
+    }
+    pthread_mutex_lock(&pool->mutex);
+    mrp_chunk_unhold(pool, chunk);
+    pthread_mutex_unlock(&pool->mutex);
+    if (status != MRP_OK) {
+        mrp_line_end(pool);
+    }
+    return status;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ *
+ * Rails that come and go. Who uses providers of the pool without its mutex is in one of
+ * two states that removing a rail waits for:
+ *
+ *   a passage    builds a chunk, from the choice of its rails until it is in the chunk
+ *                table; or gives one up, from its leaving the table until its charges are
+ *                lifted
+ *   a hold       has marked a chunk of the table (is_held), and registers it or
+ *                deregisters it; nobody gives the chunk up, or holds it, meanwhile
+ *
+ * docs/CONCURRENCY.md argues it.
+ */
+#ifndef MRP_POOL_RAILS_H
+#define MRP_POOL_RAILS_H
+
+#include "pool/pool.h"
+
+static inline uint64_t mrp_rail_bit(unsigned rail)
+{
+    return (uint64_t)1 << rail;
+}
+
+/** It takes chunks. Under the mutex. */
+static inline bool mrp_rail_takes(const struct mrp_rail *rail)
+{
+    return rail->state == MRP_RAIL_JOINING || rail->state == MRP_RAIL_ACTIVE;
+}
+
+/* -- rails.c -- */
+
+/** Make a provider a rail: its slot, and its use of the provider. Under the mutex, or
+ *  before the pool is anybody's. */
+void mrp_rail_occupy(struct mrp_pool *pool, unsigned rail,
+    struct mrp_provider_state *provider, enum mrp_rail_policy policy,
+    enum mrp_rail_state state);
+
+/** Its end: the provider may be closed. */
+void mrp_rail_vacate(struct mrp_pool *pool, unsigned rail);
+
+/** It is in use: its keys are given out. */
+void mrp_rail_activate(struct mrp_pool *pool, unsigned rail);
+
+/** Why a rail gives no key of a chunk, as the record of `function`. */
+enum mrp_status mrp_rail_refuse(
+    const char *function, struct mrp_pool *pool, unsigned rail);
+enum mrp_status mrp_rail_refuse_locked(
+    const char *function, const struct mrp_pool *pool, unsigned rail);
+
+/** Bits of the rails that are in use, failed ones included. Under the mutex. */
+uint64_t mrp_rails_used(const struct mrp_pool *pool);
+
+/** Choose the rails of a chunk that is to be made. Under the mutex. */
+void mrp_rails_choose(const struct mrp_pool *pool, struct mrp_chunk_request *request);
+
+/** request->go_on of all chunks of pools. */
+bool mrp_rail_go_on(
+    const struct mrp_chunk_request *request, unsigned rail, enum mrp_status status);
+
+/** Mark a rail failed, and close its lines. In a passage, or holding a chunk. */
+void mrp_rail_lose(struct mrp_pool *pool, unsigned rail, const char *reason);
+
+/** Passages, under the mutex: what mrp_passage_begin gives is for mrp_passage_end. */
+unsigned mrp_passage_begin(struct mrp_pool *pool);
+void mrp_passage_end(struct mrp_pool *pool, unsigned passage);
+
+/** Wait until all that have begun before have ended. Under the mutex, released meanwhile;
+ *  one thread at a time. */
+void mrp_passages_await(struct mrp_pool *pool);
+
+/* Key lines, under the mutex. */
+void mrp_key_open(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail);
+void mrp_key_shut(struct mrp_pool *pool, unsigned rail, uint32_t chunk_id);
+
+/** Shut all lines of a rail that opens none any more. No lock. */
+void mrp_keys_shut(struct mrp_pool *pool, unsigned rail);
+
+/* -- attach.c -- */
+
+/** The chunk of that number, held; NULL where there is none, or `wants` (may be NULL) says
+ *  no. Under the mutex, released while others hold it. */
+struct mrp_chunk *mrp_chunk_hold(struct mrp_pool *pool, uint32_t id, unsigned rail,
+    bool (*wants)(
+        const struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail));
+void mrp_chunk_unhold(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
+/** Charge, register, open the line: all or nothing. The chunk is held. No lock. */
+enum mrp_status mrp_rail_attach(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail);
+
+/** The way back. MRP_ERR_REGISTER: deregistered as far as the pool is concerned. */
+enum mrp_status mrp_rail_detach(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail);
+
+#endif
