@@ -93,7 +93,8 @@ start_pair() {
     parent=$!
     child=
     for _ in $(seq 100); do
-        read -r child _ <"/proc/$parent/task/$parent/children" && break
+        read -r child _ <"/proc/$parent/task/$parent/children" # ends without a newline
+        [[ -n $child ]] && break
         sleep 0.1
     done
     sleep 0.5

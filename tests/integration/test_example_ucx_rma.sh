@@ -88,7 +88,8 @@ killed() {
     "$example" --timeout 20 --rounds 1000000 --max-size 4K "$@" >"$work/out" 2>"$work/err" &
     parent=$!
     for _ in $(seq 100); do
-        read -r child _ <"/proc/$parent/task/$parent/children" && break
+        read -r child _ <"/proc/$parent/task/$parent/children" # ends without a newline
+        [[ -n $child ]] && break
         sleep 0.1
     done
     sleep 1

@@ -50,7 +50,8 @@ lost() {
     "$example" --messages 100000000 --timeout 2 >"$work/out" 2>"$work/err" &
     sender=$!
     for _ in $(seq 100); do
-        read -r receiver _ <"/proc/$sender/task/$sender/children" && break
+        read -r receiver _ <"/proc/$sender/task/$sender/children" # ends without a newline
+        [[ -n $receiver ]] && break
         sleep 0.1
     done
     sleep 0.3
@@ -67,7 +68,8 @@ lost() {
     kill -KILL "$receiver" 2>/dev/null
 }
 
-moves 4000
+moves 4000 --max-size 64K
+moves 300
 moves 2000 --max-size 4K --window 128 --seed 7
 moves 100 --window 1
 lost KILL "a killed receiver"
