@@ -5,7 +5,7 @@
  *
  * A case whose module or device is missing is left out with a line "SKIP: <label>:
  * <reason>", unless MRP_TEST_REQUIRE ("ofi,host": modules or labels) names it: then it is
- * a failure.
+ * a failure. ofi-verbs and ucx-rc, whose device few machines have, are named by their label.
  *
  * MRP_CONFORMANCE=<module>[:<options>] runs a suite over that one alone, which may be any
  * module that MRPOOL_PROVIDER_PATH leads to: docs/PROVIDERS.md.
@@ -31,7 +31,8 @@ struct provider_case {
 bool provider_case_ties_keys(const struct provider_case *provider);
 
 /* Whether registrations may have the same key or handle: where the network has no keys of
- * its own (UCX over tcp), or keeps registrations for reuse (UCX's cache). */
+ * its own (UCX over tcp), or keeps registrations for reuse (the caches of UCX, and of
+ * libfabric's verbs). */
 bool provider_case_shares_keys(const struct provider_case *provider);
 
 /* Whether a case can be opened here: MRP_OK, MRP_ERR_UNAVAILABLE, or what is wrong with
