@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command on a machine with real RDMA verbs devices: Debian's kernel with its
-# soft-RoCE driver, in qemu. No hardware and no privilege is needed.
+# soft-RoCE driver, in qemu. No hardware, no privilege and no KVM is needed: /dev/kvm of a
+# virtual machine may be there and not work, so that all is emulated everywhere.
 #
 #   guest.sh [OPTION]... COMMAND [ARGUMENT]...
 #     -t SECONDS   time limit of it all (300)
@@ -44,8 +45,10 @@ image=$("$here/image.sh" 2> >(cat >&2)) || exit $?
 
 work=$(mktemp -d)
 qemu=
+# shellcheck disable=SC2317 # called by trap
 finish() {
-    [[ -z $qemu ]] || kill -KILL "$qemu" 2>/dev/null || true
+    # this is timeout, which passes the signal on
+    [[ -z $qemu ]] || { kill -TERM "$qemu" && wait "$qemu"; } 2>/dev/null || true
     rm -rf "$work"
 }
 trap finish EXIT
@@ -56,41 +59,55 @@ mkdir "$work/job"
 # What busybox does before the root changes: fresh folders hide what lay there, so that
 # those to share are mounted once more, from a second view of the file system.
 {
-    echo "(sleep $((limit + 20)); poweroff -f) &" # whatever happens to the one outside
-    echo "mkdir -p /view && mount --bind /host /view"
-    echo "mount -t proc proc /host/proc; mount -t sysfs sys /host/sys"
-    echo "mount -t devtmpfs dev /host/dev"
-    echo "for d in /tmp /run /dev/shm; do"
-    echo "  mkdir -p /host\$d 2>/dev/null; mount -t tmpfs -o mode=1777 tmpfs /host\$d; done"
+    echo "(sleep $((limit + 20)); poweroff -f) &" # whatever becomes of the one outside
+    cat <<'SETUP'
+mkdir -p /view && mount --bind /host /view
+mount -t proc proc /host/proc
+mount -t sysfs sys /host/sys
+mount -t devtmpfs dev /host/dev
+for folder in /tmp /run /dev/shm; do
+    mkdir -p /host$folder 2>/dev/null
+    mount -t tmpfs -o mode=1777 tmpfs /host$folder
+done
+shared() { mkdir -p "/host$1" && mount --bind "/view$1" "/host$1"; }
+written() { mkdir -p "/host$2" 2>/dev/null; mount -t 9p -o $share "out$1" "/host$2"; }
+SETUP
     for folder in "${shared[@]}"; do
         case $folder in
-        /tmp/* | /run/* | /dev/shm/*)
-            printf 'mkdir -p /host%q && mount --bind /view%q /host%q\n' \
-                "$folder" "$folder" "$folder"
-            ;;
+        /tmp/* | /run/* | /dev/shm/*) printf 'shared %q\n' "$folder" ;;
         esac
     done
     for i in "${!written[@]}"; do
-        printf 'mkdir -p /host%q 2>/dev/null\n' "${written[i]}"
-        printf 'mount -t 9p -o $share out%d /host%q\n' "$i" "${written[i]}"
+        printf 'written %d %q\n' "$i" "${written[i]}"
     done
-    echo "mkdir -p /host/run/job && mount --bind /job /host/run/job"
-    echo "chroot /host /bin/bash /run/job/start; echo \$? >/job/status; sync"
+    cat <<'SETUP'
+mkdir -p /host/run/job && mount --bind /job /host/run/job
+chroot /host /bin/bash /run/job/start
+echo $? >/job/status
+sync
+SETUP
 } >"$work/job/setup"
 
 # What this machine's bash does after that.
 {
-    echo 'export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-    echo 'export HOME=/tmp LC_ALL=C.UTF-8 SOFT_ROCE=1'
-    echo 'mkdir -p /dev/hugepages; ulimit -l unlimited; ulimit -n 65536; ip link set lo up'
-    echo 'for n in 0 1; do'
-    echo '    ip link set "eth$n" up && ip addr add "10.7$((8 + n)).0.1/24" dev "eth$n" &&'
-    echo '        rdma link add "rxe$n" type rxe netdev "eth$n" || exit 125'
-    echo 'done'
-    # the GID of an address comes with the address, a moment later
-    echo 'for n in 0 1; do for _ in $(seq 50); do'
-    echo '    grep -q ffff /sys/class/infiniband/rxe$n/ports/1/gids/1 && break; sleep 0.1'
-    echo 'done; done'
+    cat <<'START'
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/tmp LC_ALL=C.UTF-8 SOFT_ROCE=1
+mkdir -p /dev/hugepages
+ulimit -l unlimited
+ulimit -n 65536
+ip link set lo up
+for n in 0 1; do
+    ip link set "eth$n" up && ip addr add "10.7$((8 + n)).0.1/24" dev "eth$n" &&
+        rdma link add "rxe$n" type rxe netdev "eth$n" || exit 125
+done
+for n in 0 1; do # the GID of an address comes a moment after the address
+    for _ in $(seq 100); do
+        grep -q ffff "/sys/class/infiniband/rxe$n/ports/1/gids/1" && break
+        sleep 0.1
+    done
+done
+START
     printf 'cd %q || exit 125\necho; echo guest-start\n' "$PWD"
     printf '%q ' "$@"
 } >"$work/job/start"
@@ -98,24 +115,24 @@ mkdir "$work/job"
 half=$((memory / 2))
 share="security_model=none,multidevs=remap"
 declare -a machine=(-machine q35 -accel "tcg,thread=multi" -cpu max
-    -m "$memory" -smp 2,sockets=2
+    -m "$memory" -smp "2,sockets=2"
     -object "memory-backend-ram,id=m0,size=${half}M"
     -object "memory-backend-ram,id=m1,size=${half}M"
-    -numa node,nodeid=0,cpus=0,memdev=m0 -numa node,nodeid=1,cpus=1,memdev=m1
+    -numa "node,nodeid=0,cpus=0,memdev=m0" -numa "node,nodeid=1,cpus=1,memdev=m1"
     -display none -monitor none -serial stdio -no-reboot
     -kernel "$image/vmlinuz" -initrd "$image/initrd"
     -append "console=ttyS0 quiet panic=-1"
     -virtfs "local,path=/,mount_tag=host,readonly=on,$share"
     -virtfs "local,path=$work/job,mount_tag=job,$share"
-    -netdev user,id=n0,restrict=on -device virtio-net-pci,netdev=n0
-    -netdev user,id=n1,restrict=on -device virtio-net-pci,netdev=n1)
+    -netdev "user,id=n0,restrict=on,ipv6=off" -device "virtio-net-pci,netdev=n0"
+    -netdev "user,id=n1,restrict=on,ipv6=off" -device "virtio-net-pci,netdev=n1")
 for i in "${!written[@]}"; do
     machine+=(-virtfs "local,path=${written[i]},mount_tag=out$i,$share")
 done
 
 mkfifo "$work/console"
-tee "$work/log" <"$work/console" | tr -d '\r' |
-    sed -u -e '1,/^guest-start/d' -e '/reboot: Power down/d' &
+tee "$work/log" <"$work/console" |
+    sed -u -e 's/\r//g' -e '1,/^guest-start/d' -e '/reboot: Power down/d' &
 reader=$!
 timeout -k 5 "$limit" qemu-system-x86_64 "${machine[@]}" </dev/null >"$work/console" 2>&1 &
 qemu=$!

@@ -17,6 +17,7 @@ static struct provider_case cases[] = {
     {"ofi-tcp", "ofi", "provider=tcp"},
     {"ofi-sockets", "ofi", "provider=sockets"},
     {"ofi-shm", "ofi", "provider=shm"},
+    {"ofi-verbs", "ofi", "provider=verbs"},
     {"ucx-tcp", "ucx", "tls=tcp+self"},
     {"ucx-shm", "ucx", "tls=posix+sysv+self"},
     {"ucx-rc", "ucx", "tls=rc"},
@@ -42,9 +43,20 @@ bool provider_case_ties_keys(const struct provider_case *provider)
     return strcmp(provider->module, "ucx") == 0;
 }
 
+/* libfabric caches registrations of verbs unless told not to. */
+static bool caches_registrations(const struct provider_case *provider)
+{
+    const char *n_cached = getenv("FI_MR_CACHE_MAX_COUNT");
+
+    return strcmp(provider->module, "ofi") == 0 && provider->options != NULL &&
+        strstr(provider->options, "verbs") != NULL &&
+        (n_cached == NULL || strcmp(n_cached, "0") != 0);
+}
+
 bool provider_case_shares_keys(const struct provider_case *provider)
 {
-    return is_mpi(provider) || strcmp(provider->module, "ucx") == 0;
+    return is_mpi(provider) || strcmp(provider->module, "ucx") == 0 ||
+        caches_registrations(provider);
 }
 
 bool provider_case_owns_memory(const struct provider_case *provider)
@@ -97,11 +109,14 @@ static bool read_only_case(struct provider_case *only)
     return true;
 }
 
+/* What needs a device that few machines have is required by its label only. */
 static bool is_required(const struct provider_case *provider)
 {
     const char *list = getenv("MRP_TEST_REQUIRE");
 
-    return is_in_list(list, provider->module) || is_in_list(list, provider->label);
+    return is_in_list(list, provider->label) ||
+        (is_in_list(list, provider->module) &&
+            !is_in_list("ofi-verbs,ucx-rc", provider->label));
 }
 
 /* What the suites lock at once, with room for the rest of the process. */

@@ -5,7 +5,7 @@
  *
  * A case whose module or device is missing is left out with a line "SKIP: <label>:
  * <reason>", unless MRP_TEST_REQUIRE ("ofi,host": modules or labels) names it: then it is
- * a failure.
+ * a failure. ofi-verbs and ucx-rc, whose device few machines have, are named by their label.
  *
  * MRP_CONFORMANCE=<label>,... runs a suite over some of them; MRP_CONFORMANCE=
  * <module>[:<options>] over any one module that MRPOOL_PROVIDER_PATH leads to:
@@ -33,7 +33,7 @@ bool provider_case_ties_keys(const struct provider_case *provider);
 
 /* Whether registrations may have the same key or handle: where the network has no keys of
  * its own (UCX over tcp; MPI, where it is the owner's rank), or keeps registrations for
- * reuse (UCX's cache). */
+ * reuse (the caches of UCX, and of libfabric's verbs). */
 bool provider_case_shares_keys(const struct provider_case *provider);
 
 /* Whether only memory of the provider's own backend can be registered. */
