@@ -24,8 +24,7 @@
 #include "mrpool/mrpool.h"
 #include "mrpool/verbs.h"
 
-/* Guard bytes before and after each payload: the pool's headroom and tailroom, registered
- * with the payload. */
+/* Guard bytes around each payload: the pool's headroom and tailroom, registered with it. */
 #define GUARD 256
 
 /* Words of a step of compare-and-swaps; two operations on each of them. */
@@ -381,7 +380,6 @@ static bool region_operate(struct example *example, const struct mrp_region *reg
         (kind == KIND_READ || write_flush(example, &operation, target));
 }
 
-/* Of words the last ones fetched are those of after; they are what the region holds. */
 static bool operated_verify(
     const struct mrp_region *region, enum kind kind, uint64_t seed)
 {

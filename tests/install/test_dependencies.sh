@@ -10,6 +10,19 @@ needed=$(ldd "$library") || fail "ldd $library"
 if grep -E "$networks" <<<"$needed"; then
     fail "libmrpool.so pulls in the above"
 fi
+# What a module itself asks for: its own network's library, and no other's.
+asks_for() {
+    case $1 in
+    ofi) echo 'libfabric' ;;
+    ucx) echo 'libuc[pst]' ;;
+    mpi) echo 'libmpi|libopen-' ;;
+    mpich) echo 'libmpich' ;;
+    verbs) echo 'libibverbs' ;;
+    uring) echo 'liburing' ;;
+    *) fail "libmrpool-$1.so: this test does not know which network it is for" ;;
+    esac
+}
+
 # It can fail: a module does pull one in.
 while read -r module; do
     needed=$(ldd "$module")
@@ -17,6 +30,13 @@ while read -r module; do
     [[ -n $core && $core -ef $library ]] ||
         fail "$(basename "$module") does not find libmrpool.so.0 of its own prefix: $needed"
     grep -qE "$networks" <<<"$needed" || fail "$(basename "$module") pulls in no network library"
-    echo "$(basename "$module"): ok"
+    name=$(basename "$module" .so)
+    own=$(asks_for "${name#libmrpool-}") || fail "$own"
+    direct=$(readelf -d "$module" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+    grep -qE "^($own)" <<<"$direct" || fail "$name does not ask for $own: $direct"
+    if grep -E "$networks" <<<"$direct" | grep -vE "^($own)"; then
+        fail "$name asks for the above, too"
+    fi
+    echo "$name: ok"
 done < <(find "$prefix" -path '*/mrpool/libmrpool-*.so')
 echo "libmrpool.so: ok"
