@@ -4,8 +4,8 @@
  *
  * For users: mrp_provider_open (a module found by name) and mrp_provider_create (the
  * caller's own callbacks). For authors of one: struct mrp_provider_ops, a const table at
- * the end of one file; CONTRIBUTING.md has the six steps. A provider sees only this
- * header and base.h.
+ * the end of one file; docs/PROVIDERS.md says how to write one. A provider sees only
+ * this header, backend.h and base.h.
  */
 #ifndef MRPOOL_PROVIDER_H
 #define MRPOOL_PROVIDER_H

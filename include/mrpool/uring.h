@@ -28,7 +28,7 @@ struct io_uring; /* of <liburing.h>, which not every includer of this header nee
  *
  *  Threads: the kernel lets any thread register, at any time, beside requests, so no lock
  *  is needed. Not so a ring with IORING_SETUP_SINGLE_ISSUER: registering from a thread
- *  other than the ring's is MRP_ERR_UNSUPPORTED (pools grow in the thread that runs dry,
+ *  other than the ring's is MRP_ERR_AGAIN (pools grow in the thread that runs dry,
  *  so let only that thread allocate, or preallocate there); what other threads deregister
  *  stays pinned until the ring's thread next registers or deregisters.
  *

@@ -138,7 +138,7 @@ static enum mrp_status fail_update(const struct mrp_uring_ring *ring,
         return mrp_fail(MRP_ERR_UNAVAILABLE, -code,
             "%s: the ring has been closed: close the provider before it", ring->device);
     case -EEXIST:
-        return mrp_fail(MRP_ERR_UNSUPPORTED, -code,
+        return mrp_fail(MRP_ERR_AGAIN, -code,
             "%s: %zu bytes at %p: the ring has IORING_SETUP_SINGLE_ISSUER, so only the "
             "thread it belongs to may register: grow the pool there (preallocation), or "
             "set the ring up without that flag",

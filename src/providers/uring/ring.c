@@ -155,7 +155,7 @@ static enum mrp_status fail_table(
             ring->fd);
     }
     if (code == -EEXIST) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, -code,
+        return mrp_fail(MRP_ERR_AGAIN, -code,
             "ring fd %d has IORING_SETUP_SINGLE_ISSUER and belongs to another thread: "
             "wrap it in the thread that uses it",
             ring->fd);
