@@ -374,7 +374,7 @@ static void *carve(struct fixture *f, struct mrp_backend *backend, size_t size)
 static void allocated__memory_given_back_is_used_again(void **state)
 {
     struct fixture f = set_up(MPI_WIN_NULL, "window=allocated,size=4M");
-    const size_t whole = (size_t)3 << 20;
+    const size_t whole = ((size_t)4 << 20) - PAGE;
     struct mrp_backend *backend;
     void *parts[16], *all;
 
