@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # ctest: TIMEOUT 400, RUN_SERIAL TRUE
+# also under: address
 # MPI not initialised, finalized first, the other implementation, one rank, each thread
 # level: tests/mpi/lifetimes.c, two ranks of each MPI where it takes two.
 # shellcheck source=tests/mpi/support.sh

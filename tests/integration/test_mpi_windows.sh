@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # ctest: TIMEOUT 300, RUN_SERIAL TRUE
+# also under: address
 # Attachments and their limit, overlaps, the caller's windows, memory of a window: two ranks
 # of each MPI (tests/mpi/windows.c). And Open MPI with another limit.
 # shellcheck source=tests/mpi/support.sh

@@ -42,9 +42,10 @@ static enum mrp_status fail_attach(
 
     mrp_mpi_error_text(code, words, sizeof(words));
     return mrp_fail(MRP_ERR_REGISTER, code,
-        "MPI_Win_attach of %zu bytes at %#zx, with %zu attached by mrpool: %s. Attach "
-        "less, or nothing yourself that overlaps it; Open MPI over UCX takes 48 "
-        "attachments and over " MRP_MPI_LIMIT_VARIABLE " any number",
+        "MPI_Win_attach of %zu bytes at %#zx, beside %zu attachments: %s. Use fewer and "
+        "larger chunks (over UCX, Open MPI takes 48), and attach nothing of your own "
+        "that "
+        "overlaps them",
         size, (size_t)first, window->n_attachments, words);
 }
 
@@ -57,9 +58,12 @@ static enum mrp_status check_limit(const struct mrp_mpi_window *window)
     }
     return mrp_fail(MRP_ERR_LIMIT, 0,
         "the window takes %zu attachments, %zu are made: use few large chunks "
-        "(MRPOOL_CHUNK_MIN), raise the limit with mpirun --mca " MRP_MPI_LIMIT_VARIABLE
-        " %zu, or use one window of fixed memory (option window=allocated)",
-        window->max_attachments, window->n_attachments, 4 * window->max_attachments);
+        "(MRPOOL_CHUNK_MIN), raise %s to %zu, or use one window of fixed memory (option "
+        "window=allocated)",
+        window->max_attachments, window->n_attachments,
+        window->has_own_limit ? "option max_attach"
+                              : "mpirun --mca " MRP_MPI_LIMIT_VARIABLE,
+        4 * window->max_attachments);
 }
 
 /* A new one, in front of *place. */

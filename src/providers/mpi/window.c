@@ -344,6 +344,7 @@ enum mrp_status mrp_mpi_window_wrap(
         window->n_users++;
         if (choice->max_attachments != 0) {
             window->max_attachments = choice->max_attachments;
+            window->has_own_limit = true;
         }
         *wrapped = window;
     } else {

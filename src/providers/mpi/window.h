@@ -40,6 +40,7 @@ struct mrp_mpi_window {
     struct mrp_mpi_attachment *attachments;
     size_t n_attachments, n_owed; /* owed: those without a user */
     size_t max_attachments; /* 0: no limit known */
+    bool has_own_limit; /* that is of the option */
     unsigned char *base; /* of its own memory */
     size_t size;
     struct mrp_mpi_piece *pieces;
