@@ -158,12 +158,15 @@ enum mrp_status mrp_remote_open(struct mrp_provider *provider_handle, void *endp
 static enum mrp_status check_token(
     const struct mrp_wire_keys *keys, const struct mrp_wire_token *token)
 {
-    if (token->pool != keys->pool || token->chunk != keys->chunk) {
+    if (token->pool != keys->pool) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "the token is of pool %#x chunk %u, these keys of pool %#x chunk %u: open "
-            "that chunk's "
-            "keys",
-            token->pool, token->chunk, keys->pool, keys->chunk);
+            "the token is of pool %#x, these keys of pool %#x: open keys of that pool",
+            token->pool, keys->pool);
+    }
+    if (token->chunk != keys->chunk) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "the token is of chunk %u, these keys of chunk %u: open that chunk's keys",
+            token->chunk, keys->chunk);
     }
     if (token->chunk_generation != keys->chunk_generation) {
         return mrp_fail(MRP_ERR_STALE, 0,

@@ -35,30 +35,61 @@ static uint16_t crc_step(uint16_t crc, unsigned char byte)
 }
 
 /* CRC-16/CCITT-FALSE (polynomial 0x1021, start 0xffff) of everything but the check
- * itself. It finds accidents, not forgeries: a peer that holds keys needs none. */
-static uint16_t checksum(const unsigned char *bytes, size_t size)
+ * itself, of which all bytes of each word of `flip` + 1 bytes come in the other order. It
+ * finds accidents, not forgeries: a peer that holds keys needs none. */
+static uint16_t checksum(const unsigned char *bytes, size_t size, size_t flip)
 {
     uint16_t crc = 0xffff;
 
     for (size_t i = 0; i < size; i++) {
-        crc = crc_step(crc, i == CHECK_OFFSET || i == CHECK_OFFSET + 1 ? 0 : bytes[i]);
+        bool is_check = i == CHECK_OFFSET || i == CHECK_OFFSET + 1;
+
+        crc = crc_step(crc, is_check ? 0 : bytes[i ^ flip]);
     }
     return crc;
 }
 
-static enum mrp_status check_envelope(
+/* Somebody has taken them for numbers of 4 or 8 bytes, on a machine of another kind. */
+static bool is_swapped(const unsigned char *bytes, size_t size)
+{
+    for (size_t flip = 3; flip <= 7; flip += 4) {
+        uint16_t check = (uint16_t)(bytes[CHECK_OFFSET ^ flip] |
+            bytes[(CHECK_OFFSET + 1) ^ flip] << 8);
+
+        if (size % 8 == 0 && bytes[flip] == WIRE_VERSION &&
+            check == checksum(bytes, size, flip)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum mrp_status check_version(
     const unsigned char *bytes, size_t size, const char *what)
 {
-    if (bytes[0] != WIRE_VERSION) {
+    if (bytes[0] != WIRE_VERSION && is_swapped(bytes, size)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
-            "%s: version %u, but this library reads %d: bring both sides to one version",
-            what, bytes[0], WIRE_VERSION);
+            "%s: the bytes of its words are in the other order: send them as bytes, "
+            "which are the same on all machines",
+            what);
     }
-    if (get(bytes + CHECK_OFFSET, 2) != checksum(bytes, size)) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%s is corrupted: its check is %#x, not %#x",
-            what, (unsigned)get(bytes + CHECK_OFFSET, 2), checksum(bytes, size));
-    }
-    return MRP_OK;
+    return bytes[0] == WIRE_VERSION
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_INVALID, 0,
+              "%s: version %u, but this library reads %d: bring both sides to one "
+              "version",
+              what, bytes[0], WIRE_VERSION);
+}
+
+static enum mrp_status check_sum(
+    const unsigned char *bytes, size_t size, const char *what)
+{
+    uint16_t check = checksum(bytes, size, 0);
+
+    return get(bytes + CHECK_OFFSET, 2) == check
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_INVALID, 0, "%s: corrupted, its check is %#x, not %#x", what,
+              (unsigned)get(bytes + CHECK_OFFSET, 2), check);
 }
 
 /* -- tokens -- */
@@ -75,15 +106,18 @@ void mrp_token_encode(const struct mrp_wire_token *fields, struct mrp_token *tok
     put(bytes + 16, 6, fields->offset);
     put(bytes + 22, 6, fields->length);
     put(bytes + 28, 4, fields->region_generation);
-    put(bytes + CHECK_OFFSET, 2, checksum(bytes, sizeof token->bytes));
+    put(bytes + CHECK_OFFSET, 2, checksum(bytes, sizeof token->bytes, 0));
 }
 
 enum mrp_status mrp_token_decode(
     const struct mrp_token *token, struct mrp_wire_token *fields)
 {
     const unsigned char *bytes = token->bytes;
-    enum mrp_status status = check_envelope(bytes, sizeof token->bytes, "the token");
+    enum mrp_status status = check_version(bytes, sizeof token->bytes, "the token");
 
+    if (status == MRP_OK) {
+        status = check_sum(bytes, sizeof token->bytes, "the token");
+    }
     if (status == MRP_OK && bytes[1] != 0) {
         status =
             mrp_fail(MRP_ERR_INVALID, 0, "the token has unknown flags %#x", bytes[1]);
@@ -131,7 +165,7 @@ void mrp_keys_fill(const struct mrp_wire_keys *keys, const struct mrp_wire_key *
 
 void mrp_keys_seal(unsigned char *buffer, size_t size)
 {
-    put(buffer + CHECK_OFFSET, 2, checksum(buffer, size));
+    put(buffer + CHECK_OFFSET, 2, checksum(buffer, size, 0));
 }
 
 void mrp_keys_encode(const struct mrp_wire_keys *keys, const struct mrp_wire_key *entries,
@@ -141,10 +175,37 @@ void mrp_keys_encode(const struct mrp_wire_keys *keys, const struct mrp_wire_key
     mrp_keys_seal(buffer, size);
 }
 
-static enum mrp_status truncated(size_t size)
+/* The check is right: who packed them did it wrongly. */
+static enum mrp_status malformed(size_t size)
 {
     return mrp_fail(MRP_ERR_INVALID, 0,
-        "the packed keys are truncated or malformed (%zu bytes)", size);
+        "the packed keys are malformed: the entries of their rails do not fill their %zu "
+        "bytes",
+        size);
+}
+
+/* That all of them came, and nothing else. */
+static enum mrp_status check_size(const unsigned char *bytes, size_t size)
+{
+    enum mrp_status status;
+    uint64_t packed;
+
+    if (size < MRP_KEYS_HEADER_SIZE) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "the packed keys are truncated: %zu bytes, less than their header of %d",
+            size, MRP_KEYS_HEADER_SIZE);
+    }
+    status = check_version(bytes, size, "the packed keys");
+    packed = get(bytes + 4, 4);
+    if (status != MRP_OK || packed == size) {
+        return status;
+    }
+    return packed > size
+        ? mrp_fail(MRP_ERR_INVALID, 0, "the packed keys are truncated: %zu of %llu bytes",
+              size, (unsigned long long)packed)
+        : mrp_fail(MRP_ERR_INVALID, 0,
+              "the packed keys are %llu bytes, and %zu were passed: pass what was packed",
+              (unsigned long long)packed, size);
 }
 
 enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
@@ -155,10 +216,10 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
     enum mrp_status status;
     size_t n_rails;
 
-    if (size < MRP_KEYS_HEADER_SIZE || get(bytes + 4, 4) != size) {
-        return truncated(size);
+    status = check_size(bytes, size);
+    if (status == MRP_OK) {
+        status = check_sum(bytes, size, "the packed keys");
     }
-    status = check_envelope(bytes, size, "the packed keys");
     if (status != MRP_OK) {
         return status;
     }
@@ -167,12 +228,12 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
         size_t left = size - (size_t)(next - bytes), key_size;
 
         if (left < ENTRY_HEADER_SIZE) {
-            return truncated(size);
+            return malformed(size);
         }
         key_size = (size_t)get(next + 2, 2);
         if (key_size == 0 || key_size > MRP_KEY_SIZE_MAX ||
             mrp_wire_key_size(key_size) > left) {
-            return truncated(size);
+            return malformed(size);
         }
         if (next[0] == rail && found.key == NULL) {
             found = (struct mrp_wire_key){
@@ -181,7 +242,7 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
         next += mrp_wire_key_size(key_size);
     }
     if (next != bytes + size) {
-        return truncated(size);
+        return malformed(size);
     }
     if (found.key == NULL) {
         return mrp_fail(

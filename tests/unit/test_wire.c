@@ -223,7 +223,7 @@ static void keys__cut_at_any_length_are_refused(void **unused)
         if (cut.size >= MRP_KEYS_HEADER_SIZE) {
             wire_put(cut.bytes + 4, 4, cut.size);
             wire_seal(cut.bytes, cut.size);
-            assert_refused(decode(&cut, 0), MRP_ERR_INVALID, "truncated");
+            assert_refused(decode(&cut, 0), MRP_ERR_INVALID, "malformed");
         }
         free(cut.bytes);
     }
@@ -238,10 +238,11 @@ static void keys__with_bytes_to_spare_are_refused(void **unused)
     packed.bytes = realloc(packed.bytes, packed.size + 8);
     memset(packed.bytes + packed.size, 0, 8);
     packed.size += 8;
-    assert_refused(decode(&packed, 0), MRP_ERR_INVALID, "truncated or malformed");
+    assert_refused(
+        decode(&packed, 0), MRP_ERR_INVALID, "were passed: pass what was packed");
     wire_put(packed.bytes + 4, 4, packed.size);
     wire_seal(packed.bytes, packed.size);
-    assert_refused(decode(&packed, 0), MRP_ERR_INVALID, "truncated or malformed");
+    assert_refused(decode(&packed, 0), MRP_ERR_INVALID, "malformed");
     free(packed.bytes);
 }
 
@@ -253,6 +254,39 @@ static void keys__of_another_version_are_refused(void **unused)
     packed.bytes[0] = 2;
     wire_seal(packed.bytes, packed.size);
     assert_refused(decode(&packed, 0), MRP_ERR_INVALID, "version 2");
+    free(packed.bytes);
+}
+
+/* Bytes that a machine of the other order has taken for words. */
+static void swap_words(unsigned char *bytes, size_t size, size_t width)
+{
+    for (size_t i = 0; i < size; i += width) {
+        for (size_t j = 0; j < width / 2; j++) {
+            unsigned char byte = bytes[i + j];
+
+            bytes[i + j] = bytes[i + width - 1 - j];
+            bytes[i + width - 1 - j] = byte;
+        }
+    }
+}
+
+static void bytes__in_the_other_order_are_refused_as_such(void **unused)
+{
+    struct packed packed = pack(3, 29);
+    struct mrp_wire_token found;
+    struct mrp_token token;
+    (void)unused;
+
+    for (size_t width = 4; width <= 8; width += 4) {
+        mrp_token_encode(&sample, &token);
+        swap_words(token.bytes, sizeof token.bytes, width);
+        assert_refused(
+            mrp_token_decode(&token, &found), MRP_ERR_INVALID, "in the other order");
+        swap_words(packed.bytes, packed.size, width);
+        assert_refused(decode(&packed, 0), MRP_ERR_INVALID, "in the other order");
+        swap_words(packed.bytes, packed.size, width);
+        assert_accepted(decode(&packed, 0));
+    }
     free(packed.bytes);
 }
 
@@ -319,6 +353,7 @@ int main(void)
         cmocka_unit_test(keys__cut_at_any_length_are_refused),
         cmocka_unit_test(keys__with_bytes_to_spare_are_refused),
         cmocka_unit_test(keys__of_another_version_are_refused),
+        cmocka_unit_test(bytes__in_the_other_order_are_refused_as_such),
         cmocka_unit_test(keys__that_lie_about_themselves_are_refused),
         cmocka_unit_test(keys__of_random_bytes_do_no_harm),
     };
