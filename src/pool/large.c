@@ -157,7 +157,7 @@ struct mrp_region *mrp_large_make(
         status = mrp_chunk_publish(chunk);
     }
     if (status != MRP_OK) {
-        mrp_pool_unmake_chunk(pool, chunk);
+        mrp_pool_unmake_chunk(chunk);
         mrp_depot_put(pool, region);
         return NULL;
     }
