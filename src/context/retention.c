@@ -19,11 +19,6 @@ void mrp_retention_destroy(struct mrp_retention *retention)
     pthread_mutex_destroy(&retention->mutex);
 }
 
-uint64_t mrp_retention_now(void)
-{
-    return mrp_clock_coarse();
-}
-
 /* -- places: all under the mutex -- */
 
 static struct mrp_retention_place *elsewhere(struct mrp_retention *retention)
@@ -249,7 +244,7 @@ void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *ite
 
     pthread_mutex_lock(&retention->mutex);
     item->turn = ++retention->last_turn;
-    item->since = mrp_retention_now(); /* under the mutex: later ones are no older */
+    item->since = mrp_clock_coarse(); /* under the mutex: later ones are no older */
     place = provide_place(retention, &item->place);
     link_newest(retention, item);
     link_there(place != NULL ? place : elsewhere(retention), item);

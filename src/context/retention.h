@@ -33,7 +33,7 @@ struct mrp_retained {
     struct mrp_retained *newer_there, *older_there; /* of its place's */
     struct mrp_retention_place *home;
     uint64_t turn; /* counts additions */
-    uint64_t since; /* when it was added: mrp_retention_now() */
+    uint64_t since; /* when it was added: mrp_clock_coarse() */
 
     /* set by who adds it */
     size_t size; /* bytes it holds */
@@ -74,9 +74,6 @@ struct mrp_retention {
 void mrp_retention_create(
     struct mrp_retention *retention, size_t max_items, size_t max_size);
 void mrp_retention_destroy(struct mrp_retention *retention);
-
-/** Nanoseconds of the clock that items are dated by; steps of some milliseconds. */
-uint64_t mrp_retention_now(void);
 
 /** Keep an item; the oldest of its place beyond the bounds are evicted before this
  *  returns, the item itself if it alone is too large. */

@@ -132,22 +132,6 @@ static enum mrp_status check_forgettable(const struct mrp_region *region)
     return MRP_OK;
 }
 
-/* From live to free; of two that end one region at once, one wins. */
-static enum mrp_status claim(struct mrp_pool *pool, struct mrp_region *region)
-{
-    uint32_t state = MRP_STATE_LIVE;
-
-    while (!mrp_cas_acq_rel(&region->state, &state, MRP_STATE_FREE)) {
-        if (state != MRP_STATE_LIVE) {
-            return mrp_fail(MRP_ERR_STALE, 0,
-                "region %p is being given back by another thread, too", (void *)region);
-        }
-    }
-    return pool->checks == MRP_CHECKS_FULL
-        ? mrp_region_verify(pool, region, mrp_depot_of(region))
-        : MRP_OK;
-}
-
 /* Its memory, as the caller will know it. */
 static enum mrp_status forget_large(struct mrp_pool *pool, struct mrp_region *region,
     struct mrp_chunk *chunk, const void *caller)
@@ -199,7 +183,10 @@ enum mrp_status mrp_region_forget(struct mrp_region *region, void **address, siz
         return status;
     }
     pool = mrp_pool_of(region);
-    status = claim(pool, region);
+    status = mrp_region_claim(region);
+    if (status == MRP_OK && pool->checks == MRP_CHECKS_FULL) {
+        status = mrp_region_verify(pool, region, mrp_depot_of(region));
+    }
     if (status != MRP_OK) {
         return status;
     }

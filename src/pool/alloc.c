@@ -380,20 +380,6 @@ size_t mrp_region_alloc_many(
 
 /* -- free -- */
 
-/* Of two that free one region at once, one wins. */
-static enum mrp_status claim(struct mrp_region *region)
-{
-    uint32_t state = MRP_STATE_LIVE;
-
-    while (!mrp_cas_acq_rel(&region->state, &state, MRP_STATE_FREE)) {
-        if (state != MRP_STATE_LIVE) {
-            return mrp_fail(MRP_ERR_STALE, 0,
-                "region %p is being given back by another thread, too", (void *)region);
-        }
-    }
-    return MRP_OK;
-}
-
 static __attribute__((noinline)) enum mrp_status free_slow(struct mrp_region *region)
 {
     struct mrp_pool *pool;
@@ -412,7 +398,7 @@ static __attribute__((noinline)) enum mrp_status free_slow(struct mrp_region *re
             (void *)region, references);
     }
     if (pool->checks == MRP_CHECKS_FULL) {
-        status = claim(region);
+        status = mrp_region_claim(region);
     }
     return status == MRP_OK ? mrp_region_end(pool, region) : status;
 }

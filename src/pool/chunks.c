@@ -204,9 +204,7 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     bool asked, again;
     enum mrp_status status = try_chunk(pool, request, made, chunk_id, &charge, &asked);
 
-    again = asked ? status == MRP_ERR_MEMORY || status == MRP_ERR_LIMIT ||
-            status == MRP_ERR_REGISTER
-                  : less < request->size;
+    again = asked ? mrp_is_no_more(status) : less < request->size;
     if (status == MRP_OK || !again) {
         return status;
     }
@@ -262,11 +260,10 @@ enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk)
     return end_chunk(chunk, mrp_chunk_forget);
 }
 
-void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
+void mrp_pool_unmake_chunk(struct mrp_chunk *chunk)
 {
     struct mrp_error cause = *mrp_error_last(); /* of what failed, not of undoing it */
 
-    (void)pool;
     mrp_pool_dissolve_chunk(chunk);
     mrp_error_restore(&cause);
 }
@@ -304,7 +301,7 @@ static enum mrp_status publish_chunk(
         status = mrp_chunk_publish(chunk);
     }
     if (status != MRP_OK) {
-        mrp_pool_unmake_chunk(pool, chunk);
+        mrp_pool_unmake_chunk(chunk);
     }
     return status;
 }

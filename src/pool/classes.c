@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "pool/classes.h"
 
+const char *const mrp_tier_names[MRP_TIERS] = {"small", "medium", "large", "huge"};
+
 static uint8_t tier_of(const struct mrp_size_classes *classes, size_t smallest_request)
 {
     uint8_t tier = 0;

@@ -21,6 +21,8 @@
 #define MRP_BLOCK_SIZES_MAX 64
 #define MRP_MAGAZINE_REGIONS 126
 
+extern const char *const mrp_tier_names[MRP_TIERS];
+
 struct mrp_size_class {
     size_t block_size; /* bytes from one block to the next */
     size_t capacity; /* bytes of payload */

@@ -545,14 +545,7 @@ struct mrp_region *mrp_pool_cut(struct mrp_pool *pool, unsigned class)
 struct mrp_region *mrp_pool_join(
     struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter)
 {
-    struct mrp_region *region;
-
-    mrp_thread_flush(pool);
-    pthread_mutex_lock(&pool->mutex);
-    region = mrp_line_join(pool, class, size, waiter, attempt, &class);
-    pthread_mutex_unlock(&pool->mutex);
-    mrp_line_end(pool);
-    return region;
+    return mrp_line_join(pool, class, size, waiter, attempt, &class);
 }
 
 enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size_t count)

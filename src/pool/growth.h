@@ -141,7 +141,7 @@ enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk);
 enum mrp_status mrp_pool_forget_chunk(struct mrp_chunk *chunk);
 
 /** The same, leaving the error record as it is. */
-void mrp_pool_unmake_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk);
+void mrp_pool_unmake_chunk(struct mrp_chunk *chunk);
 
 /** Tie a new chunk, whose id, region and granules are set, to its number: key lines and
  *  chunk table. Ends its passage. */

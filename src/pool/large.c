@@ -157,7 +157,7 @@ struct mrp_region *mrp_large_make(
         status = mrp_chunk_publish(chunk);
     }
     if (status != MRP_OK) {
-        mrp_pool_unmake_chunk(pool, chunk);
+        mrp_pool_unmake_chunk(chunk);
         mrp_depot_put(pool, region);
         return NULL;
     }
@@ -247,14 +247,8 @@ struct mrp_region *mrp_large_join(
     struct mrp_pool *pool, size_t size, struct mrp_waiter *waiter)
 {
     struct want want = {size, pool->classes.alignment, 0, pool->node};
-    struct mrp_region *region;
 
-    mrp_thread_flush(pool);
-    pthread_mutex_lock(&pool->mutex);
-    region = mrp_line_join(pool, MRP_CLASS_BARE, size, waiter, attempt, &want);
-    pthread_mutex_unlock(&pool->mutex);
-    mrp_line_end(pool);
-    return region;
+    return mrp_line_join(pool, MRP_CLASS_BARE, size, waiter, attempt, &want);
 }
 
 struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size)

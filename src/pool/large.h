@@ -83,4 +83,8 @@ enum mrp_status mrp_region_verify(
 /** End a region's life: back to its depot, its chunk, or its root. */
 enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region);
 
+/** From live to free: of two that end one region at once, one wins, and the other has
+ *  MRP_ERR_STALE. */
+enum mrp_status mrp_region_claim(struct mrp_region *region);
+
 #endif

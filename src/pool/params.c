@@ -77,8 +77,6 @@ static enum mrp_status check_room(const struct mrp_pool_params *params)
 static enum mrp_status resolve_tiers(
     const struct mrp_pool_params *params, size_t tier_max[MRP_TIERS])
 {
-    static const char *const names[] = {"small", "medium", "large", "huge"};
-
     for (size_t tier = 0; tier < MRP_TIERS; tier++) {
         char where[32] = "tiers[0].max_size";
         uint64_t value;
@@ -95,7 +93,8 @@ static enum mrp_status resolve_tiers(
             return mrp_fail(MRP_ERR_INVALID, 0,
                 "the %s tier ends at %zu bytes, the %s one at %zu: limits must ascend "
                 "(tiers[].max_size, MRPOOL_SMALL_MAX ... MRPOOL_HUGE_MAX)",
-                names[tier - 1], tier_max[tier - 1], names[tier], tier_max[tier]);
+                mrp_tier_names[tier - 1], tier_max[tier - 1], mrp_tier_names[tier],
+                tier_max[tier]);
         }
     }
     return MRP_OK;

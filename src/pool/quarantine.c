@@ -6,6 +6,7 @@
 #include "pool/quarantine.h"
 #include "pool/large.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "pool/pool.h"
 
@@ -42,7 +43,7 @@ static uint64_t age_of(const struct mrp_region *region, uint64_t now)
 void mrp_quarantine_describe(const struct mrp_region *region, char *text, size_t size)
 {
     snprintf(text, size, "abandoned %" PRIu64 " s ago, fence %" PRIu64 " never drained",
-        age_of(region, mrp_retention_now()) / NANOSECONDS,
+        age_of(region, mrp_clock_coarse()) / NANOSECONDS,
         (uint64_t)mrp_load_relaxed(&region->length));
 }
 
@@ -107,7 +108,7 @@ enum mrp_status mrp_region_abandon(struct mrp_region *region, uint64_t fence)
         return status;
     }
     mrp_store_relaxed(&region->length, (size_t)fence);
-    mrp_store_relaxed(&region->size, (size_t)mrp_retention_now());
+    mrp_store_relaxed(&region->size, (size_t)mrp_clock_coarse());
     enlist(mrp_pool_of(region), region, fence);
     return MRP_OK;
 }
@@ -230,7 +231,7 @@ static bool is_revocable(
     (void)pool;
     return (kind == MRP_REGION_LARGE || kind == MRP_REGION_ADOPTED ||
                kind == MRP_REGION_TEMPORARY) &&
-        age_of(region, mrp_retention_now()) >= age;
+        age_of(region, mrp_clock_coarse()) >= age;
 }
 
 size_t mrp_quarantine_revoke(struct mrp_pool *pool, uint64_t age)
@@ -282,7 +283,7 @@ void mrp_quarantine_tick(struct mrp_pool *pool)
     if (mrp_load_relaxed(&pool->quarantine.n_regions) == 0 || !can_revoke(pool)) {
         return;
     }
-    now = mrp_retention_now();
+    now = mrp_clock_coarse();
     if (now - last >= mrp_max(longest_stay(pool) / TICKS_PER_STAY, SHORTEST_TICK) &&
         mrp_cas_relaxed(&pool->quarantine.last_tick, &last, now)) {
         mrp_quarantine_expire(pool);

@@ -6,7 +6,7 @@
  *
  *     state     is MRP_STATE_QUARANTINED, which no handle check takes for live or free
  *     length    is the fence
- *     size      is when it was abandoned, mrp_retention_now()
+ *     size      is when it was abandoned, mrp_clock_coarse()
  */
 #ifndef MRP_POOL_QUARANTINE_H
 #define MRP_POOL_QUARANTINE_H

@@ -170,6 +170,19 @@ static enum mrp_status end_slice(struct mrp_pool *pool, struct mrp_region *slice
     return drop_reference(pool, root);
 }
 
+enum mrp_status mrp_region_claim(struct mrp_region *region)
+{
+    uint32_t state = MRP_STATE_LIVE;
+
+    while (!mrp_cas_acq_rel(&region->state, &state, MRP_STATE_FREE)) {
+        if (state != MRP_STATE_LIVE) {
+            return mrp_fail(MRP_ERR_STALE, 0,
+                "region %p is being given back by another thread, too", (void *)region);
+        }
+    }
+    return MRP_OK;
+}
+
 enum mrp_status mrp_region_end(struct mrp_pool *pool, struct mrp_region *region)
 {
     enum mrp_status status = MRP_OK;

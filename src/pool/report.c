@@ -13,8 +13,6 @@
 
 #define QUARANTINE_LONG (10 * MRP_SECOND)
 
-const char *const mrp_tier_names[MRP_TIERS] = {"small", "medium", "large", "huge"};
-
 /* -- collect -- */
 
 static void add(struct mrp_region_sum *sum, size_t count, size_t block_size)

@@ -63,7 +63,6 @@ const char *mrp_pool_rail_remedy(
 const char *mrp_pool_temporary_remedy(
     const struct mrp_pool_report *report, char text[MRP_REMEDY_SIZE]);
 
-extern const char *const mrp_tier_names[MRP_TIERS];
 const char *mrp_rail_state_words(uint32_t state);
 const char *mrp_rail_policy_words(uint32_t policy);
 const char *mrp_checks_words(enum mrp_checks checks);

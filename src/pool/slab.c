@@ -149,7 +149,14 @@ void mrp_chunk_retract(struct mrp_pool *pool, struct mrp_chunk *chunk)
 static size_t tiers_unmet(const struct mrp_pool *pool, unsigned tier)
 {
     size_t used[MRP_TIERS] = {0}, unmet = 0;
+    bool is_any = false;
 
+    for (unsigned other = 0; other < MRP_TIERS; other++) {
+        is_any = is_any || (other != tier && pool->tier_reserve[other] > 0);
+    }
+    if (!is_any) { /* as most pools: a slab is taken without a look at all classes */
+        return 0;
+    }
     for (size_t i = 0; i < mrp_n_classes(&pool->classes); i++) {
         used[pool->classes.classes[i].tier] += pool->depots[i].slab_size;
     }

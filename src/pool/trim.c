@@ -6,6 +6,7 @@
  * finds what the sifter has in its hands (mrp_sift_take), so that nothing is missed. A
  * chunk without slabs is idle, and goes the way of all idle memory (retention.h).
  */
+#include "base/clock.h"
 #include "base/error.h"
 #include "pool/cache.h"
 #include "pool/depot.h"
@@ -475,7 +476,7 @@ void mrp_pool_tick(struct mrp_pool *pool)
 
     mrp_quarantine_tick(pool);
     if (pool->decay_ms != UINT32_MAX && !pool->never_free) {
-        now = mrp_retention_now();
+        now = mrp_clock_coarse();
         pause =
             mrp_max(pool->decay_ms * UINT64_C(1000000) / TICKS_PER_DECAY, SHORTEST_TICK);
         if (now - last >= pause && mrp_cas_relaxed(&pool->last_tick, &last, now)) {

@@ -526,6 +526,8 @@ struct mrp_region *mrp_line_join(struct mrp_pool *pool, unsigned class, size_t s
 {
     struct mrp_region *region;
 
+    mrp_thread_flush(pool); /* what its caches keep serves others, or itself */
+    pthread_mutex_lock(&pool->mutex);
     if (waiter->pool != pool) {
         waiter->turn = 0;
     }
@@ -538,6 +540,8 @@ struct mrp_region *mrp_line_join(struct mrp_pool *pool, unsigned class, size_t s
         waiter->turn = 0;
     }
     mrp_store_relaxed(&pool->member.is_owed, true); /* whose call ends now sees to it */
+    pthread_mutex_unlock(&pool->mutex);
+    mrp_line_end(pool);
     return region;
 }
 

@@ -47,7 +47,8 @@ struct mrp_region *mrp_line_wait(struct mrp_pool *pool, unsigned class, size_t s
     uint32_t wait_ms, mrp_line_attempt *attempt, void *user);
 
 /** The same for one who does not sleep: a region at once, or NULL, and it stands in line,
- *  or has been called back already: the waiter is not the caller's to look at any more. */
+ *  or has been called back already: the waiter is not the caller's to look at any more. No
+ *  lock; gives back what this thread's caches keep, and calls waiters back. */
 struct mrp_region *mrp_line_join(struct mrp_pool *pool, unsigned class, size_t size,
     struct mrp_waiter *waiter, mrp_line_attempt *attempt, void *user);
 
