@@ -253,12 +253,21 @@ static void wrap__single_issuer(void **test)
 
 /* -- a ring that is closed first -- */
 
+/* The rail fails, with the reason; the pool goes on without it. */
 static void assert_closed(struct station *station, void *memory)
 {
+    struct mrp_rail_info info = MRP_RAIL_INFO_INIT;
     struct mrp_region *region;
+    void *desc;
 
-    assert_error(mrp_region_register(station->pool, memory, 4096, NULL, &region),
-        MRP_ERR_UNAVAILABLE, "has been closed");
+    assert_int_equal(
+        mrp_region_register(station->pool, memory, 4096, NULL, &region), MRP_OK);
+    assert_error(
+        mrp_region_local_desc(region, 0, &desc), MRP_ERR_UNAVAILABLE, "has been closed");
+    assert_int_equal(mrp_pool_rail_query(station->pool, 0, &info), MRP_OK);
+    assert_int_equal(info.state, MRP_RAIL_FAILED);
+    assert_non_null(strstr(info.reason, "has been closed"));
+    assert_int_equal(mrp_region_free(region), MRP_OK);
 }
 
 static void close__ring_before_provider(void **test)
