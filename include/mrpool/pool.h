@@ -177,8 +177,9 @@ struct mrp_pool_params {
     bool isolate;
     /** Abandoned regions with a registration of their own (isolated, larger than huge)
      *  are revoked when their fence has not been reported drained for so long, where all
-     *  rails can revoke (MRP_PROVIDER_REVOKES) and this process's own transfers go
-     *  through the registration (MRP_PROVIDER_LOCAL_DESC), or access is remote alone.
+     *  rails the pool has had can revoke (MRP_PROVIDER_REVOKES) and this process's own
+     *  transfers go through the registration (MRP_PROVIDER_LOCAL_DESC), or access is
+     *  remote alone.
      *  0: MRPOOL_QUARANTINE_MS, else 10000; UINT32_MAX: never. */
     uint32_t quarantine_ms;
     /** MRP_NODE(n): memory of NUMA node n, or the pool is refused; 0: as the backend is

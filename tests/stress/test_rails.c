@@ -9,6 +9,7 @@
 #include "mrpool/thread.h"
 #include "stress.h"
 
+#include <sched.h>
 #include <time.h>
 
 #define N_WORKERS 4
@@ -69,6 +70,7 @@ struct load {
     struct network networks[N_NETWORKS];
     atomic_bool is_over;
     atomic_size_t n_resolved, n_changes, n_ensured;
+    struct mrp_region *region;
 };
 
 /* Whether the status is one that a rail which comes and goes may give. */
@@ -231,25 +233,32 @@ static void run_thread(struct stress_thread *thread)
     }
 }
 
+/* A pool without rails, and networks that may be some. */
+static void create(
+    struct load *load, const struct mrp_pool_params *params, size_t fail_every)
+{
+    memset(load, 0, sizeof *load);
+    stress_create(&load->world, params);
+    for (size_t i = 0; i < N_NETWORKS; i++) {
+        load->networks[i].number = i + 1;
+        /* what fails is the joining of a rail, and sometimes growth */
+        atomic_store(&load->networks[i].fail_every, i % 2 == 1 ? fail_every : 0);
+        assert_int_equal(mrp_provider_create(load->world.context, NULL, &ops,
+                             &load->networks[i], &load->networks[i].provider),
+            MRP_OK);
+    }
+    /* its keys are of another kind */
+    assert_int_equal(mrp_pool_rail_remove(load->world.pool, 0), MRP_OK);
+}
+
 static void run(size_t fail_every)
 {
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
     struct load load;
 
-    memset(&load, 0, sizeof load);
     params.chunk_min = params.chunk_max = MRP_MIB;
     params.max_bytes = 512 * MRP_MIB;
-    stress_create(&load.world, &params);
-    for (size_t i = 0; i < N_NETWORKS; i++) {
-        load.networks[i].number = i + 1;
-        /* what fails is the joining of a rail, and sometimes growth */
-        atomic_store(&load.networks[i].fail_every, i % 2 == 1 ? fail_every : 0);
-        assert_int_equal(mrp_provider_create(load.world.context, NULL, &ops,
-                             &load.networks[i], &load.networks[i].provider),
-            MRP_OK);
-    }
-    /* its keys are of another kind */
-    assert_int_equal(mrp_pool_rail_remove(load.world.pool, 0), MRP_OK);
+    create(&load, &params, fail_every);
     stress_run(N_WORKERS + 1, run_thread, &load);
     for (size_t i = 0; i < N_NETWORKS; i++) {
         assert_int_equal(atomic_load(&load.networks[i].n_live), 0);
@@ -274,11 +283,68 @@ static void rails__come_and_go_and_fail(void **state)
     run(7);
 }
 
+/* -- one lookup, two rails -- */
+
+/* Two rails take turns at one index while an address is resolved there; on one processor,
+ * so that lookups stand still half-way while the rail changes. */
+static void take_turns(struct stress_thread *thread)
+{
+    struct load *load = thread->shared;
+    struct mrp_region *region = load->region;
+    struct timespec start, now;
+    unsigned rail = 99;
+
+    if (thread->number > 0) {
+        while (!atomic_load(&load->is_over) && stress_goes_on()) {
+            resolve(load, region, 0);
+        }
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (now = start; now.tv_sec - start.tv_sec < 2 && stress_goes_on();
+         clock_gettime(CLOCK_MONOTONIC, &now)) {
+        struct network *network = &load->networks[load->n_changes % 2];
+
+        STRESS_CHECK(mrp_pool_rail_add(load->world.pool, network->provider,
+                         MRP_RAIL_EAGER, &rail) == MRP_OK);
+        STRESS_CHECK(rail == 0);
+        for (int i = 0; i < 20; i++) { /* it is there most of the time */
+            resolve(load, region, 0);
+        }
+        STRESS_CHECK(mrp_pool_rail_remove(load->world.pool, 0) == MRP_OK);
+        atomic_fetch_add(&load->n_changes, 1);
+    }
+    atomic_store(&load->is_over, true);
+}
+
+static void resolve__mixes_no_two_rails(void **state)
+{
+    struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
+    cpu_set_t one, all;
+    struct load load;
+
+    (void)state;
+    create(&load, &params, 0);
+    load.region = mrp_region_alloc(load.world.pool, 2 * MRP_MIB);
+    assert_non_null(load.region);
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    stress_run(3, take_turns, &load);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(mrp_region_free(load.region), MRP_OK);
+    print_message("%zu changes of rails, %zu addresses resolved\n",
+        atomic_load(&load.n_changes), atomic_load(&load.n_resolved));
+    stress_destroy(&load.world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rails__come_and_go_beside_everything),
         cmocka_unit_test(rails__come_and_go_and_fail),
+        cmocka_unit_test(resolve__mixes_no_two_rails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "rails.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #define N_REGIONS 5
 
@@ -359,13 +360,13 @@ static void grow_meanwhile(struct test_provider *network, void *address, size_t 
 
     (void)address;
     (void)size;
-    if (network->n_register == 0 && f->pool != NULL) {
+    network->on_register = NULL;
+    if (f->pool != NULL) {
         struct mrp_region *region;
 
-        network->n_register++; /* this one; and the next fails */
-        network->fail_at = 2;
+        network->fail_at = 1;
         region = pool_fixture_alloc(f, 3 * MRP_MIB);
-        network->n_register--;
+        network->fail_at = 0;
         pool_fixture_free(region);
     }
 }
@@ -381,10 +382,60 @@ static void add__fails_where_growth_beside_it_could_not_register(void **state)
     pool_fixture_create(f, NULL);
     region = pool_fixture_alloc(f, 2 * MRP_MIB);
     assert_refused(mrp_pool_rail_add(f->pool, f->rails[1], MRP_RAIL_EAGER, &rail),
-        MRP_ERR_REGISTER, "registration 2 fails as told");
+        MRP_ERR_REGISTER, "registration 1 fails as told");
+    assert_int_equal(f->networks[1].n_register, 3); /* the walk meets it, too */
     pool_fixture_check_registrations(f, 1);
     assert_int_equal(f->networks[0].n_live, 2); /* the request was served */
     pool_fixture_free(region);
+}
+
+/* -- free beside a rail that joins -- */
+
+static void *free_region(void *region)
+{
+    return mrp_region_free(region) == MRP_OK ? NULL : region;
+}
+
+/* The memory that is just being registered is given back by another thread: it stays
+ * until the registration is there, and goes with it. */
+static void free_meanwhile(struct test_provider *network, void *address, size_t size)
+{
+    struct pool_fixture *f = network->hook_user;
+    static pthread_t thread;
+
+    if (address == NULL) { /* the test's own call, to join it */
+        void *failed = f;
+
+        assert_int_equal(pthread_join(thread, &failed), 0);
+        assert_null(failed);
+        return;
+    }
+    network->on_register = NULL;
+    assert_int_equal(
+        pthread_create(&thread, NULL, free_region, mrp_region_find(f->pool, address)), 0);
+    for (int i = 0; i < 20; i++) { /* time for it to do what it must not */
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        assert_int_equal(f->networks[0].n_deregister, 0);
+    }
+    (void)size;
+}
+
+static void free__of_what_is_being_registered_waits(void **state)
+{
+    struct pool_fixture *f = *state;
+    static unsigned char memory[5000];
+    struct mrp_region *region;
+
+    pool_fixture_create(f, NULL);
+    assert_int_equal(
+        mrp_region_register(f->pool, memory, sizeof memory, NULL, &region), MRP_OK);
+    f->networks[1].hook_user = f;
+    f->networks[1].on_register = free_meanwhile;
+    assert_int_equal(add(f, f->rails[1], MRP_RAIL_EAGER), 1);
+    free_meanwhile(&f->networks[1], NULL, 0);
+    assert_int_equal(f->networks[1].n_register, 1);
+    assert_int_equal(f->networks[1].n_deregister, 1);
+    pool_fixture_check_registrations(f, 2);
 }
 
 int main(void)
@@ -402,6 +453,7 @@ int main(void)
         POOL_TEST(fail__takes_the_keys_with_the_reason),
         POOL_TEST(ensure__finds_a_rail_that_is_lost),
         POOL_TEST(add__of_a_device_that_is_gone),
+        POOL_TEST(free__of_what_is_being_registered_waits),
         POOL_TEST(add__fails_where_growth_beside_it_could_not_register),
     };
 

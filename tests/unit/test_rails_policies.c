@@ -88,15 +88,18 @@ static void query_node(void *state, struct mrp_provider_info *info)
     info->node = *(int *)state;
 }
 
+static const struct mrp_provider_ops ops = {
+    .struct_size = sizeof ops,
+    .abi = MRP_PROVIDER_ABI,
+    .module = "node",
+    .purpose = "is on a node",
+    .register_memory = register_nothing,
+    .deregister_memory = deregister_nothing,
+    .query = query_node,
+};
+
 static void near__registers_what_is_on_its_node(void **state)
 {
-    static const struct mrp_provider_ops ops = {.struct_size = sizeof ops,
-        .abi = MRP_PROVIDER_ABI,
-        .module = "node",
-        .purpose = "is on a node",
-        .register_memory = register_nothing,
-        .deregister_memory = deregister_nothing,
-        .query = query_node};
     struct pool_fixture *f = *state;
     struct mrp_region_request here = MRP_REGION_REQUEST_INIT;
     struct mrp_provider *near, *far, *unknown;
@@ -144,6 +147,47 @@ static void near__registers_what_is_on_its_node(void **state)
             assert_non_null(bound);
         }
     }
+}
+
+/* Where the memory lies is known when it is mapped, and charged before. */
+static void near__goes_by_what_the_backend_says(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_backend_params backend = MRP_BACKEND_PARAMS_INIT;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_context_stats stats = MRP_CONTEXT_STATS_INIT;
+    static const uint32_t policies[] = {MRP_RAIL_EAGER, MRP_RAIL_NEAR};
+    int node = MRP_NODE(1);
+    struct mrp_provider *rails[] = {f->rails[0], NULL};
+    struct mrp_region *region;
+    void *desc;
+
+    backend.pages = MRP_PAGES_4K;
+    backend.node = MRP_NODE(0);
+    assert_int_equal(
+        mrp_provider_create(f->context, "far", &ops, &node, &rails[1]), MRP_OK);
+    if (mrp_backend_create(f->context, "mmap", &backend, &params.backend) != MRP_OK) {
+        print_message(
+            "SKIP: near__goes_by_what_the_backend_says: %s\n", mrp_error_last()->text);
+        return;
+    }
+    params.rails = rails;
+    params.n_rails = 2;
+    params.rail_policies = policies;
+    pool_fixture_create(f, &params);
+    region = mrp_region_alloc(f->pool, 2 * MRP_MIB);
+    if (region == NULL) {
+        print_message(
+            "SKIP: near__goes_by_what_the_backend_says: %s\n", mrp_error_last()->text);
+        return;
+    }
+    assert_refused(mrp_region_local_desc(region, 1, &desc), MRP_ERR_UNSUPPORTED,
+        "mrp_region_ensure");
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+    assert_int_equal(mrp_context_stats(f->context, &stats), MRP_OK);
+    assert_int_equal(stats.n_charged, 1);
+    assert_int_equal(mrp_region_ensure(region, 2), MRP_OK);
+    pool_fixture_free(region);
 }
 
 static void policies__of_the_params_are_checked(void **state)
@@ -194,6 +238,7 @@ int main(void)
         POOL_TEST(lazy__registers_what_is_ensured_and_nothing_else),
         POOL_TEST(ensure__is_all_or_nothing),
         POOL_TEST(near__registers_what_is_on_its_node),
+        POOL_TEST(near__goes_by_what_the_backend_says),
         POOL_TEST(policies__of_the_params_are_checked),
         POOL_TEST(register__takes_a_mask_of_rails),
     };
