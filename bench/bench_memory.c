@@ -62,44 +62,6 @@ static void set_defaults(struct memory_options *options)
     }
 }
 
-static void parse_sections(
-    struct memory_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    while (list != NULL) {
-        size_t i = 0;
-
-        list = bench_next_item(list, item, sizeof item);
-        while (i < SECTIONS && strcmp(memory_section_names[i], item) != 0) {
-            i++;
-        }
-        if (i == SECTIONS) {
-            argp_error(state, "--only: no section '%s'", item);
-        }
-        options->sections[i] = true;
-    }
-}
-
-static void parse_subjects(
-    struct memory_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    while (list != NULL) {
-        size_t i = 0;
-
-        list = bench_next_item(list, item, sizeof item);
-        while (i < MEMORY_SUBJECTS && strcmp(memory_subjects[i].name, item) != 0) {
-            i++;
-        }
-        if (i == MEMORY_SUBJECTS) {
-            argp_error(state, "--subjects: no subject '%s'", item);
-        }
-        options->subjects[i] = true;
-    }
-}
-
 enum {
     OPTION_ONLY = 'o',
     OPTION_SUBJECTS = 'S',
@@ -118,10 +80,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
         state->child_inputs[0] = &options->common;
         return 0;
     case OPTION_ONLY:
-        parse_sections(options, text, state);
+        bench_choose(text, "--only", "section", memory_section_names,
+            sizeof memory_section_names[0], SECTIONS, options->sections, state);
         return 0;
     case OPTION_SUBJECTS:
-        parse_subjects(options, text, state);
+        bench_choose(text, "--subjects", "subject", &memory_subjects[0].name,
+            sizeof memory_subjects[0], MEMORY_SUBJECTS, options->subjects, state);
         return 0;
     case OPTION_LIVE:
         if (!bench_parse_size(text, &options->live) || options->live < (1 << 20)) {

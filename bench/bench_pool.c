@@ -128,42 +128,6 @@ static void parse_threads(
     }
 }
 
-static void parse_patterns(
-    struct pool_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    while (list != NULL) {
-        size_t i = 0;
-
-        list = bench_next_item(list, item, sizeof item);
-        while (i < CHOICES && strcmp(pool_choice_names[i], item) != 0) {
-            i++;
-        }
-        if (i == CHOICES) {
-            argp_error(state, "--patterns: no pattern '%s'", item);
-        }
-        options->choices[i] = true;
-    }
-}
-
-static void parse_subjects(
-    struct pool_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    while (list != NULL) {
-        int i;
-
-        list = bench_next_item(list, item, sizeof item);
-        i = pool_subject_find(item);
-        if (i < 0) {
-            argp_error(state, "--subjects: no subject '%s'", item);
-        }
-        options->subjects[i] = true;
-    }
-}
-
 enum {
     OPTION_SIZES = 's',
     OPTION_THREADS = 't',
@@ -188,10 +152,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
         parse_threads(options, text, state);
         return 0;
     case OPTION_PATTERNS:
-        parse_patterns(options, text, state);
+        bench_choose(text, "--patterns", "pattern", pool_choice_names,
+            sizeof pool_choice_names[0], CHOICES, options->choices, state);
         return 0;
     case OPTION_SUBJECTS:
-        parse_subjects(options, text, state);
+        bench_choose(text, "--subjects", "subject", &pool_subjects[0].name,
+            sizeof pool_subjects[0], POOL_SUBJECTS, options->subjects, state);
         return 0;
     case OPTION_ALL:
         options->all = true;

@@ -14,6 +14,28 @@ const char *bench_next_item(const char *list, char *item, size_t size)
     return list[length] == ',' ? list + length + 1 : NULL;
 }
 
+void bench_choose(const char *list, const char *option, const char *kind,
+    const char *const *names, size_t stride, size_t n, bool *chosen,
+    struct argp_state *state)
+{
+    char item[32];
+
+    while (list != NULL) {
+        const char *name = (const char *)names;
+        size_t i = 0;
+
+        list = bench_next_item(list, item, sizeof item);
+        while (i < n && strcmp(*(const char *const *)(const void *)name, item) != 0) {
+            name += stride;
+            i++;
+        }
+        if (i == n) {
+            argp_error(state, "%s: no %s '%s'", option, kind, item);
+        }
+        chosen[i] = true;
+    }
+}
+
 enum {
     OPTION_JSON = 256,
     OPTION_CSV,

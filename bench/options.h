@@ -36,6 +36,12 @@ extern const struct argp_child bench_options_child[];
  * end. */
 const char *bench_next_item(const char *list, char *item, size_t size);
 
+/** Set chosen[i] for each item of such a list that is the i-th of `n` names, which lie `stride`
+ *  bytes apart; another is an error that says option and kind of thing. */
+void bench_choose(const char *list, const char *option, const char *kind,
+    const char *const *names, size_t stride, size_t n, bool *chosen,
+    struct argp_state *state);
+
 struct bench_command {
     const char *name;
     const char *purpose;
