@@ -149,6 +149,7 @@ static void register__limit_by_option_is_of_attachments(void **state)
         assert_int_equal(take(&f, 2 * i * PAGE, PAGE, &regions[i]), MRP_OK);
     }
     assert_int_equal(take(&f, 6 * PAGE, PAGE, &one_more), MRP_ERR_LIMIT);
+    assert_non_null(strstr(mrp_error_last()->text, "option max_attach"));
     /* what is attached already takes no more, nor does what nobody else may reach */
     assert_int_equal(take(&f, 100, 200, &same), MRP_OK);
     local.access = MRP_ACCESS_LOCAL;

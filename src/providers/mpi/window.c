@@ -107,6 +107,7 @@ static enum mrp_status complete(
     MPI_Group_size(group, &window->n_ranks);
     MPI_Group_free(&group);
     if (window->is_dynamic) {
+        window->has_own_limit = choice->max_attachments != 0;
         window->max_attachments = choice->max_attachments != 0 ? choice->max_attachments
                                                                : mrp_mpi_attach_limit();
     }
