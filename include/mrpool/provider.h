@@ -182,8 +182,9 @@ struct mrp_registration {
     /** raw keys, of any size, valid until deregistered; NULL otherwise */
     const void *key_blob;
     size_t key_size; /**< bytes of the key; 0: no remote key, remote access is refused */
-    /** what a peer uses to address the first byte: the virtual address, or 0 where
-     *  remote addresses are offsets */
+    /** what a peer uses to address the first byte: the virtual address, or where it lies
+     *  in what addresses count from: 0 where that is the registration itself, the
+     *  displacement in a window of MPI's */
     uint64_t remote_base;
 };
 
