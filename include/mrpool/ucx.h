@@ -58,6 +58,10 @@ struct mrp_ucx_native {
     /** UCX_RCACHE_ENABLE: "try", "y", "n"; for a wrapped context what the environment
      *  says now; "" where this UCX has no such setting */
     const char *registration_cache;
+    /** UCX keeps what was deregistered pinned, and its key valid, until the memory is
+     *  unmapped and something else is registered (InfiniBand up to UCX 1.13 or so, unless
+     *  UCX_IB_REG_METHODS=direct): seen when the provider was opened */
+    bool keeps_registrations;
 };
 
 /** A provider on the caller's context. The only calls made on it: ucp_mem_map,

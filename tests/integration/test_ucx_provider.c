@@ -149,6 +149,7 @@ static void open__settings_reach_ucx(void **state)
     assert_int_equal(native->features, UCP_FEATURE_RMA);
     assert_int_equal(native->thread_mode, UCS_THREAD_MODE_SINGLE);
     assert_string_equal(native->registration_cache, "n");
+    assert_false(native->keeps_registrations); /* it has none to keep */
     assert_non_null(strstr(native->resources, "tcp/"));
     assert_non_null(strstr(native->resources, "self"));
     assert_null(strstr(native->resources, "posix"));

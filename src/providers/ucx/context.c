@@ -97,34 +97,67 @@ static enum mrp_status describe(
     }
     free(resources);
     mrp_ucx_config_value(config, "RCACHE_ENABLE", context->cache, sizeof context->cache);
-    snprintf(context->device, sizeof context->device, "%.96s%s%s", context->resources,
+    snprintf(context->device, sizeof context->device, "%.80s%s%s", context->resources,
         context->cache[0] == '\0' ? "" : "; rcache ", context->cache);
     context->native = (struct mrp_ucx_native){sizeof context->native, context->context,
-        context->features, context->thread_mode, context->resources, context->cache};
+        context->features, context->thread_mode, context->resources, context->cache,
+        false};
     return MRP_OK;
 }
 
-/* Register a page, to see that it works and what keys look like. */
-static enum mrp_status probe(struct mrp_ucx_context *context)
+static void describe_cache(struct mrp_ucx_context *context)
+{
+    size_t used = strlen(context->device);
+
+    if (context->is_keeping) {
+        snprintf(context->device + used, sizeof context->device - used,
+            ", keeps what was deregistered");
+    }
+    context->native.keeps_registrations = context->is_keeping;
+}
+
+/* Register the page once; what its key looks like goes to `key`, up to its size. */
+static enum mrp_status probe_once(struct mrp_ucx_context *context,
+    const struct mrp_register_request *request, unsigned char *key, size_t size)
 {
     struct mrp_registration registration = {.struct_size = sizeof registration};
+    enum mrp_status status = mrp_ucx_register_memory(context, request, &registration);
+
+    if (status != MRP_OK) {
+        return status;
+    }
+    context->key_size = registration.key_size;
+    context->has_known_keys =
+        mrp_ucx_key_is_whole(registration.key_blob, registration.key_size);
+    if (registration.key_size > 0) {
+        memcpy(key, registration.key_blob,
+            registration.key_size < size ? registration.key_size : size);
+    }
+    return mrp_ucx_deregister_memory(context, &registration);
+}
+
+/* Register a page, twice: to see that it works, what keys look like, and whether a device
+ * gives the same one again, as it does where UCX keeps the registration that was ended. */
+static enum mrp_status probe(struct mrp_ucx_context *context)
+{
     struct mrp_register_request request = {.struct_size = sizeof request,
         .size = 4096,
         .access = mrp_ucx_context_access(context)};
+    unsigned char first[256] = {0}, second[256] = {0};
     enum mrp_status status;
 
     request.address = aligned_alloc(4096, request.size);
     if (request.address == NULL) {
         return mrp_fail(MRP_ERR_MEMORY, 0, "no memory for a page to register");
     }
-    status = mrp_ucx_register_memory(context, &request, &registration);
+    status = probe_once(context, &request, first, sizeof first);
     if (status == MRP_OK) {
-        context->key_size = registration.key_size;
-        context->has_known_keys =
-            mrp_ucx_key_is_whole(registration.key_blob, registration.key_size);
-        status = mrp_ucx_deregister_memory(context, &registration);
+        status = probe_once(context, &request, second, sizeof second);
     }
     free(request.address);
+    context->is_keeping = context->is_pinning && context->key_size > 0 &&
+        memcmp(first, second, sizeof first) == 0;
+    describe_cache(context);
     return status;
 }
 

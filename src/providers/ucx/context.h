@@ -39,6 +39,7 @@ struct mrp_ucx_context {
     struct mrp_ucx_block *blocks;
 
     /* seen when a page was registered at open */
+    bool is_keeping; /* UCX pins on what was deregistered */
     size_t key_size;
     bool has_known_keys; /* packed as keys.c reads them */
 

@@ -54,16 +54,21 @@ static void write_options(
     }
 }
 
-static void visit_resource(const struct mrp_ucx_resource *resource, const char *cache,
-    mrp_device_visitor *visit, void *user)
+static void visit_resource(const struct mrp_ucx_resource *resource,
+    const struct mrp_ucx_context *context, mrp_device_visitor *visit, void *user)
 {
+    bool is_kept = context->is_keeping && mrp_ucx_resource_pins(resource);
     struct mrp_device device = {sizeof device, NULL, NULL, NULL, NULL};
-    char options[160], detail[160];
+    char options[160], detail[224];
 
     write_options(options, sizeof options, resource);
-    snprintf(detail, sizeof detail, "%s%s%s", describe(resource),
-        cache[0] == '\0' ? "" : "; UCX's registration cache (UCX_RCACHE_ENABLE): ",
-        cache);
+    snprintf(detail, sizeof detail, "%s%s%s%s", describe(resource),
+        context->cache[0] == '\0' ? ""
+                                  : "; UCX's registration cache (UCX_RCACHE_ENABLE): ",
+        context->cache,
+        is_kept ? "; UCX keeps what was deregistered pinned (UCX_IB_REG_METHODS=direct: "
+                  "it does not)"
+                : "");
     device.name = resource->transport;
     device.domain = mrp_ucx_resource_has_device(resource) ? resource->device : "";
     device.options = options;
@@ -84,7 +89,7 @@ enum mrp_status mrp_ucx_devices(mrp_device_visitor *visit, void *user)
     resources = malloc(sizeof *resources);
     if (resources != NULL && mrp_ucx_resources_read(context->context, resources)) {
         for (size_t i = 0; i < resources->n; i++) {
-            visit_resource(&resources->list[i], context->cache, visit, user);
+            visit_resource(&resources->list[i], context, visit, user);
         }
     } else {
         status = mrp_fail(MRP_ERR_MEMORY, 0, "no memory to list UCX's transports");

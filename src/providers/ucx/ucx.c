@@ -49,7 +49,8 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
         "UCX_IB_REG_METHODS=direct"},
     [SETTING_CONFIG] = {"MRPOOL_UCX_CONFIG", MRP_SETTING_TEXT, 0, 0, NULL, "",
         "other settings of UCX for this context, NAME=VALUE;NAME=VALUE without UCX_ and "
-        "with + for commas: IB_REG_METHODS=direct;ALLOC_PRIO=md:posix+mmap"},
+        "with + for commas; a transport's own without its name too: "
+        "REG_METHODS=direct for UCX_IB_REG_METHODS"},
 };
 
 static const char *const cache_values[] = {NULL, "try", "y", "n"};
