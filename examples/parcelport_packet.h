@@ -123,7 +123,6 @@ static inline unsigned char *packet_body(struct packet *packet)
 #define CHUNKS_MAX 64 /* more than a pool of this program ever has */
 
 #define WINDOW_MAX 256
-/* A window of parcels from each peer, and as many answers to ours. */
 #define RECEIVES_MAX (2 * WINDOW_MAX * PROCESSES_MAX)
 
 /* Keys of one chunk of a peer. */

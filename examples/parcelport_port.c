@@ -53,6 +53,12 @@ void packet_address(
 
 /* -- opening -- */
 
+/* Posted at once: a window of parcels from each peer, and as many answers to ours. */
+static size_t port_receives(const struct port *port)
+{
+    return (port->options.n_processes - 1) * 2 * (size_t)port->options.window;
+}
+
 static bool pool_open(struct port *port)
 {
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
@@ -72,10 +78,13 @@ static bool pool_open(struct port *port)
     params.chunk_min = port->options.pool_size / 4;
     params.chunk_max = params.chunk_min;
     params.never_free = true;
-    /* Small messages must not take what the largest one needs, nor large ones what is
-     * received into. */
+    /* The progress thread takes what is free and cut already, and puts a region in place
+     * of each that has arrived: as many as are posted at once are made here, and as many
+     * again. What is preallocated is never regrouped for other sizes. */
+    params.tiers[MRP_TIER_MEDIUM].max_size = port->body_max;
+    params.tiers[MRP_TIER_MEDIUM].preallocate = 2 * port_receives(port);
+    /* Small messages must not take all that the largest ones need. */
     params.tiers[MRP_TIER_HUGE].reserve = port->options.pool_size / 4;
-    params.tiers[MRP_TIER_MEDIUM].reserve = port->options.pool_size / 4;
     return mrp_ok(port, "pool", mrp_pool_create(port->context, &params, &port->pool));
 }
 
@@ -217,7 +226,8 @@ static bool pool_fill(struct port *port)
         mrp_ok(port, "filling the pool", mrp_error_last()->status);
     good &= mrp_ok(port, "free", mrp_region_free_many(regions, n_taken, NULL));
     free(regions);
-    return good;
+    /* Of any size from now on. Nothing goes back to the system: never_free. */
+    return good && mrp_ok(port, "regrouping", mrp_pool_trim(port->pool, 0, NULL));
 }
 
 static bool piece_resolve(
@@ -256,34 +266,19 @@ static bool credit_prepare(struct port *port, unsigned rank)
     return piece_resolve(port, packet->header, sizeof(struct header), &packet->pieces[0]);
 }
 
-/* Receives for all peers, and as many regions again, free: what the progress thread posts
- * in place of one that has arrived has to be cut already, as it takes with
- * MRP_REQUEST_NOWAIT. */
 static bool receives_prepare(struct port *port)
 {
-    size_t n_receives = (port->options.n_processes - 1) * 2 * port->options.window;
-    struct mrp_region **regions = calloc(2 * n_receives, sizeof(struct mrp_region *));
-    size_t n_taken;
-    bool good;
+    for (size_t i = port_receives(port); i-- > 0;) {
+        struct packet *packet = port_new_packet(port, port->body_max);
 
-    if (regions == NULL) {
-        return trouble("no memory");
-    }
-    n_taken = mrp_region_alloc_many(port->pool, port->body_max, 2 * n_receives, regions);
-    good = n_taken == 2 * n_receives ||
-        mrp_ok(port, "receive regions", mrp_error_last()->status);
-    for (size_t i = 0; i < n_receives && good; i++) {
-        struct packet *packet = packet_of(regions[i]);
-
+        if (packet == NULL) {
+            return false;
+        }
         packet->target = NULL;
         line_add(&port->granted, &packet->link);
     }
-    good = good &&
-        mrp_ok(
-            port, "free", mrp_region_free_many(regions + n_receives, n_receives, NULL)) &&
-        mrp_ok(port, "flush", mrp_thread_flush(port->pool));
-    free(regions);
-    return good;
+    /* what this thread still has of them is for the other one */
+    return mrp_ok(port, "flush", mrp_thread_flush(port->pool));
 }
 
 bool port_start(struct port *port)
