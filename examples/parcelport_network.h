@@ -19,6 +19,8 @@
 /* Parts of one message: a header, and entries behind it. */
 #define PIECES_MAX 4
 
+struct network;
+
 enum network_result {
     NETWORK_DONE,
     NETWORK_CANCELLED,
@@ -28,6 +30,7 @@ enum network_result {
 /* An operation in flight. Stays where it is until `done` has been called. */
 struct network_op {
     void *native[8]; /* the network's own; first, as libfabric wants a fi_context2 */
+    struct network *network; /* for the network's own use, too */
     /* Called once, by progress and by nothing else. size: bytes received. */
     void (*done)(struct network_op *op, enum network_result result, size_t size);
 };
@@ -45,12 +48,9 @@ enum network_start {
     NETWORK_REFUSED /* has been complained of */
 };
 
-struct network;
-
 struct network_ops {
     const char *name; /* --network */
     const char *default_provider; /* --provider */
-    const char *providers; /* some others, for --help */
 
     /* node: the interface to use, an IP address. NULL: has been complained of. */
     struct network *(*open)(const char *provider, const char *node);
@@ -58,6 +58,8 @@ struct network_ops {
     /* A provider of the context round what was opened, for the pool's only rail. */
     enum mrp_status (*wrap)(struct network *network, struct mrp_context *context,
         struct mrp_provider **provider);
+    /* Whether peers reach only memory that the network has made itself. NULL: no. */
+    bool (*makes_memory)(struct network *network);
     bool (*address)(struct network *network, void *address, size_t *size);
     bool (*connect)(
         struct network *network, unsigned rank, const void *address, size_t size);

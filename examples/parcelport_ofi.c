@@ -304,7 +304,6 @@ static void ofi_close(struct network *network)
 const struct network_ops network_ofi = {
     .name = "ofi",
     .default_provider = "tcp",
-    .providers = "tcp, shm, verbs, or another of fi_info",
     .open = ofi_open,
     .describe = ofi_describe,
     .wrap = ofi_wrap,

@@ -63,6 +63,11 @@ static bool pool_open(struct port *port)
 {
     struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
 
+    if (port->ops->makes_memory != NULL && port->ops->makes_memory(port->network) &&
+        !mrp_ok(port, "memory of the network",
+            mrp_provider_backend(port->provider, NULL, &params.backend))) {
+        return false;
+    }
     params.name = "parcels";
     params.rails = &port->provider;
     params.n_rails = 1;
