@@ -38,6 +38,7 @@ enum option_key {
     OPTION_EAGER = 256,
     OPTION_KEYS,
     OPTION_SEED,
+    OPTION_MIX,
     OPTION_TIMEOUT,
     OPTION_JSON,
     OPTION_RANK,
@@ -54,6 +55,9 @@ static const struct argp_option options_table[] = {
     {"processes", 'n', "N", 0, "how many, 2 to 16 (2)", 0},
     {NULL, 0, NULL, 0, "What to do", 2},
     {"messages", 'm', "N", 0, "of all processes together, after the warm-up (1000000)",
+        0},
+    {"mix", OPTION_MIX, "small|even", 0,
+        "mostly small messages (default), or every power of two as often as the others",
         0},
     {"seed", OPTION_SEED, "N", 0, "of sizes, receivers and bytes (1)", 0},
     {NULL, 0, NULL, 0, "The message layer", 3},
@@ -85,7 +89,8 @@ static const char options_doc[] =
     "  parcelport\n"
     "  parcelport --processes 4 --messages 100000\n"
     "  parcelport --network ucx --provider shm\n"
-    "  parcelport --pool 8M --keys 1          memory and keys are short\n\n"
+    "  parcelport --messages 20000 --mix even --pool 8M --window 16 --keys 1\n"
+    "                                         memory and keys are short\n\n"
     "The exit status is 0 only when every byte was right, nothing was registered after "
     "the warm-up, and every stale token was refused.";
 
@@ -144,6 +149,12 @@ static error_t options_take(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_SEED:
         options->seed = option_number(state, argument, 0, UINT32_MAX);
+        break;
+    case OPTION_MIX:
+        if (strcmp(argument, "small") != 0 && strcmp(argument, "even") != 0) {
+            argp_error(state, "--mix is small or even, not '%s'", argument);
+        }
+        options->is_even = argument[0] == 'e';
         break;
     case 'P':
         options->pool_size = option_number(state, argument, 8 << 20, 1u << 30);

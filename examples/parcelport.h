@@ -36,6 +36,7 @@ struct options {
     uint64_t n_messages; /* of all processes together, after the warm-up */
     uint64_t n_warm_up;
     uint64_t seed;
+    bool is_even; /* sizes: every power of two as often as the others, not mostly small */
     size_t pool_size; /* bytes of each process's pool; a power of two */
     size_t eager_max; /* payload of the largest eager message, bytes */
     unsigned window; /* messages to one peer that it has not consumed yet */

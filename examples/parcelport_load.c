@@ -32,18 +32,21 @@ struct band {
     unsigned per_mille;
     unsigned shift, n_shifts;
 };
-static const struct band bands[] = {
+static const struct band mostly_small[] = {
     {800, 3, 7}, /* 8 B to 1 KiB */
     {150, 10, 4}, /* to 16 KiB */
     {40, 14, 2}, /* to 64 KiB */
     {8, 16, 2}, /* to 256 KiB */
     {2, 18, 2}, /* to 1 MiB */
 };
+static const struct band even[] = {
+    {1000, 3, 17}, /* 8 B to 1 MiB */
+};
 
-static size_t message_size(uint64_t random)
+static size_t message_size(const struct options *options, uint64_t random)
 {
+    const struct band *band = options->is_even ? even : mostly_small;
     unsigned place = (unsigned)(random % 1000);
-    const struct band *band = bands;
     size_t least;
 
     while (place >= band->per_mille) {
@@ -65,7 +68,7 @@ static struct message message_of(
         .seed = pattern_word(~random, id)};
 
     random = message.seed;
-    message.size = message_size(random);
+    message.size = message_size(options, random);
     if ((random >> 12) % 8 == 0) {
         message.n_entries = 2 + (random >> 15) % 2;
     }
