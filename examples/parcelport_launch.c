@@ -116,7 +116,7 @@ static bool star_take(struct star *star, unsigned rank)
     enum peer_kind kind;
 
     if (!peer_receive_any(&child->peer, &kind, &message)) {
-        return false;
+        return complain("that was rank %u", rank);
     }
     if (kind == PEER_ADDRESS && !child->has_shared) {
         child->shared = message;
