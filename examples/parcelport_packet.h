@@ -205,9 +205,14 @@ static inline void port_count(port_counter *counter)
     atomic_store_explicit(counter, count + 1, memory_order_relaxed);
 }
 
-/* Say why, and stop the port. Always false. */
-#define port_fail(port, ...) \
-    (atomic_store(&(port)->has_failed, true), trouble(__VA_ARGS__))
+/* Say why, then stop the port: whoever sees that finds the reason said. Always false. */
+#define port_fail(port, ...) port_has_failed((port), trouble(__VA_ARGS__))
+
+static inline bool port_has_failed(struct port *port, bool said)
+{
+    atomic_store(&port->has_failed, true);
+    return said;
+}
 
 static inline bool mrp_ok(struct port *port, const char *what, enum mrp_status status)
 {

@@ -517,6 +517,9 @@ bool port_poll(struct port *port, bool *busy)
         port_submit(port, packet);
         *busy = true;
     }
+    if (!good) {
+        atomic_store(&port->has_failed, true);
+    }
     return good;
 }
 
