@@ -47,7 +47,8 @@ enum peer_kind {
     PEER_DONE, /* text: nanoseconds the transfer took */
     PEER_VERIFIED, /* "every byte is right on my side" */
     PEER_RESULT, /* text: counts of one side */
-    PEER_FAILED /* text: why the sender gives up */
+    PEER_FAILED, /* text: why the sender gives up */
+    PEER_PROGRESS /* text: how far the sender has come */
 };
 
 struct peer_message {
