@@ -102,6 +102,7 @@ function(mrp_add_workers)
   mrp_add_network_worker(keys ofi)
   mrp_add_network_worker(rma ucx)
   mrp_add_network_worker(keys ucx)
+  mrp_add_network_worker(rma verbs)
   mrp_add_network_worker(rma mpi)
   mrp_add_network_worker(rma mpich SOURCE rma_mpi.c)
 

@@ -12,6 +12,9 @@
 #include <infiniband/verbs.h>
 #include <inttypes.h>
 
+/* Operations that may be under way at once. */
+#define VERBS_BATCH 16
+
 struct verbs_endpoint {
     struct ibv_pd *pd;
     uint8_t port;
@@ -49,8 +52,10 @@ static bool verbs_to_init(struct verbs_endpoint *endpoint)
 static bool verbs_open(
     struct verbs_endpoint *endpoint, struct ibv_pd *pd, uint8_t port, int gid_index)
 {
-    struct ibv_qp_init_attr init = {
-        .cap = {.max_send_wr = 4, .max_recv_wr = 1, .max_send_sge = 1, .max_recv_sge = 1},
+    struct ibv_qp_init_attr init = {.cap = {.max_send_wr = VERBS_BATCH,
+                                        .max_recv_wr = 1,
+                                        .max_send_sge = 1,
+                                        .max_recv_sge = 1},
         .qp_type = IBV_QPT_RC};
 
     endpoint->pd = pd;
@@ -60,7 +65,7 @@ static bool verbs_open(
             "ibv_query_port", ibv_query_port(pd->context, port, &endpoint->attr))) {
         return false;
     }
-    endpoint->cq = ibv_create_cq(pd->context, 8, NULL, NULL, 0);
+    endpoint->cq = ibv_create_cq(pd->context, VERBS_BATCH, NULL, NULL, 0);
     if (endpoint->cq == NULL) {
         return complain("ibv_create_cq: %s", strerror(errno));
     }
@@ -205,8 +210,8 @@ static bool verbs_wait(const struct verbs_endpoint *endpoint, struct peer *peer)
               n_done < 0 ? "ibv_poll_cq" : ibv_wc_status_str(done.status));
 }
 
-static bool verbs_post(const struct verbs_endpoint *endpoint, struct peer *peer,
-    const struct verbs_operation *operation)
+static bool verbs_start(
+    const struct verbs_endpoint *endpoint, const struct verbs_operation *operation)
 {
     struct ibv_sge sge = {
         (uintptr_t)operation->local, (uint32_t)operation->size, operation->lkey};
@@ -227,8 +232,7 @@ static bool verbs_post(const struct verbs_endpoint *endpoint, struct peer *peer,
         request.wr.rdma.remote_addr = operation->remote_address;
         request.wr.rdma.rkey = operation->rkey;
     }
-    return verbs_check("ibv_post_send", ibv_post_send(endpoint->qp, &request, &bad)) &&
-        verbs_wait(endpoint, peer);
+    return verbs_check("ibv_post_send", ibv_post_send(endpoint->qp, &request, &bad));
 }
 
 /* Of any size, in pieces of what the port takes at once. */
@@ -243,7 +247,7 @@ static bool verbs_transfer(const struct verbs_endpoint *endpoint, struct peer *p
         piece.size = left < endpoint->attr.max_msg_sz ? left : endpoint->attr.max_msg_sz;
         piece.local = whole->local + done;
         piece.remote_address = whole->remote_address + done;
-        if (!verbs_post(endpoint, peer, &piece)) {
+        if (!verbs_start(endpoint, &piece) || !verbs_wait(endpoint, peer)) {
             return false;
         }
     }

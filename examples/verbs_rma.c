@@ -355,7 +355,8 @@ static bool swap_words(struct example *example, const struct mrp_region *region,
         swap.desired = pattern_word(~seed, index);
         swap.local = (unsigned char *)&words[index];
         swap.remote_address = target->address + index * sizeof(uint64_t);
-        if (!verbs_post(&example->endpoint, &example->peer, &swap)) {
+        if (!verbs_start(&example->endpoint, &swap) ||
+            !verbs_wait(&example->endpoint, &example->peer)) {
             return false;
         }
         if (words[index] != now) {
