@@ -101,8 +101,8 @@ struct mrp_waiter {
      *  mrp_region_alloc_async again) and free.
      *  region: the caller's, of the size asked for; or NULL and
      *    MRP_ERR_AGAIN   there is room now, but only growth can use it: call
-     *                    mrp_region_alloc_async again, in a thread that may grow. It
-     *                    keeps its place in the line.
+     *                    mrp_region_alloc_async again, in a thread that may grow. The
+     *                    waiter, passed as it is, keeps its place in the line.
      *    MRP_ERR_STALE   the pool is being destroyed
      *    MRP_ERR_CORRUPT it was overwritten while it was free; it is not used again */
     void (*notify)(
