@@ -17,7 +17,7 @@ static struct provider_case cases[] = {
     {"ofi-tcp", "ofi", "provider=tcp"},
     {"ofi-sockets", "ofi", "provider=sockets"},
     {"ofi-shm", "ofi", "provider=shm"},
-    {"ofi-verbs", "ofi", "provider=verbs"},
+    {"ofi-verbs", "ofi", "provider=verbs,endpoint=msg"},
     {"ucx-tcp", "ucx", "tls=tcp+self"},
     {"ucx-shm", "ucx", "tls=posix+sysv+self"},
     {"ucx-rc", "ucx", "tls=rc"},
