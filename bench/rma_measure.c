@@ -247,8 +247,7 @@ void rma_measure(struct bench *bench, const struct rma_options *options,
         char compared[320];
 
         snprintf(compared, sizeof compared, "%s%s%s", telling.text,
-            telling.cache[0] != '\0' ? "; buffers not registered: " : "",
-            telling.cache);
+            telling.cache[0] != '\0' ? "; buffers not registered: " : "", telling.cache);
         bench_compared(bench, network->spec, compared);
     }
 }
