@@ -18,7 +18,6 @@
  */
 #include "parcelport_packet.h"
 
-#include <endian.h>
 #include <string.h>
 
 /* Every so many acknowledgements one is sent twice, as a network that retransmits would. */
@@ -26,24 +25,14 @@
 
 /* -- tokens -- */
 
-/* Keys are found by the number of the chunk, which stands in each token: region.h has the
- * layout. The library verifies the token when it resolves it. */
-static uint32_t token_word(const struct mrp_token *token, size_t offset)
+/* Keys are found by the number of the chunk. One that is damaged has none: no keys are
+ * found for it, and the library refuses it when it resolves it. */
+static struct mrp_chunk_id token_chunk(const struct mrp_token *token)
 {
-    uint32_t word;
+    struct mrp_chunk_id id = {0, UINT32_MAX, 0};
 
-    memcpy(&word, token->bytes + offset, sizeof(word));
-    return le32toh(word);
-}
-
-static uint32_t token_chunk(const struct mrp_token *token)
-{
-    return token_word(token, 8);
-}
-
-static uint32_t token_generation(const struct mrp_token *token)
-{
-    return token_word(token, 12);
+    (void)mrp_token_chunk(token, &id);
+    return id;
 }
 
 /* -- the sender, main thread -- */
@@ -76,21 +65,21 @@ static bool offer_token(struct port *port, const struct iovec *entry,
 static bool offer_has_keys(
     struct port *port, struct port_peer *peer, const struct mrp_token *token)
 {
-    uint32_t chunk = token_chunk(token), generation = token_generation(token);
+    struct mrp_chunk_id id = token_chunk(token);
     size_t i = 0;
 
-    while (i < peer->n_sent_keys && peer->sent_keys[i].chunk != chunk) {
+    while (i < peer->n_sent_keys && peer->sent_keys[i].chunk != id.chunk) {
         i++;
     }
-    if (i < peer->n_sent_keys && peer->sent_keys[i].generation == generation) {
+    if (i < peer->n_sent_keys && peer->sent_keys[i].generation == id.generation) {
         return true;
     }
     if (i == CHUNKS_MAX) {
-        i = chunk % CHUNKS_MAX; /* forget another one: its keys are sent again */
+        i = id.chunk % CHUNKS_MAX; /* forget another one: its keys are sent again */
     } else if (i == peer->n_sent_keys) {
         peer->n_sent_keys++;
     }
-    peer->sent_keys[i] = (struct sent_keys){chunk, generation};
+    peer->sent_keys[i] = (struct sent_keys){id.chunk, id.generation};
     port_count(&port->counts.n_keys_packed);
     return false;
 }
@@ -160,7 +149,7 @@ bool rendezvous_offer_keys(struct port *port, struct packet *packet)
 
     for (size_t i = 0; i < packet->n_entries; i++) {
         for (size_t j = 0; j < peer->n_sent_keys; j++) {
-            if (peer->sent_keys[j].chunk == token_chunk(&offers[i].token)) {
+            if (peer->sent_keys[j].chunk == token_chunk(&offers[i].token).chunk) {
                 peer->sent_keys[j] = peer->sent_keys[--peer->n_sent_keys];
             }
         }
@@ -265,7 +254,7 @@ static bool keys_open(
     struct port *port, unsigned rank, const struct offer *offer, const void *packed)
 {
     struct port_peer *peer = &port->peers[rank];
-    struct remote_keys *keys = keys_find(peer, token_chunk(&offer->token));
+    struct remote_keys *keys = keys_find(peer, token_chunk(&offer->token).chunk);
     void *endpoint = port->ops->endpoint(port->network, rank);
 
     if (keys != NULL && keys->n_reads > 0) {
@@ -285,7 +274,7 @@ static bool keys_open(
                 port->provider, endpoint, 0, packed, offer->keys_size, &keys->remote))) {
         return false;
     }
-    keys->chunk = token_chunk(&offer->token);
+    keys->chunk = token_chunk(&offer->token).chunk;
     keys->n_reads = 0;
     keys->last_used = ++port->clock;
     port_count(&port->counts.n_keys_opened);
@@ -316,7 +305,8 @@ enum resolved {
 static enum resolved read_resolve(
     struct port *port, unsigned rank, const struct offer *offer, struct packet_read *read)
 {
-    struct remote_keys *keys = keys_find(&port->peers[rank], token_chunk(&offer->token));
+    struct remote_keys *keys =
+        keys_find(&port->peers[rank], token_chunk(&offer->token).chunk);
     enum mrp_status status;
 
     if (keys == NULL) {

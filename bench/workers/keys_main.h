@@ -186,7 +186,7 @@ static bool chunks_import(struct chunk_world *world, size_t process, double *fig
         keys_network.endpoint != NULL ? keys_network.endpoint(process) : NULL;
     double started = worker_cpu_ns(),
            imported; /* there are more processes than processors */
-    uint64_t chunks[CHUNKS_MAX];
+    struct mrp_chunk_id chunks[CHUNKS_MAX], wanted;
     uint32_t n_chunks, size;
 
     memcpy(&n_chunks, next, sizeof n_chunks);
@@ -207,14 +207,13 @@ static bool chunks_import(struct chunk_world *world, size_t process, double *fig
     for (size_t i = 0; i < shared->n_buffers; i++, next += MRP_TOKEN_SIZE) {
         struct mrp_remote_region found = MRP_REMOTE_REGION_INIT;
         struct mrp_token token;
-        uint64_t wanted;
         uint32_t k = 0;
 
         memcpy(token.bytes, next, MRP_TOKEN_SIZE);
         if (mrp_token_chunk(&token, &wanted) != MRP_OK) {
             return fail("a token");
         }
-        while (k < n_chunks && chunks[k] != wanted) {
+        while (k < n_chunks && chunks[k].chunk != wanted.chunk) {
             k++;
         }
         if (k == n_chunks || mrp_remote_resolve(remotes[k], &token, &found) != MRP_OK ||

@@ -425,13 +425,18 @@ struct mrp_remote_region {
 MRP_API enum mrp_status mrp_remote_resolve(const struct mrp_remote *remote,
     const struct mrp_token *token, struct mrp_remote_region *region);
 
-/** A number that names the chunk whose keys a token needs, and that of the chunk whose
- *  keys were imported: equal numbers belong together, until mrp_remote_resolve says
- *  MRP_ERR_STALE. For who keeps the imports of many chunks in a table.
+/** Whose keys a token needs, and which were imported: the chunk `chunk` of the pool. Its
+ *  generation differs when the chunk has been replaced since, and then the keys do. */
+struct mrp_chunk_id {
+    uint32_t pool, chunk, generation;
+};
+
+/** For who keeps the imports of many chunks in a table, or what a peer has been sent.
  *  MRP_ERR_INVALID: corrupted token. */
-MRP_API enum mrp_status mrp_token_chunk(const struct mrp_token *token, uint64_t *chunk);
+MRP_API enum mrp_status mrp_token_chunk(
+    const struct mrp_token *token, struct mrp_chunk_id *id);
 MRP_API enum mrp_status mrp_remote_chunk(
-    const struct mrp_remote *remote, uint64_t *chunk);
+    const struct mrp_remote *remote, struct mrp_chunk_id *id);
 
 MRP_API enum mrp_status mrp_remote_close(struct mrp_remote *remote);
 

@@ -213,36 +213,32 @@ enum mrp_status mrp_remote_resolve(const struct mrp_remote *handle,
     return mrp_info_write(region, &found, sizeof found, "mrp_remote_region");
 }
 
-static uint64_t chunk_number(uint32_t pool, uint32_t chunk)
-{
-    return (uint64_t)pool << 32 | chunk;
-}
-
-enum mrp_status mrp_token_chunk(const struct mrp_token *token, uint64_t *chunk)
+enum mrp_status mrp_token_chunk(const struct mrp_token *token, struct mrp_chunk_id *id)
 {
     struct mrp_wire_token fields;
-    enum mrp_status status = token == NULL || chunk == NULL
-        ? mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL", token == NULL ? "token" : "chunk")
+    enum mrp_status status = token == NULL || id == NULL
+        ? mrp_fail(MRP_ERR_INVALID, 0, "%s is NULL", token == NULL ? "token" : "id")
         : mrp_token_decode(token, &fields);
 
     if (status == MRP_OK) {
-        *chunk = chunk_number(fields.pool, fields.chunk);
+        *id = (struct mrp_chunk_id){fields.pool, fields.chunk, fields.chunk_generation};
     }
     return status;
 }
 
-enum mrp_status mrp_remote_chunk(const struct mrp_remote *handle, uint64_t *chunk)
+enum mrp_status mrp_remote_chunk(const struct mrp_remote *handle, struct mrp_chunk_id *id)
 {
     const struct mrp_remote_state *remote;
     void *object;
     enum mrp_status status = mrp_handle_get(MRP_HANDLE_REMOTE, handle, &object);
 
-    if (status == MRP_OK && chunk == NULL) {
-        status = mrp_fail(MRP_ERR_INVALID, 0, "chunk is NULL");
+    if (status == MRP_OK && id == NULL) {
+        status = mrp_fail(MRP_ERR_INVALID, 0, "id is NULL");
     }
     if (status == MRP_OK) {
         remote = object;
-        *chunk = chunk_number(remote->keys.pool, remote->keys.chunk);
+        *id = (struct mrp_chunk_id){
+            remote->keys.pool, remote->keys.chunk, remote->keys.chunk_generation};
     }
     return status;
 }

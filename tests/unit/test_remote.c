@@ -309,7 +309,7 @@ static void token_chunk__finds_the_import_of_its_chunk(void **state)
     struct fixture *f = *state;
     struct mrp_remote *remote = open_rail(f, 0);
     struct mrp_region *large = mrp_region_alloc(f->pool, 8 << 20);
-    uint64_t of_remote, of_token, of_other;
+    struct mrp_chunk_id of_remote, of_token, of_other;
     struct mrp_token token;
 
     assert_non_null(large);
@@ -317,13 +317,14 @@ static void token_chunk__finds_the_import_of_its_chunk(void **state)
     assert_accepted(mrp_remote_chunk(remote, &of_remote));
     assert_accepted(mrp_token_chunk(&f->token, &of_token));
     assert_accepted(mrp_token_chunk(&token, &of_other));
-    assert_true(of_remote == of_token);
-    assert_true(of_remote != of_other);
+    assert_memory_equal(&of_remote, &of_token, sizeof(of_token));
+    assert_int_equal(of_remote.pool, of_other.pool);
+    assert_int_not_equal(of_remote.chunk, of_other.chunk);
     token.bytes[9] ^= 1;
     assert_refused(mrp_token_chunk(&token, &of_other), MRP_ERR_INVALID, "corrupted");
     assert_refused(mrp_token_chunk(NULL, &of_other), MRP_ERR_INVALID, "token is NULL");
-    assert_refused(mrp_token_chunk(&f->token, NULL), MRP_ERR_INVALID, "chunk is NULL");
-    assert_refused(mrp_remote_chunk(remote, NULL), MRP_ERR_INVALID, "chunk is NULL");
+    assert_refused(mrp_token_chunk(&f->token, NULL), MRP_ERR_INVALID, "id is NULL");
+    assert_refused(mrp_remote_chunk(remote, NULL), MRP_ERR_INVALID, "id is NULL");
     assert_accepted(mrp_region_free(large));
     assert_accepted(mrp_remote_close(remote));
     assert_refused(mrp_remote_chunk(remote, &of_remote), MRP_ERR_STALE, "destroyed");
