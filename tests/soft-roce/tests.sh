@@ -110,6 +110,9 @@ conformance ofi-verbs-rxm ofi 'provider=verbs;ofi_rxm,domain=rxe0' FI_MR_CACHE_M
 conformance verbs verbs ''
 conformance ucx-rc ucx tls=rc
 
+needs=
+run conformance.mixed_rails tests/conformance/test_mixed_rails
+
 # ---- what only a device does -----------------------------------------------------
 # rights and bounds of a key, memlock of an ordinary user, two rails, cgroups
 needs=ofi
@@ -128,6 +131,7 @@ run example.ofi_rma:verbs examples/ofi_rma "${small[@]}" \
     --provider verbs --domain rxe0 --address "$address"
 run example.ofi_rma:verbs-rxm examples/ofi_rma "${small[@]}" \
     --provider 'verbs;ofi_rxm' --domain rxe0 --address "$address"
+run bench.rma:verbs bench/mrpool-bench rma --quick --networks verbs --sizes 64,4K
 run example.verbs_rma examples/verbs_rma "${small[@]}" --device rxe0 --address "$address"
 run example.ucx_rma:rc examples/ucx_rma "${small[@]}" \
     --tls rc --devices rxe0:1 --address "$address"
