@@ -116,7 +116,9 @@ enum mrp_debug_flag {
 /** Which chunks a rail registers. A chunk that it does not: MRP_ERR_UNSUPPORTED from
  *  calls that ask for its keys, until mrp_region_ensure has been called for it. */
 enum mrp_rail_policy {
-    MRP_RAIL_EAGER, /**< each, when it is made: with all such rails or none */
+    /** each, when it is made: with all such rails or none, but for those whose device
+     *  is found to be gone */
+    MRP_RAIL_EAGER,
     MRP_RAIL_LAZY, /**< those of mrp_region_ensure */
     /** as EAGER those on the NUMA node of its device (as far as both are known), as LAZY
      *  the others */
@@ -304,8 +306,8 @@ MRP_API enum mrp_status mrp_pool_drained(
  *  must be of the pool's context, and cannot be closed while it is a rail.
  *
  *  From any thread; blocks for the registrations, while other threads allocate and free.
- *  Of several calls that add or remove rails one runs at a time. Not from a provider's
- *  callbacks, nor from region_init.
+ *  Of several calls that add or remove rails one runs at a time. Not from callbacks of a
+ *  provider or a backend, nor from region_init.
  *  @return MRP_ERR_EXISTS: it is a rail already, or one that has failed (remove that
  *  first); MRP_ERR_LIMIT: 64 rails, or a budget; MRP_ERR_REGISTER; MRP_ERR_UNAVAILABLE:
  *  the device is gone; MRP_ERR_UNSUPPORTED: it cannot grant the pool's access, or not on
@@ -330,7 +332,8 @@ MRP_API enum mrp_status mrp_pool_rail_remove(struct mrp_pool *pool, unsigned rai
  *  refused with MRP_ERR_UNAVAILABLE and the reason (NULL: none told), which is copied, up
  *  to 191 bytes. What is registered stays so until the chunk goes, or the rail is removed;
  *  adding the provider again then is the way back. A second call changes nothing.
- *  From any thread; short locks. MRP_ERR_NOT_FOUND: no such rail. */
+ *  From any thread; short locks. MRP_ERR_NOT_FOUND: no such rail; MRP_ERR_INVALID: 64 or
+ *  more. */
 MRP_API enum mrp_status mrp_pool_rail_fail(
     struct mrp_pool *pool, unsigned rail, const char *reason);
 

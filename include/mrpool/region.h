@@ -255,7 +255,7 @@ MRP_API enum mrp_status mrp_region_remote_addr(
     const struct mrp_region *region, unsigned rail, uint64_t *remote_addr);
 
 /** The native registration (fid_mr*, ibv_mr*, ...) and where in it the region begins.
- *  Borrowed: valid while the region is. */
+ *  Borrowed: valid while the region is, and the rail is the pool's. */
 MRP_API enum mrp_status mrp_region_registration(
     const struct mrp_region *region, unsigned rail, void **native, size_t *offset);
 
@@ -291,7 +291,8 @@ struct mrp_wire {
         sizeof(struct mrp_wire), NULL, 0, 0, false, NULL, 0, 0 \
     }
 
-/** One step from [address, address + size) of this pool to what the rail needs.
+/** One step from [address, address + size) of this pool to what the rail needs. Where
+ *  registered buffers overlap, the answer is of one of them.
  *  MRP_ERR_NOT_FOUND: not the pool's; MRP_ERR_INVALID: runs past the chunk;
  *  MRP_ERR_UNSUPPORTED, MRP_ERR_UNAVAILABLE as above. Lock-free. */
 MRP_API enum mrp_status mrp_resolve(struct mrp_pool *pool, const void *address,
@@ -334,8 +335,8 @@ struct mrp_region_adopt_params {
         sizeof(struct mrp_region_adopt_params), NULL, NULL \
     }
 
-/** Hand [address, address + size) over to the pool, registered with its rights on all its
- *  rails, as a live region. After its free it is idle memory like a larger-than-huge
+/** Hand [address, address + size) over to the pool, registered with its rights on its rails
+ *  as their policies say, as a live region. After its free it is idle memory like a larger-than-huge
  *  region, for requests of at least three quarters of its size. Counts against the
  *  budgets. size: more than the huge tier's limit. Any alignment; host memory. On failure
  *  the memory is the caller's still. Errors as mrp_region_register; MRP_ERR_INVALID also

@@ -203,6 +203,7 @@ static enum mrp_status unmap_nothing(void *state, const struct mrp_mapping *mapp
 /* Only a context that goes closes providers before their backends. */
 void mrp_backend_orphan(struct mrp_provider_state *provider)
 {
+    pthread_mutex_lock(&provider->context->mutex); /* others' come and go meanwhile */
     for (struct mrp_named *named = provider->context->backends; named != NULL;
          named = named->next) {
         struct mrp_backend_state *backend = (struct mrp_backend_state *)named;
@@ -212,6 +213,7 @@ void mrp_backend_orphan(struct mrp_provider_state *provider)
             backend->ops.unmap = unmap_nothing;
         }
     }
+    pthread_mutex_unlock(&provider->context->mutex);
 }
 
 /* -- the only callers of map and unmap -- */
@@ -346,6 +348,12 @@ enum mrp_status mrp_backend_create_custom(struct mrp_context *handle, const char
     return status;
 }
 
+static bool has_own_state(const struct mrp_backend_ops *ops)
+{
+    return ops->struct_size > offsetof(struct mrp_backend_ops, query) &&
+        (ops->create != NULL || ops->destroy != NULL);
+}
+
 enum mrp_status mrp_provider_backend(
     struct mrp_provider *handle, const char *name, struct mrp_backend **created)
 {
@@ -366,6 +374,13 @@ enum mrp_status mrp_provider_backend(
             provider->named.name, provider->info.module);
     }
     status = check_ops(provider->ops.backend);
+    if (status == MRP_OK && has_own_state(provider->ops.backend)) {
+        status = mrp_fail(MRP_ERR_INVALID, 0,
+            "provider %s: its backend's create and destroy must be NULL: its state is "
+            "the "
+            "provider's",
+            provider->named.name);
+    }
     if (status == MRP_OK) {
         status = make_state(
             provider->context, provider->ops.backend, NULL, provider, name, &backend);

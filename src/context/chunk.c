@@ -264,7 +264,7 @@ enum mrp_status mrp_chunk_create(struct mrp_context_state *context,
     chunk->born = mrp_clock_coarse();
     chunk->node = request->node;
     chunk->pool = request->pool;
-    chunk->is_held = false;
+    chunk->is_held = chunk->is_evicted = false;
     chunk->is_restricted = request->only != 0;
     chunk->passage = 0;
     status = mrp_chunk_register(chunk, request);

@@ -83,6 +83,8 @@ struct mrp_chunk {
     bool has_room; /* it is on the pool's list */
     bool is_over_budget;
     struct mrp_chunk *next_with_room;
+    uint64_t holder; /* its mrp_thread_id(), where it is held, */
+    bool is_evicted; /* by the holder himself, from inside a call to the network */
 };
 
 /** The chunks of a context. */

@@ -147,6 +147,16 @@ static bool keep(struct mrp_chunk *chunk, struct mrp_provider_state *provider)
     return true;
 }
 
+/* Whatever the provider's status, callers tell one thing: it has kept the registration. */
+static enum mrp_status as_refusal(enum mrp_status status)
+{
+    struct mrp_error cause = *mrp_error_last();
+
+    return status == MRP_ERR_REGISTER
+        ? status
+        : mrp_fail_at(cause.function, MRP_ERR_REGISTER, cause.native, "%s", cause.text);
+}
+
 enum mrp_status mrp_chunk_detach(struct mrp_chunk *chunk, unsigned rail)
 {
     struct mrp_provider_state *provider;
@@ -162,6 +172,7 @@ enum mrp_status mrp_chunk_detach(struct mrp_chunk *chunk, unsigned rail)
     status = mrp_provider_deregister(provider, &registration, chunk->mapping.size);
     if (status != MRP_OK) {
         keep(chunk, provider);
+        status = as_refusal(status);
     }
     return status;
 }
@@ -198,7 +209,7 @@ enum mrp_status mrp_chunk_deregister(struct mrp_chunk *chunk,
         rail_status = mrp_provider_deregister(
             provider, &chunk->registrations[rail], chunk->mapping.size);
         if (rail_status != MRP_OK) {
-            status = rail_status;
+            status = as_refusal(rail_status);
             refusing |= bit(rail);
             keep(chunk, provider);
         }

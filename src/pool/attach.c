@@ -18,21 +18,42 @@ struct mrp_chunk *mrp_chunk_hold(struct mrp_pool *pool, uint32_t id, unsigned ra
     for (;;) {
         struct mrp_chunk *chunk = entry->chunk;
 
+        if (chunk != NULL && chunk->is_held) { /* what it wants is not settled yet */
+            mrp_wait(&pool->grown, &pool->mutex);
+            continue;
+        }
         if (chunk == NULL || (wants != NULL && !wants(pool, chunk, rail))) {
             return NULL;
         }
-        if (!chunk->is_held) {
-            chunk->is_held = true;
-            return chunk;
-        }
-        mrp_wait(&pool->grown, &pool->mutex);
+        chunk->is_held = true;
+        chunk->holder = mrp_thread_id();
+        return chunk;
     }
 }
 
 void mrp_chunk_unhold(struct mrp_pool *pool, struct mrp_chunk *chunk)
 {
-    chunk->is_held = false;
+    bool is_evicted = chunk->is_evicted;
+
+    chunk->is_held = chunk->is_evicted = false;
     mrp_wake_all(&pool->grown);
+    if (is_evicted) {
+        pthread_mutex_unlock(&pool->mutex);
+        chunk->retained.evict(&chunk->retained);
+        pthread_mutex_lock(&pool->mutex);
+    }
+}
+
+bool mrp_chunk_postpone(struct mrp_chunk *chunk)
+{
+    struct mrp_pool *pool = chunk->pool;
+    bool is_own;
+
+    pthread_mutex_lock(&pool->mutex);
+    is_own = chunk->is_held && chunk->holder == mrp_thread_id();
+    chunk->is_evicted = is_own;
+    pthread_mutex_unlock(&pool->mutex);
+    return is_own;
 }
 
 /* -- attach and detach -- */
@@ -78,7 +99,7 @@ static void settle(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigne
     }
     slot->n_registrations++;
     slot->registered_size += chunk->mapping.size;
-    if (mrp_rail_takes(slot)) {
+    if (slot->state == MRP_RAIL_ACTIVE) {
         mrp_key_open(pool, chunk, rail);
     }
 }
@@ -114,6 +135,7 @@ enum mrp_status mrp_rail_attach(
 {
     struct mrp_provider_state *provider = NULL;
     enum mrp_status status;
+    uint64_t n_refusals;
 
     pthread_mutex_lock(&pool->mutex);
     status = book(pool, chunk, rail, &provider);
@@ -121,9 +143,16 @@ enum mrp_status mrp_rail_attach(
     if (status != MRP_OK) {
         return status;
     }
+    n_refusals = mrp_load_relaxed(&pool->n_refusals);
     status = register_chunk(pool, chunk, rail, provider);
     pthread_mutex_lock(&pool->mutex);
     settle(pool, chunk, rail, status == MRP_OK);
+    if (status != MRP_OK && mrp_load_relaxed(&pool->n_refusals) != n_refusals) {
+        mrp_line_room(pool);
+    }
+    if (status == MRP_OK && !mrp_rail_takes(&pool->rails[rail])) { /* failed, or leaves */
+        status = mrp_rail_refuse_locked("mrp_region_ensure", pool, rail);
+    }
     pthread_mutex_unlock(&pool->mutex);
     return status;
 }

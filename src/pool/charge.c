@@ -102,6 +102,7 @@ static bool idle_could_help(const struct mrp_pool *pool, size_t size, uint64_t r
 static void make_room(
     struct mrp_pool *pool, struct mrp_chunk_request *request, size_t size)
 {
+    mrp_rails_spare(pool);
     mrp_rails_choose(pool, request);
     while (!request->is_over_budget && !fits_budget(pool, size, request->wanted) &&
         idle_could_help(pool, size, request->wanted)) {
@@ -115,6 +116,7 @@ static void make_room(
         while (n_evicted == 0 && pool->idle_changes == changes && pool->n_idle > 0) {
             mrp_wait(&pool->grown, &pool->mutex);
         }
+        mrp_rails_spare(pool);
         mrp_rails_choose(pool, request);
     }
 }
@@ -167,6 +169,10 @@ enum mrp_status mrp_charge_pool(
         if (!request->is_over_budget && !fits_budget(pool, size, request->wanted)) {
             status = over_budget(pool, size, request->wanted);
         }
+    }
+    if (status == MRP_OK && (request->only & ~request->wanted) != 0) {
+        status = mrp_rail_refuse_locked("mrp_region_register", pool,
+            (unsigned)__builtin_ctzll(request->only & ~request->wanted));
     }
     if (status == MRP_OK) {
         status = take_chunk_id(pool, chunk_id);

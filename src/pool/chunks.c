@@ -104,7 +104,7 @@ void mrp_pool_enter_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
     for (uint64_t rails = chunk->registered; rails != 0; rails &= rails - 1) {
         unsigned rail = (unsigned)__builtin_ctzll(rails);
 
-        if (mrp_rail_takes(&pool->rails[rail])) { /* still */
+        if (pool->rails[rail].state == MRP_RAIL_ACTIVE) { /* still, or by now */
             mrp_key_open(pool, chunk, rail);
         }
     }
@@ -191,6 +191,9 @@ static enum mrp_status try_chunk(struct mrp_pool *pool, struct mrp_chunk_request
         return status;
     }
     mrp_charge_settle(pool, request, *made, n_refusals_of_all);
+    if ((request->wanted & ~(*made)->registered) != 0) {
+        mrp_charge_tell_refused(pool, n_refusals);
+    }
     mrp_debug_chunk(pool, *made);
     return MRP_OK;
 }

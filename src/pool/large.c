@@ -67,6 +67,9 @@ static void evict(struct mrp_retained *item)
     struct mrp_pool *pool = mrp_idle_chunk(item)->pool;
     size_t size = item->size;
 
+    if (mrp_chunk_postpone(mrp_idle_chunk(item))) {
+        return;
+    }
     mrp_large_dissolve(mrp_idle_chunk(item), false);
     mrp_pool_count_idle(pool, -1, size, true);
 }

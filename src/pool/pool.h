@@ -227,7 +227,8 @@ struct mrp_pool {
     bool rails_changing; /* some thread adds or removes one */
     unsigned phase; /* 0 or 1: of passages that begin now; rails.h */
     size_t n_passages[2];
-    bool has_lasting; /* it has had a rail that does not revoke: quarantine.c */
+    /* it has had memory without rails, or a rail that does not revoke: quarantine.c */
+    bool has_lasting;
     _Atomic bool can_revoke;
     struct mrp_chunk *with_room; /* those with granules left, oldest first */
     uint64_t last_serial; /* of chunks */

@@ -67,6 +67,23 @@ static enum mrp_status register_all(struct mrp_pool *pool, unsigned rail)
     return status;
 }
 
+/* It is active. Others may fail it meanwhile, and nobody opens its lines any more then. */
+static void open_all(struct mrp_pool *pool, unsigned rail)
+{
+    pthread_mutex_lock(&pool->mutex);
+    for (uint32_t id = 0; id < pool->n_chunk_ids; id++) {
+        struct mrp_chunk *chunk = mrp_chunk_hold(pool, id, rail, is_registered);
+
+        if (chunk != NULL) {
+            if (pool->rails[rail].state == MRP_RAIL_ACTIVE) {
+                mrp_key_open(pool, chunk, rail);
+            }
+            mrp_chunk_unhold(pool, chunk);
+        }
+    }
+    pthread_mutex_unlock(&pool->mutex);
+}
+
 /* Each is tried once; the first refusal is told. */
 static enum mrp_status deregister_all(struct mrp_pool *pool, unsigned rail)
 {
@@ -208,7 +225,9 @@ static enum mrp_status join(struct mrp_pool *pool, unsigned rail)
         mrp_rail_activate(pool, rail);
     }
     pthread_mutex_unlock(&pool->mutex);
-    if (status != MRP_OK) {
+    if (status == MRP_OK) {
+        open_all(pool, rail);
+    } else {
         cause = *mrp_error_last();
         leave(pool, rail);
         mrp_error_restore(&cause);

@@ -6,6 +6,7 @@
 #include "pool/rails.h"
 
 #include "base/error.h"
+#include "pool/wait.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,9 @@ void mrp_rail_occupy(struct mrp_pool *pool, unsigned rail,
 {
     size_t advised = provider->info.max_registrations, most = pool->max_registrations;
 
+    /* memory that there was without rails may be known to networks of the caller's own */
+    pool->has_lasting =
+        pool->has_lasting || (mrp_rails_used(pool) == 0 && pool->n_chunk_ids > 0);
     pool->rails[rail] = (struct mrp_rail){
         .provider = provider,
         .state = state,
@@ -140,8 +144,8 @@ static bool may_be_near(const struct mrp_rail *rail, int node)
 static bool is_chosen(
     const struct mrp_rail *rail, unsigned index, const struct mrp_chunk_request *request)
 {
-    if (rail->provider == NULL || !mrp_rail_takes(rail)) {
-        return false;
+    if (rail->provider == NULL || !mrp_rail_takes(rail) || rail->join_status != MRP_OK) {
+        return false; /* the last: its joining has failed already */
     }
     if (request->only != 0) {
         return (request->only & mrp_rail_bit(index)) != 0;
@@ -188,7 +192,21 @@ static bool note_join_failure(
     return slot->state == MRP_RAIL_JOINING;
 }
 
-static bool mark_failed(struct mrp_rail *slot, const char *reason)
+void mrp_rails_spare(struct mrp_pool *pool)
+{
+    for (unsigned rail = 0; rail < pool->n_rails; rail++) {
+        struct mrp_rail *slot = &pool->rails[rail];
+
+        if (slot->state == MRP_RAIL_JOINING && slot->policy != MRP_RAIL_LAZY &&
+            slot->n_charged >= slot->max_registrations) {
+            note_join_failure(slot, MRP_ERR_LIMIT,
+                "it may hold no more registrations: raise max_registrations "
+                "(MRPOOL_MAX_REGISTRATIONS), or use larger chunks (chunk_min)");
+        }
+    }
+}
+
+static bool mark_failed(struct mrp_pool *pool, struct mrp_rail *slot, const char *reason)
 {
     if (note_join_failure(slot, MRP_ERR_UNAVAILABLE, reason) ||
         slot->state != MRP_RAIL_ACTIVE) {
@@ -196,6 +214,7 @@ static bool mark_failed(struct mrp_rail *slot, const char *reason)
     }
     slot->state = MRP_RAIL_FAILED;
     set_reason(slot, reason);
+    mrp_line_room(pool); /* for those whom its limit has refused */
     return true;
 }
 
@@ -204,7 +223,7 @@ void mrp_rail_lose(struct mrp_pool *pool, unsigned rail, const char *reason)
     bool is_news;
 
     pthread_mutex_lock(&pool->mutex);
-    is_news = mark_failed(&pool->rails[rail], reason);
+    is_news = mark_failed(pool, &pool->rails[rail], reason);
     pthread_mutex_unlock(&pool->mutex);
     if (is_news) {
         mrp_keys_shut(pool, rail);
@@ -216,16 +235,17 @@ bool mrp_rail_go_on(
 {
     struct mrp_pool *pool = request->pool;
     struct mrp_rail *slot = &pool->rails[rail];
-    bool is_joining;
+    bool is_unused;
 
     if (status == MRP_ERR_UNAVAILABLE) {
         mrp_rail_lose(pool, rail, mrp_error_last()->text);
     }
     pthread_mutex_lock(&pool->mutex);
     slot->n_failures++;
-    is_joining = note_join_failure(slot, status, mrp_error_last()->text);
+    note_join_failure(slot, status, mrp_error_last()->text);
+    is_unused = slot->state != MRP_RAIL_ACTIVE; /* not yet, or no more */
     pthread_mutex_unlock(&pool->mutex);
-    return is_joining || status == MRP_ERR_UNAVAILABLE;
+    return is_unused && (request->only & mrp_rail_bit(rail)) == 0;
 }
 
 /* -- passages -- */
@@ -343,6 +363,7 @@ enum mrp_status mrp_pool_rail_fail(
     pthread_mutex_lock(&pool->mutex);
     mrp_passage_end(pool, passage);
     pthread_mutex_unlock(&pool->mutex);
+    mrp_line_end(pool);
     return MRP_OK;
 }
 

@@ -53,6 +53,10 @@ uint64_t mrp_rails_used(const struct mrp_pool *pool);
 /** Choose the rails of a chunk that is to be made. Under the mutex. */
 void mrp_rails_choose(const struct mrp_pool *pool, struct mrp_chunk_request *request);
 
+/** A rail that is joining and has no room for one chunk more cannot join: no request is
+ *  refused for it. Under the mutex. */
+void mrp_rails_spare(struct mrp_pool *pool);
+
 /** request->go_on of all chunks of pools. */
 bool mrp_rail_go_on(
     const struct mrp_chunk_request *request, unsigned rail, enum mrp_status status);
@@ -82,7 +86,12 @@ void mrp_keys_shut(struct mrp_pool *pool, unsigned rail);
 struct mrp_chunk *mrp_chunk_hold(struct mrp_pool *pool, uint32_t id, unsigned rail,
     bool (*wants)(
         const struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail));
+/** Evicts it, if that has been postponed; the mutex is released meanwhile. */
 void mrp_chunk_unhold(struct mrp_pool *pool, struct mrp_chunk *chunk);
+
+/** An idle chunk is evicted by who holds it, whose network uses another pool: true, and it
+ *  will be when the hold ends. No lock. */
+bool mrp_chunk_postpone(struct mrp_chunk *chunk);
 
 /** Charge, register, open the line: all or nothing. The chunk is held. No lock. */
 enum mrp_status mrp_rail_attach(

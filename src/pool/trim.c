@@ -11,6 +11,7 @@
 #include "pool/cache.h"
 #include "pool/depot.h"
 #include "pool/growth.h"
+#include "pool/rails.h"
 #include "pool/wait.h"
 
 #define REGIONS_PER_TURN 4096 /* sifted before others get the mutex: some 20 us */
@@ -262,6 +263,9 @@ static void evict_empty(struct mrp_retained *item)
     struct mrp_error before = *mrp_error_last();
     size_t size = item->size;
 
+    if (mrp_chunk_postpone(chunk)) {
+        return;
+    }
     mrp_chunk_withdraw(chunk);
     mrp_pool_dissolve_chunk(chunk);
     mrp_error_restore(&before);
