@@ -238,7 +238,7 @@ struct process {
     struct port *port;
     struct load load;
     struct report report;
-    uint64_t n_repeats; /* that the peers have sent us */
+    uint64_t told[PROCESSES_MAX]; /* a number that each process has for us */
 };
 
 static bool process_connect(
@@ -276,48 +276,80 @@ static bool process_open(struct process *process)
         port_start(process->port) && launch_share(options, NULL, 0, NULL, NULL);
 }
 
-static bool process_take_repeats(
+static bool process_take_told(
     void *process_arg, unsigned rank, const void *bytes, size_t size)
 {
     struct process *process = process_arg;
-    uint64_t repeats[PROCESSES_MAX];
+    uint64_t numbers[PROCESSES_MAX];
 
-    if (size != sizeof(repeats)) {
+    if (size != sizeof(numbers)) {
         return trouble("rank %u shares %zu bytes", rank, size);
     }
-    memcpy(repeats, bytes, sizeof(repeats));
-    process->n_repeats += repeats[process->options->rank];
+    memcpy(numbers, bytes, sizeof(numbers));
+    process->told[rank] = numbers[process->options->rank];
     return true;
 }
 
+/* Tell each process a number, and hear theirs. */
+static bool process_tell(
+    struct process *process, uint64_t (*number)(struct port *port, unsigned rank))
+{
+    uint64_t numbers[PROCESSES_MAX] = {0};
+
+    for (unsigned i = 0; i < process->options->n_processes; i++) {
+        numbers[i] = number(process->port, i);
+    }
+    return launch_share(
+        process->options, numbers, sizeof(numbers), process_take_told, process);
+}
+
 /* Acknowledgements that were sent twice may still be on their way: wait for the last of
- * them, so that what is counted is complete, and nothing comes when the port stops. */
+ * them, so that what is counted is complete. */
 static bool process_settle(struct process *process)
 {
     const struct options *options = process->options;
-    uint64_t repeats[PROCESSES_MAX] = {0};
     uint64_t deadline = clock_ns() + options->timeout * UINT64_C(1000000000);
+    uint64_t n_repeats = 0;
     bool busy;
 
-    for (unsigned i = 0; i < options->n_processes; i++) {
-        repeats[i] = port_repeated(process->port, i);
-    }
-    process->n_repeats = 0;
-    if (!launch_share(options, repeats, sizeof(repeats), process_take_repeats, process)) {
+    if (!process_tell(process, port_repeated)) {
         return false;
     }
-    while (port_counts(process->port)->n_acks_stale < process->n_repeats) {
+    for (unsigned i = 0; i < options->n_processes; i++) {
+        n_repeats += process->told[i];
+    }
+    while (port_counts(process->port)->n_acks_stale < n_repeats) {
         if (!port_poll(process->port, &busy)) {
             return false;
         }
         if (clock_ns() > deadline) {
             return trouble("%" PRIu64 " acknowledgements were sent to us twice, %" PRIu64
                            " were refused",
-                process->n_repeats, port_counts(process->port)->n_acks_stale);
+                n_repeats, port_counts(process->port)->n_acks_stale);
         }
         port_wait(process->port);
     }
     return launch_share(options, NULL, 0, NULL, NULL);
+}
+
+/* Everybody falls silent, hears the last of the others, and says good-bye before anybody
+ * goes: the last words of one process need the others still to listen. */
+static bool process_part(struct process *process)
+{
+    const struct options *options = process->options;
+
+    if (!port_stop(process->port)) {
+        return false;
+    }
+    launch_meanwhile(port_progress, process->port);
+    if (!process_tell(process, port_messages_to) ||
+        !port_drain(process->port, process->told) ||
+        !launch_share(options, NULL, 0, NULL, NULL) || !port_disconnect(process->port) ||
+        !launch_share(options, NULL, 0, NULL, NULL)) {
+        return false;
+    }
+    launch_meanwhile(NULL, NULL);
+    return true;
 }
 
 static bool process_run(struct process *process)
@@ -341,8 +373,7 @@ static bool process_run(struct process *process)
     report->received = load->n_received;
     report->bytes = load->bytes_sent;
     report->nanoseconds = load->nanoseconds;
-    return port_stop(process->port) && launch_share(options, NULL, 0, NULL, NULL) &&
-        launch_report(report);
+    return process_part(process) && launch_report(report);
 }
 
 static bool process_main(const struct options *options)
@@ -354,6 +385,9 @@ static bool process_main(const struct options *options)
     good = process_run(&process);
     alarm(options->timeout); /* closing is a wait like any other */
     if (process.port != NULL) {
+        if (!good) {
+            port_abort(process.port);
+        }
         good &= port_stop(process.port);
         good &= port_close(process.port);
     }

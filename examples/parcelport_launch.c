@@ -220,7 +220,8 @@ bool launch_share(const struct options *options, const void *bytes, size_t size,
     if (!peer_send(&launcher, PEER_ADDRESS, bytes, size)) {
         return false;
     }
-    while (poll(&wait, 1, -1) != 1) { /* the launcher ends it when another one hangs */
+    while (launcher.progress == NULL &&
+        poll(&wait, 1, -1) != 1) { /* the launcher ends it when another one hangs */
     }
     for (unsigned i = 0; i < options->n_processes; i++) {
         if (!peer_receive(&launcher, PEER_ADDRESS, &message) ||
@@ -229,6 +230,12 @@ bool launch_share(const struct options *options, const void *bytes, size_t size,
         }
     }
     return true;
+}
+
+void launch_meanwhile(void (*progress)(void *), void *progress_arg)
+{
+    launcher.progress = progress;
+    launcher.progress_arg = progress_arg;
 }
 
 bool launch_progress(uint64_t n_done)

@@ -28,6 +28,8 @@ typedef bool launch_visitor(void *user, unsigned rank, const void *bytes, size_t
  * be NULL. */
 bool launch_share(const struct options *options, const void *bytes, size_t size,
     launch_visitor *visit, void *user);
+/* While we wait for the others from now on, call this. */
+void launch_meanwhile(void (*progress)(void *), void *progress_arg);
 bool launch_progress(uint64_t n_done);
 bool launch_report(const struct report *report);
 /* False: the launcher has gone, or wants us to stop. */

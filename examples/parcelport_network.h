@@ -77,8 +77,9 @@ struct network_ops {
     void (*cancel)(struct network *network, struct network_op *op); /* of a receive */
     bool (*progress)(struct network *network); /* whether anything happened */
 
-    /* The progress thread has ended, nothing is in flight, peers' keys have been given
-     * back. Memory is still registered. */
+    /* Say good-bye to the peers. The progress thread has ended, nothing is in flight, and
+     * their keys have been given back; memory is still registered. Progress is called
+     * afterwards, until all have done so. Twice is no harm. */
     void (*disconnect)(struct network *network);
     /* The provider has been closed. */
     void (*close)(struct network *network);

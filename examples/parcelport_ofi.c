@@ -284,7 +284,8 @@ static void ofi_close_fid(struct fid *fid)
  * Registrations bound to it have to go first; taking them back ends their access too. */
 static void ofi_disconnect(struct network *network)
 {
-    if ((network->info->domain_attr->mr_mode & FI_MR_ENDPOINT) == 0) {
+    if (network->ep != NULL &&
+        (network->info->domain_attr->mr_mode & FI_MR_ENDPOINT) == 0) {
         ofi_close_fid(&network->ep->fid);
         network->ep = NULL;
     }

@@ -155,6 +155,7 @@ struct port_peer {
     struct remote_keys keys[CHUNKS_MAX];
     uint64_t n_rendezvous; /* received */
     port_counter n_repeated; /* of its acknowledgements */
+    uint64_t n_messages_to, n_messages_from; /* of all kinds */
 };
 
 struct port {
@@ -194,6 +195,7 @@ struct port {
     struct queue posts; /* receives, likewise */
     struct packet *posted[RECEIVES_MAX];
     size_t n_posted;
+    size_t n_sending; /* messages that the network has and has not reported yet */
     bool was_busy;
     uint64_t clock; /* of the keys' last use */
 };
@@ -233,6 +235,9 @@ void packet_free(struct packet *packet);
 /* parcelport_progress.c: all on the progress thread */
 
 void *progress_run(void *port);
+/* Once it has ended, by the main thread. */
+bool progress_drain(struct port *port, const uint64_t *n_from);
+bool progress_cancel(struct port *port);
 /* A region that is free already, or NULL. */
 struct packet *port_take(struct port *port, size_t size);
 /* Post the region for the next message. */

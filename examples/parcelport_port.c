@@ -130,14 +130,44 @@ struct port *port_open(
     return port;
 }
 
+void port_abort(struct port *port)
+{
+    atomic_store(&port->has_failed, true);
+}
+
+uint64_t port_messages_to(struct port *port, unsigned rank)
+{
+    return port->peers[rank].n_messages_to;
+}
+
+bool port_drain(struct port *port, const uint64_t *n_from)
+{
+    return progress_drain(port, n_from);
+}
+
+bool port_disconnect(struct port *port)
+{
+    bool good = progress_cancel(port);
+
+    rendezvous_close(port);
+    port->ops->disconnect(port->network);
+    return good;
+}
+
+void port_progress(void *port_arg)
+{
+    struct port *port = port_arg;
+
+    (void)port->ops->progress(port->network);
+}
+
 /* Memory goes before the domain that it is registered with, and after all that uses it. */
 bool port_close(struct port *port)
 {
     bool has_failed = atomic_load(&port->has_failed), good;
 
-    rendezvous_close(port);
     if (port->network != NULL) {
-        port->ops->disconnect(port->network);
+        (void)port_disconnect(port);
     }
     if (port->pool != NULL) {
         (void)mrp_ok(port, "pool check", mrp_pool_check(port->pool));

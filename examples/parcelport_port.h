@@ -77,8 +77,18 @@ bool port_connect(struct port *port, unsigned rank, const void *address, size_t 
 /* Map all that the pool may have, post the receives, start the progress thread. The
  * other processes may send as soon as all have come back from it. */
 bool port_start(struct port *port);
-/* Nothing is under way any more, here and at the peers. */
+/* The end, in steps that all processes take together. No parcel is under way. First, say
+ * what is to be said, and end the progress thread: from here on nothing is sent. */
 bool port_stop(struct port *port);
+/* Something else has failed: wait for nothing any more. */
+void port_abort(struct port *port);
+/* Messages of all kinds that have been sent to a peer; take in those that the peers have
+ * sent to us. */
+uint64_t port_messages_to(struct port *port, unsigned rank);
+bool port_drain(struct port *port, const uint64_t *n_from);
+/* Take back the receives, say good-bye; call port_progress until all have done so. */
+bool port_disconnect(struct port *port);
+void port_progress(void *port);
 
 /* Memory for entries. NULL: none now, port_poll, try again. */
 void *port_alloc(struct port *port, size_t size);

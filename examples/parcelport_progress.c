@@ -170,6 +170,7 @@ static void packet_received(
         return;
     }
     packet->peer = header->from;
+    port->peers[header->from].n_messages_from++;
     port_take_credit(port, header);
     switch (header->kind) {
     case MESSAGE_EAGER:
@@ -199,6 +200,7 @@ static void packet_sent(struct network_op *op, enum network_result result, size_
     struct port *port = packet->port;
 
     (void)size;
+    port->n_sending--;
     if (result != NETWORK_DONE) {
         atomic_store(&port->has_failed, true);
         return; /* the region goes with the pool */
@@ -242,7 +244,8 @@ static void port_tell_credit(struct port *port, unsigned rank)
     struct port_peer *peer = &port->peers[rank];
     uint32_t untold = atomic_load(&peer->consumed_here) - peer->consumed_told;
 
-    if (untold >= (port->options.window + 1) / 2 && peer->credit->role == PACKET_IDLE) {
+    if (untold >= (port->options.window + 1) / 2 && peer->credit->role == PACKET_IDLE &&
+        !atomic_load(&port->is_stopping)) {
         packet_address(peer->credit, MESSAGE_CREDIT, rank, 0);
         peer->credit->role = PACKET_CREDIT;
         port_queue_send(port, peer->credit);
@@ -267,6 +270,8 @@ static void port_pump(struct port *port, unsigned rank)
         if (start == NETWORK_STARTED) {
             (void)queue_take(&peer->sends);
             peer->consumed_told = consumed;
+            peer->n_messages_to++;
+            port->n_sending++;
             port->was_busy = true;
         } else if (start == NETWORK_REFUSED) {
             atomic_store(&port->has_failed, true);
@@ -327,31 +332,64 @@ static void progress_sleep(struct port *port)
     atomic_store(&port->progress_bell.is_awaited, false);
 }
 
-static bool progress_is_quiet(const struct port *port)
+static uint64_t progress_deadline(const struct port *port)
 {
-    bool is_quiet = port->n_posted == 0;
-
-    for (unsigned i = 0; i < port->options.n_processes; i++) {
-        is_quiet =
-            is_quiet && (i == port->rank || port->peers[i].credit->role == PACKET_IDLE);
-    }
-    return is_quiet;
+    return clock_ns() + (uint64_t)port->options.timeout * 1000000000u;
 }
 
-/* Take back the receives that nothing will arrive in. */
+static bool progress_has_sent_all(const struct port *port)
+{
+    bool has_sent = port->n_sending == 0;
+
+    for (unsigned i = 0; i < port->options.n_processes; i++) {
+        has_sent = has_sent && port->peers[i].sends.first == NULL;
+    }
+    return has_sent;
+}
+
+/* Whatever is still to be said. */
 static void progress_end(struct port *port)
 {
-    uint64_t deadline = clock_ns() + (uint64_t)port->options.timeout * 1000000000u;
+    uint64_t deadline = progress_deadline(port);
+
+    while (!progress_has_sent_all(port) && !atomic_load(&port->has_failed)) {
+        progress_try_again(port);
+        if (!port->ops->progress(port->network) && clock_ns() > deadline) {
+            port_fail(port, "%zu messages could not be sent", port->n_sending);
+        }
+    }
+}
+
+bool progress_drain(struct port *port, const uint64_t *n_from)
+{
+    uint64_t deadline = progress_deadline(port);
+
+    for (unsigned i = 0; i < port->options.n_processes; i++) {
+        while (port->peers[i].n_messages_from < n_from[i] &&
+            !atomic_load(&port->has_failed)) {
+            if (!port->ops->progress(port->network) && clock_ns() > deadline) {
+                port_fail(port, "rank %u sent %llu messages, %llu have come", i,
+                    (unsigned long long)n_from[i],
+                    (unsigned long long)port->peers[i].n_messages_from);
+            }
+        }
+    }
+    return !atomic_load(&port->has_failed);
+}
+
+bool progress_cancel(struct port *port)
+{
+    uint64_t deadline = progress_deadline(port);
 
     for (size_t i = port->n_posted; i-- > 0;) {
         port->ops->cancel(port->network, &port->posted[i]->op);
     }
-    while (!progress_is_quiet(port) && !atomic_load(&port->has_failed)) {
-        progress_try_again(port);
+    while (port->n_posted > 0 && !atomic_load(&port->has_failed)) {
         if (!port->ops->progress(port->network) && clock_ns() > deadline) {
             port_fail(port, "%zu receives could not be cancelled", port->n_posted);
         }
     }
+    return !atomic_load(&port->has_failed);
 }
 
 void *progress_run(void *port_arg)

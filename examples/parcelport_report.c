@@ -51,9 +51,9 @@ static const struct figure counts_table[] = {
     {"entries", "  entries resolved", SINCE, offsetof(struct report_counts, entries)},
     {"rendezvous", "rendezvous messages sent", SINCE,
         offsetof(struct report_counts, rendezvous)},
-    {"acks_repeated", "  acknowledgements sent twice", SINCE,
+    {"acks_repeated", "  acknowledgements sent twice", EVER,
         offsetof(struct report_counts, acks_repeated)},
-    {"acks_stale", "  stale tokens refused", SINCE,
+    {"acks_stale", "  stale tokens refused", EVER,
         offsetof(struct report_counts, acks_stale)},
     {"keys_packed", "keys of chunks sent to a peer", EVER,
         offsetof(struct report_counts, keys_packed)},
@@ -213,7 +213,8 @@ static void print_json_process(const struct report *report)
            ", \"bytes\": %" PRIu64 ", \"nanoseconds\": %" PRIu64,
         report->pid, report->sent, report->received, report->bytes, report->nanoseconds);
     for (size_t f = 0; f < N_COUNTS; f++) {
-        printf(", \"%s\": %" PRIu64, counts_table[f].name,
+        printf(", \"%s_warm_up\": %" PRIu64 ", \"%s\": %" PRIu64, counts_table[f].name,
+            figure_at(&report->warm_counts, &counts_table[f]), counts_table[f].name,
             count_of(report, &counts_table[f]));
     }
     for (size_t f = 0; f < N_MEMORY; f++) {

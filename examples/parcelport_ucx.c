@@ -350,18 +350,16 @@ static void ucx_disconnect(struct network *network)
             network->peers[i] = NULL;
         }
     }
-    if (network->address != NULL) {
-        ucp_worker_release_address(network->worker, network->address);
-        network->address = NULL;
-    }
-    ucp_worker_destroy(network->worker);
-    network->worker = NULL;
 }
 
 static void ucx_close(struct network *network)
 {
     if (network->worker != NULL) {
         ucx_disconnect(network);
+        if (network->address != NULL) {
+            ucp_worker_release_address(network->worker, network->address);
+        }
+        ucp_worker_destroy(network->worker);
     }
     if (network->context != NULL) {
         ucp_cleanup(network->context);

@@ -166,7 +166,7 @@ moves ucx 10000 True --processes 4 --provider shm
 short=(--mix even --pool 8M --eager 1K --keys 1)
 for network in ofi ucx; do
     moves $network 2000 \
-        'total("nowait_failed") > 0 and total("keys_missing") > 0 and total("handed") > 0' \
+        'total("nowait_failed_warm_up") + total("nowait_failed") > 0 < total("keys_missing")' \
         --processes 4 "${short[@]}"
 done
 
