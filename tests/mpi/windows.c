@@ -448,6 +448,28 @@ static void allocated__wrapped_window_serves_two_pools(void **state)
     assert_int_equal(MPI_Win_free(&win), MPI_SUCCESS);
 }
 
+/* Its memory went with it. */
+static void allocated__a_window_freed_first_has_no_memory_left(void **state)
+{
+    struct fixture f = {.pool = NULL};
+    struct mrp_backend *backend;
+    MPI_Win win;
+    void *base, *before;
+
+    (void)state;
+    MPI_Win_allocate((MPI_Aint)4 << 20, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &base, &win);
+    assert_int_equal(mrp_context_create(NULL, &f.context), MRP_OK);
+    wrap(&f, win, NULL);
+    assert_int_equal(mrp_provider_backend(f.provider, NULL, &backend), MRP_OK);
+    before = carve(&f, backend, PAGE);
+    assert_non_null(before);
+    assert_int_equal(MPI_Win_free(&win), MPI_SUCCESS);
+    assert_null(carve(&f, backend, PAGE));
+    assert_non_null(strstr(mrp_error_last()->text, "MPI_Win_free"));
+    assert_int_equal(mrp_memory_free(f.context, before), MRP_OK);
+    tear_down(&f);
+}
+
 static void alloc_mem__is_a_backend_of_a_dynamic_window(void **state)
 {
     struct fixture f = {.pool = NULL};
@@ -496,6 +518,7 @@ int main(void)
         cmocka_unit_test(allocated__only_its_memory_is_registered_for_others),
         cmocka_unit_test(allocated__memory_given_back_is_used_again),
         cmocka_unit_test(allocated__wrapped_window_serves_two_pools),
+        cmocka_unit_test(allocated__a_window_freed_first_has_no_memory_left),
         cmocka_unit_test(alloc_mem__is_a_backend_of_a_dynamic_window),
     };
     int level, n_failed;

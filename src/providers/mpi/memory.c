@@ -118,7 +118,7 @@ static enum mrp_status map(
             mrp_mpi_leave(provider, true);
         }
     } else {
-        status = mrp_mpi_check_up(); /* its memory went with MPI */
+        status = mrp_mpi_check_window(window, "allocating"); /* its memory goes with it */
         if (status == MRP_OK) {
             pthread_mutex_lock(&window->mutex);
             status = carve(window, request, mapping);

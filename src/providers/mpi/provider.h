@@ -25,6 +25,10 @@ struct mrp_mpi_provider {
     struct mrp_mpi_native native;
 };
 
+/* MPI and the window are there; `what` begins the sentence if the window is not. */
+enum mrp_status mrp_mpi_check_window(
+    const struct mrp_mpi_window *window, const char *what);
+
 /* The calling thread may call MPI and holds what that takes: the caller's lock and the
  * window's mutex. What was owed to MPI is made good first. */
 enum mrp_status mrp_mpi_enter(struct mrp_mpi_provider *provider, const char *what);

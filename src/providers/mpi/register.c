@@ -16,16 +16,23 @@ struct record {
 
 /* -- enter and leave -- */
 
+enum mrp_status mrp_mpi_check_window(
+    const struct mrp_mpi_window *window, const char *what)
+{
+    enum mrp_status status = mrp_mpi_check_up();
+
+    if (status != MRP_OK || !atomic_load(&window->is_freed)) {
+        return status;
+    }
+    return mrp_fail(MRP_ERR_UNAVAILABLE, 0,
+        "%s: the window was freed (MPI_Win_free) before its provider was closed", what);
+}
+
 enum mrp_status mrp_mpi_enter(struct mrp_mpi_provider *provider, const char *what)
 {
     struct mrp_mpi_window *window = provider->window;
-    enum mrp_status status = mrp_mpi_check_up();
+    enum mrp_status status = mrp_mpi_check_window(window, what);
 
-    if (status == MRP_OK && atomic_load(&window->is_freed)) {
-        status = mrp_fail(MRP_ERR_UNAVAILABLE, 0,
-            "%s: the window was freed (MPI_Win_free) before its provider was closed",
-            what);
-    }
     if (status == MRP_OK) {
         status = mrp_mpi_check_thread(&provider->calls, what);
     }
