@@ -166,6 +166,40 @@ static void finalized_first_context(void)
     CHECK(mrp_context_destroy(context) == MRP_ERR_LEAKED); /* two live regions */
 }
 
+/* The caller frees a window that is the provider's, of which nothing is left then. */
+static void own_window_freed_with(const char *options)
+{
+    struct mrp_context *context;
+    struct mrp_provider *provider, *kept;
+    const struct mrp_mpi_native *native;
+    const void *shown;
+    MPI_Win win;
+
+    start(MPI_THREAD_MULTIPLE);
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    CHECK(open_provider(context, options, &provider) == MRP_OK);
+    CHECK(open_provider(context, options, &kept) == MRP_OK);
+    for (int i = 0; i < 2; i++) {
+        CHECK(mrp_provider_native(i == 0 ? provider : kept, &shown) == MRP_OK);
+        native = shown;
+        win = native->win;
+        CHECK(MPI_Win_free(&win) == MPI_SUCCESS);
+    }
+    CHECK(mrp_provider_close(provider) == MRP_OK);
+    MPI_Finalize(); /* with a record of the second one */
+    CHECK(mrp_context_destroy(context) == MRP_OK);
+}
+
+static void own_window_freed_dynamic(void)
+{
+    own_window_freed_with("window=dynamic");
+}
+
+static void own_window_freed_allocated(void)
+{
+    own_window_freed_with("window=allocated,size=8M");
+}
+
 /* -- the wrong one -- */
 
 static void wrong_abi(void)
@@ -400,6 +434,8 @@ int main(int argc, char **argv)
         {"finalized-first-alloc-mem", finalized_first_alloc_mem},
         {"finalized-first-allocated", finalized_first_allocated},
         {"finalized-first-context", finalized_first_context},
+        {"own-window-freed-dynamic", own_window_freed_dynamic},
+        {"own-window-freed-allocated", own_window_freed_allocated},
         {"wrong-abi", wrong_abi},
         {"one-rank", one_rank},
         {"single", single},

@@ -114,10 +114,11 @@ static enum mrp_status complete(
     return MRP_OK;
 }
 
-/* With its communicator; collective. */
+/* With its communicator; collective. A window that somebody else has freed was freed on
+ * all ranks, and its communicator is left. */
 static void free_window(struct mrp_mpi_window *window)
 {
-    if (window->win != MPI_WIN_NULL) {
+    if (window->win != MPI_WIN_NULL && !atomic_load(&window->is_freed)) {
         MPI_Win_free(&window->win);
     }
     if (window->comm != MPI_COMM_NULL) {
@@ -371,14 +372,16 @@ void mrp_mpi_window_release(struct mrp_mpi_window *window, bool may_call)
         if (window->comm == MPI_COMM_NULL) {
             MPI_Win_delete_attr(window->win, key);
         }
+    }
+    if (is_last && (is_dead || may_call)) {
         delist_own_window(window);
     }
     pthread_mutex_unlock(&windows_mutex);
     if (!is_last || (!is_dead && !may_call)) {
         return;
     }
-    if (!is_dead && window->comm != MPI_COMM_NULL) {
-        free_window(window); /* waits for the other ranks: under no lock */
+    if (may_call && window->comm != MPI_COMM_NULL) {
+        free_window(window); /* waits for the other ranks: under no lock of ours */
     }
     discard(window);
 }
