@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define CHECK(condition) \
     do { \
@@ -423,6 +424,51 @@ static void serialized_with_lock(void)
     MPI_Finalize();
 }
 
+struct opening {
+    struct mrp_context *context;
+    struct mrp_provider *provider;
+};
+
+static void *open_second(void *user)
+{
+    struct opening *opening = user;
+
+    CHECK(open_provider(opening->context, NULL, &opening->provider) == MRP_OK);
+    return NULL;
+}
+
+/* One thread opens, which waits for the other rank, and that waits for what another thread
+ * does once its pool has grown. */
+static void opens_while_another_grows(void)
+{
+    const struct timespec until_it_waits = {0, 200000000};
+    struct opening opening = {NULL, NULL};
+    struct mrp_provider *provider;
+    struct mrp_backend *backend;
+    struct mrp_pool *pool;
+    pthread_t thread;
+    int rank, go = 1;
+
+    start(MPI_THREAD_MULTIPLE);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    CHECK(mrp_context_create(NULL, &opening.context) == MRP_OK);
+    CHECK(open_provider(opening.context, NULL, &provider) == MRP_OK);
+    CHECK(mrp_provider_backend(provider, NULL, &backend) == MRP_OK);
+    pool = create_pool(opening.context, provider, backend);
+    if (rank == 0) {
+        CHECK(pthread_create(&thread, NULL, open_second, &opening) == 0);
+        nanosleep(&until_it_waits, NULL); /* where not, the case is an easier one */
+        CHECK(mrp_region_free(mrp_region_alloc(pool, (size_t)2 << 20)) == MRP_OK);
+        MPI_Send(&go, 1, MPI_INT, 1, 0, MPI_COMM_WORLD);
+        CHECK(pthread_join(thread, NULL) == 0);
+    } else {
+        MPI_Recv(&go, 1, MPI_INT, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        open_second(&opening);
+    }
+    CHECK(mrp_context_destroy(opening.context) == MRP_OK);
+    MPI_Finalize();
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -443,6 +489,7 @@ int main(int argc, char **argv)
         {"funneled-open", funneled_open},
         {"serialized-without-lock", serialized_without_lock},
         {"serialized-with-lock", serialized_with_lock},
+        {"opens-while-another-grows", opens_while_another_grows},
     };
 
     for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {

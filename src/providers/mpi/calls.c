@@ -165,54 +165,87 @@ void mrp_mpi_error_text(int code, char *text, size_t size)
     snprintf(text, size, "%s", words);
 }
 
-/* Two who change a handler and put it back must not cross. */
+/* The handler of MPI_COMM_WORLD, to which calls about no communicator report, is one for
+ * all threads: the first to come changes it, the last to go puts it back. The mutex is held
+ * for neither's call, which may wait for another rank. */
 static pthread_mutex_t handler_mutex = PTHREAD_MUTEX_INITIALIZER;
+static MPI_Errhandler world_before = MPI_ERRHANDLER_NULL; /* while n_quiet > 0 */
+static size_t n_quiet;
 
 static MPI_Errhandler quieten(MPI_Comm comm)
 {
     MPI_Errhandler before = MPI_ERRHANDLER_NULL;
 
-    pthread_mutex_lock(&handler_mutex);
     MPI_Comm_get_errhandler(comm, &before);
     MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
     return before;
 }
 
-static void restore(MPI_Comm comm, MPI_Errhandler before)
+static void restore(MPI_Comm comm, MPI_Errhandler *before)
 {
-    MPI_Comm_set_errhandler(comm, before);
-    MPI_Errhandler_free(&before);
+    MPI_Comm_set_errhandler(comm, *before);
+    MPI_Errhandler_free(before);
+}
+
+static void quieten_world(void)
+{
+    pthread_mutex_lock(&handler_mutex);
+    if (n_quiet++ == 0) {
+        world_before = quieten(MPI_COMM_WORLD);
+    }
     pthread_mutex_unlock(&handler_mutex);
 }
 
-/* Calls about no communicator report to the handler of MPI_COMM_WORLD. */
+static void restore_world(void)
+{
+    pthread_mutex_lock(&handler_mutex);
+    if (--n_quiet == 0) {
+        restore(MPI_COMM_WORLD, &world_before);
+    }
+    pthread_mutex_unlock(&handler_mutex);
+}
+
 int mrp_mpi_alloc_mem(size_t size, void **address)
 {
-    MPI_Errhandler before = quieten(MPI_COMM_WORLD);
-    int code = MPI_Alloc_mem((MPI_Aint)size, MPI_INFO_NULL, address);
+    int code;
 
-    restore(MPI_COMM_WORLD, before);
+    quieten_world();
+    code = MPI_Alloc_mem((MPI_Aint)size, MPI_INFO_NULL, address);
+    restore_world();
     return code;
 }
 
 int mrp_mpi_free_mem(void *address)
 {
-    MPI_Errhandler before = quieten(MPI_COMM_WORLD);
-    int code = MPI_Free_mem(address);
+    int code;
 
-    restore(MPI_COMM_WORLD, before);
+    quieten_world();
+    code = MPI_Free_mem(address);
+    restore_world();
     return code;
 }
 
-/* The duplicate keeps MPI_ERRORS_RETURN. */
+/* The duplicate keeps MPI_ERRORS_RETURN. Any other communicator has one thread at a time
+ * here: MPI forbids two collective calls on one at once. */
 int mrp_mpi_comm_dup(MPI_Comm comm, MPI_Comm *duplicate)
 {
-    MPI_Errhandler before = quieten(comm);
-    int code = MPI_Comm_dup(comm, duplicate);
+    MPI_Errhandler before = MPI_ERRHANDLER_NULL;
+    bool is_world = comm == MPI_COMM_WORLD;
+    int code;
 
+    if (is_world) {
+        quieten_world();
+    } else {
+        before = quieten(comm);
+    }
+    code = MPI_Comm_dup(comm, duplicate);
     if (code == MPI_SUCCESS) {
         MPI_Comm_set_errhandler(*duplicate, MPI_ERRORS_RETURN);
     }
-    restore(comm, before);
+    if (is_world) {
+        restore_world();
+    } else {
+        restore(comm, &before);
+    }
     return code;
 }
