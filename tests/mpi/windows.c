@@ -9,6 +9,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -161,6 +162,27 @@ static void register__limit_by_option_is_of_attachments(void **state)
         assert_int_equal(mrp_region_free(regions[i]), MRP_OK);
     }
     tear_down(&f);
+}
+
+static size_t limit_of(const char *options)
+{
+    struct mrp_provider_info info = MRP_PROVIDER_INFO_INIT;
+    struct fixture f = set_up(MPI_WIN_NULL, options);
+
+    assert_int_equal(mrp_provider_query(f.provider, &info), MRP_OK);
+    tear_down(&f);
+    return info.max_registrations;
+}
+
+/* Open MPI that is asked for one more than it takes never returns. */
+static void register__limit_by_option_is_not_above_that_of_mpi(void **state)
+{
+    size_t known = limit_of(NULL), wanted = 2 * known + 7;
+    char options[40];
+
+    (void)state;
+    snprintf(options, sizeof(options), "max_attach=%zu", wanted);
+    assert_int_equal(limit_of(options), known != 0 ? known : wanted);
 }
 
 /* What is still registered stays attached, whoever attached it. */
@@ -508,6 +530,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(register__the_limit_is_found_and_explained),
         cmocka_unit_test(register__limit_by_option_is_of_attachments),
+        cmocka_unit_test(register__limit_by_option_is_not_above_that_of_mpi),
         cmocka_unit_test(register__overlaps_are_reached_until_the_last_goes),
         cmocka_unit_test(wrap__two_providers_share_a_window),
         cmocka_unit_test(wrap__after_the_last_provider_the_window_is_as_before),

@@ -2,6 +2,7 @@
 #include "limit.h"
 #include "window.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* -- MPI's own calls: a failure on the caller's window would go to his error handler -- */
@@ -53,17 +54,21 @@ static enum mrp_status fail_attach(
  * on the window then wait for: it must not be asked. */
 static enum mrp_status check_limit(const struct mrp_mpi_window *window)
 {
+    char remedy[120] = "raise option max_attach, at most to what MPI takes";
+
     if (window->max_attachments == 0 || window->n_attachments < window->max_attachments) {
         return MRP_OK;
     }
+    if (!window->has_own_limit) {
+        snprintf(remedy, sizeof(remedy),
+            "raise mpirun --mca " MRP_MPI_LIMIT_VARIABLE " to %zu",
+            4 * window->max_attachments);
+    }
     return mrp_fail(MRP_ERR_LIMIT, 0,
         "the window takes %zu attachments, %zu are made: use few large chunks "
-        "(MRPOOL_CHUNK_MIN), raise %s to %zu, or use one window of fixed memory (option "
+        "(MRPOOL_CHUNK_MIN), %s, or use one window of fixed memory (option "
         "window=allocated)",
-        window->max_attachments, window->n_attachments,
-        window->has_own_limit ? "option max_attach"
-                              : "mpirun --mca " MRP_MPI_LIMIT_VARIABLE,
-        4 * window->max_attachments);
+        window->max_attachments, window->n_attachments, remedy);
 }
 
 /* A new one, in front of *place. */

@@ -28,8 +28,8 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
         NULL, "64M", "bytes that this rank brings to an allocated window"},
     [SETTING_MAX_ATTACH] = {MRP_MPI_SETTING("MAX_ATTACH"), MRP_SETTING_COUNT, 0, 1u << 30,
         NULL, "0",
-        "attachments that a dynamic window takes; 0: as Open MPI says "
-        "(" MRP_MPI_LIMIT_VARIABLE "), no limit where nothing says so"},
+        "most attachments of a dynamic window, where MPI itself does not take fewer "
+        "(" MRP_MPI_LIMIT_VARIABLE " of Open MPI); 0: as many as MPI takes"},
 };
 
 /* -- the caller's params -- */

@@ -86,6 +86,15 @@ static enum mrp_status describe_memory(
     return MRP_OK;
 }
 
+/* What MPI says, or less: Open MPI that is asked for more than it takes never returns. */
+static void set_limit(struct mrp_mpi_window *window, size_t wanted)
+{
+    size_t known = mrp_mpi_attach_limit();
+
+    window->has_own_limit = wanted != 0 && (known == 0 || wanted < known);
+    window->max_attachments = window->has_own_limit ? wanted : known;
+}
+
 /* Under the mutex of all windows. */
 static enum mrp_status complete(
     struct mrp_mpi_window *window, const struct mrp_mpi_choice *choice)
@@ -107,9 +116,7 @@ static enum mrp_status complete(
     MPI_Group_size(group, &window->n_ranks);
     MPI_Group_free(&group);
     if (window->is_dynamic) {
-        window->has_own_limit = choice->max_attachments != 0;
-        window->max_attachments = choice->max_attachments != 0 ? choice->max_attachments
-                                                               : mrp_mpi_attach_limit();
+        set_limit(window, choice->max_attachments);
     }
     return MRP_OK;
 }
@@ -344,9 +351,10 @@ enum mrp_status mrp_mpi_window_wrap(
     window = find(win);
     if (window != NULL) {
         window->n_users++;
-        if (choice->max_attachments != 0) {
-            window->max_attachments = choice->max_attachments;
-            window->has_own_limit = true;
+        if (window->is_dynamic && choice->max_attachments != 0) {
+            pthread_mutex_lock(&window->mutex);
+            set_limit(window, choice->max_attachments);
+            pthread_mutex_unlock(&window->mutex);
         }
         *wrapped = window;
     } else {

@@ -50,7 +50,7 @@ struct mrp_mpi_window {
 struct mrp_mpi_choice {
     bool is_dynamic;
     size_t size; /* bytes of each rank, when it is not */
-    size_t max_attachments; /* 0: ask MPI */
+    size_t max_attachments; /* 0: as many as MPI takes */
 };
 
 /* Make one, collectively over a duplicate of `comm`. */
