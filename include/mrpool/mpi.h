@@ -70,6 +70,8 @@ struct mrp_mpi_wrap_params {
 struct mrp_mpi_native {
     size_t struct_size;
     MPI_Comm comm; /**< the provider's duplicate; MPI_COMM_NULL for a wrapped window */
+    /** of the provider's own: with MPI_ERRORS_RETURN, so check what MPI_Put and
+     *  MPI_Win_flush return; it is the provider's to free */
     MPI_Win win;
     int rank, n_ranks; /**< of this process in the window's group, and its size */
     bool is_dynamic; /**< addresses are virtual; otherwise displacements */

@@ -311,6 +311,23 @@ static void wrap__a_window_freed_first_is_noticed(void **state)
     tear_down(&f);
 }
 
+/* A window does not inherit the handler of its communicator. */
+static void window__of_its_own_returns_errors(void **state)
+{
+    static const char *const options[] = {NULL, "window=allocated,size=4M"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct fixture f = set_up(MPI_WIN_NULL, options[i]);
+        MPI_Errhandler handler;
+
+        assert_int_equal(MPI_Win_get_errhandler(f.native->win, &handler), MPI_SUCCESS);
+        assert_true(handler == MPI_ERRORS_RETURN);
+        MPI_Errhandler_free(&handler);
+        tear_down(&f);
+    }
+}
+
 static void wrap__refuses_what_does_not_fit(void **state)
 {
     struct mrp_mpi_wrap_params params = MRP_MPI_WRAP_PARAMS_INIT;
@@ -536,6 +553,7 @@ int main(void)
         cmocka_unit_test(wrap__after_the_last_provider_the_window_is_as_before),
         cmocka_unit_test(wrap__a_refusal_of_mpi_is_a_status),
         cmocka_unit_test(wrap__a_window_freed_first_is_noticed),
+        cmocka_unit_test(window__of_its_own_returns_errors),
         cmocka_unit_test(wrap__refuses_what_does_not_fit),
         cmocka_unit_test(wrap__refuses_an_intercommunicator),
         cmocka_unit_test(allocated__only_its_memory_is_registered_for_others),

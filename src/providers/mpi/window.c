@@ -257,6 +257,8 @@ enum mrp_status mrp_mpi_window_create(
                                     : make_allocated(window, choice->size);
     }
     if (status == MRP_OK) {
+        /* not inherited from the communicator */
+        MPI_Win_set_errhandler(window->win, MPI_ERRORS_RETURN);
         pthread_mutex_lock(&windows_mutex);
         status = complete(window, choice);
         if (status == MRP_OK) {
