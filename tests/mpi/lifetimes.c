@@ -329,6 +329,30 @@ static void one_thread(int level)
     MPI_Finalize();
 }
 
+/* What another thread has left attached goes when a registration ends on one that may
+ * call MPI: nothing has to be registered for that. */
+static void owed_is_detached(void)
+{
+    struct mrp_mpi_wrap_params params = MRP_MPI_WRAP_PARAMS_INIT;
+    struct mrp_region *region, *next;
+    struct fixture f;
+
+    start(MPI_THREAD_FUNNELED);
+    CHECK(MPI_Win_create_dynamic(MPI_INFO_NULL, MPI_COMM_WORLD, &params.win) == 0);
+    MPI_Win_set_errhandler(params.win, MPI_ERRORS_RETURN);
+    open_fixture(&f, &params);
+    CHECK(mrp_region_register(f.pool, f.memory, 4096, NULL, &region) == MRP_OK);
+    CHECK(mrp_region_register(f.pool, f.memory + 3 * 4096, 4096, NULL, &next) == MRP_OK);
+    in_thread(free_here, region);
+    CHECK(mrp_region_free(next) == MRP_OK);
+    /* Open MPI refuses what is attached already */
+    CHECK(MPI_Win_attach(params.win, f.memory, 4096) == MPI_SUCCESS);
+    CHECK(MPI_Win_detach(params.win, f.memory) == MPI_SUCCESS);
+    close_fixture(&f);
+    MPI_Win_free(&params.win);
+    MPI_Finalize();
+}
+
 static void single(void)
 {
     one_thread(MPI_THREAD_SINGLE);
@@ -487,6 +511,7 @@ int main(int argc, char **argv)
         {"single", single},
         {"funneled", funneled},
         {"funneled-open", funneled_open},
+        {"owed-is-detached", owed_is_detached},
         {"serialized-without-lock", serialized_without_lock},
         {"serialized-with-lock", serialized_with_lock},
         {"opens-while-another-grows", opens_while_another_grows},

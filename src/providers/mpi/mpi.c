@@ -147,10 +147,7 @@ static void close_provider(void *state)
     bool may_call;
 
     mrp_mpi_enter_anyway(provider, &may_call);
-    if (may_call && !atomic_load(&provider->window->is_freed)) {
-        mrp_mpi_detach_owed(provider->window); /* before the memory goes */
-    }
-    mrp_mpi_free_all(provider, may_call);
+    mrp_mpi_free_all(provider, may_call); /* what was owed is detached by now */
     pthread_mutex_unlock(&provider->window->mutex);
     mrp_mpi_window_release(provider->window, may_call);
     if (may_call) {

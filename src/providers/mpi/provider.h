@@ -33,7 +33,8 @@ enum mrp_status mrp_mpi_check_window(
  * window's mutex. What was owed to MPI is made good first. */
 enum mrp_status mrp_mpi_enter(struct mrp_mpi_provider *provider, const char *what);
 
-/* The same where MPI may be gone or the thread may not call it: *may_call says. */
+/* The same where MPI may be gone or the thread may not call it: *may_call says. Of what
+ * was owed only memory that is attached is detached. */
 void mrp_mpi_enter_anyway(struct mrp_mpi_provider *provider, bool *may_call);
 void mrp_mpi_leave(struct mrp_mpi_provider *provider, bool may_call);
 

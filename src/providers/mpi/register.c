@@ -41,9 +41,7 @@ enum mrp_status mrp_mpi_enter(struct mrp_mpi_provider *provider, const char *wha
     }
     mrp_mpi_lock(&provider->calls);
     pthread_mutex_lock(&window->mutex);
-    if (window->n_owed > 0) {
-        mrp_mpi_detach_owed(window);
-    }
+    mrp_mpi_detach_owed(window);
     mrp_mpi_free_owed(provider);
     return MRP_OK;
 }
@@ -55,6 +53,9 @@ void mrp_mpi_enter_anyway(struct mrp_mpi_provider *provider, bool *may_call)
         mrp_mpi_lock(&provider->calls);
     }
     pthread_mutex_lock(&provider->window->mutex);
+    if (*may_call) {
+        mrp_mpi_detach_owed(provider->window);
+    }
 }
 
 void mrp_mpi_leave(struct mrp_mpi_provider *provider, bool may_call)
