@@ -24,6 +24,8 @@
 #include "mrpool/mrpool.h"
 
 #include <argp.h>
+#include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -454,13 +456,17 @@ static const struct argp_option options_table[] = {
     {NULL, 0, NULL, 0, NULL, 0},
 };
 
-static size_t parse_number(struct argp_state *state, const char *text)
+static size_t parse_number(
+    struct argp_state *state, const char *text, size_t least, size_t most)
 {
     char *end;
-    unsigned long long value = strtoull(text, &end, 10);
+    unsigned long long value;
 
-    if (end == text || *end != '\0' || text[0] == '-') {
-        argp_error(state, "'%s' is no number", text);
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (errno != 0 || !isdigit((unsigned char)text[0]) || *end != '\0' || value < least ||
+        value > most) {
+        argp_error(state, "'%s' is not a number from %zu to %zu", text, least, most);
     }
     return value;
 }
@@ -480,13 +486,13 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->from_mpi = true;
         return 0;
     case 'r':
-        options->rounds = parse_number(state, text);
+        options->rounds = parse_number(state, text, 1, 1000000);
         return 0;
     case 's':
-        options->max_size = parse_number(state, text);
+        options->max_size = parse_number(state, text, 1, sizes[N_SIZES - 1]);
         return 0;
     case 'e':
-        options->seed = parse_number(state, text);
+        options->seed = parse_number(state, text, 0, SIZE_MAX);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
