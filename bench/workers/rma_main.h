@@ -256,19 +256,24 @@ static bool verify(struct client *client)
 /* -- the two sides ----------------------------------------------------------------------
  */
 
+/* Buffer i carries messages of which i + 1 fit into the window; the first two also verify
+ * the largest. */
+static size_t room_of(size_t i, size_t largest)
+{
+    size_t room = WINDOW_BYTES / (i + 1);
+
+    return i < 2 || room > largest ? largest : room;
+}
+
 static bool prepare_buffers(struct client *client)
 {
-    size_t size = client->rma->max_size;
-    size_t n = WINDOW_BYTES / size;
-
-    n = n > RMA_WINDOW ? RMA_WINDOW : n < 2 ? 2 : n;
     for (size_t i = 0; i < RMA_WINDOW; i++) {
-        /* of large ones fewer are under way; smaller ones share what there is */
-        size_t each = i < n ? size : WINDOW_BYTES / RMA_WINDOW;
+        size_t each = room_of(i, client->rma->max_size);
 
         if (posix_memalign(&client->own[i].address, 4096, each) != 0 ||
             posix_memalign(&client->once[i].address, 4096, each) != 0) {
-            return complain("no memory for %d buffers of %zu bytes", RMA_WINDOW, size);
+            return complain("no memory for %d buffers of up to %zu bytes", RMA_WINDOW,
+                client->rma->max_size);
         }
         memset(client->own[i].address, 1, each);
         memset(client->once[i].address, 1, each);

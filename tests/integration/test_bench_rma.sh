@@ -58,6 +58,13 @@ check_formats() {
     fi
 }
 
+# Of sizes over 1 MiB fewer are under way, and no two have as many.
+check_large() {
+    expect 0 rma --networks ofi:provider=tcp --sizes 2M,4M,64M --csv
+    says out '^get/message/once,ofi:provider=tcp,2097152,'
+    says out '^get/message/once,ofi:provider=tcp,67108864,'
+}
+
 # Two machines are two commands; here both are on this one.
 check_two_machines() {
     local port=$((20000 + RANDOM % 10000)) server
@@ -87,5 +94,6 @@ check_usage() {
 check_usage
 check_json
 check_formats
+check_large
 check_two_machines
 finish
