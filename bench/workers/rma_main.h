@@ -487,7 +487,7 @@ static const struct argp_option rows[] = {
     {0},
 };
 
-/* The largest of the sizes, which the server has to have a region for. */
+/* The largest of the sizes, which the server has to have a region for; 0: not a list. */
 static size_t largest(const char *sizes)
 {
     size_t most = 1;
@@ -496,6 +496,9 @@ static size_t largest(const char *sizes)
         char *end;
         size_t size = strtoull(sizes, &end, 10);
 
+        if (size == 0 || (*end != ',' && *end != '\0')) {
+            return 0;
+        }
         most = size > most ? size : most;
         sizes = end + (*end == ',');
     }
@@ -520,7 +523,10 @@ int main(int argc, char **argv)
     }
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     options.rma.max_size = largest(options.sizes);
-    done = connect_peers(&options, argv) && run(&options);
+    done = (options.rma.max_size > 0 ||
+               complain("--sizes %s: write bytes, separated by commas: 64,4096",
+                   options.sizes)) &&
+        connect_peers(&options, argv) && run(&options);
     peer_close(&options.rma.peer);
     done = peer_reap(&options.rma.peer) && done;
     if (!done) {

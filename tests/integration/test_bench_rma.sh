@@ -40,7 +40,7 @@ check_json() {
     holds 'all(("registration", size) in results for size in (64, 65536))'
     holds 'results["put/latency/pool", 64]["baseline"] == "put/latency/register"'
     holds 'all(r["median"] > 0 for r in it["results"])'
-    holds 'len(it["goals"]) == 16 and "libfabric" in it["compared"]["ofi"]'
+    holds 'len(it["goals"]) == 16 and "libfabric" in it["compared"]["ofi:provider=tcp"]'
 }
 
 check_formats() {
@@ -86,7 +86,14 @@ check_usage() {
     expect 64 rma --server
     says err 'name it with --networks'
     expect 64 rma --connect here --networks ofi:provider=tcp,ofi:provider=shm
+    for module in mpi mpich; do
+        expect 64 rma --server --networks $module
+        expect 64 rma --connect here --networks $module
+        says err 'mpirun'
+    done
     expect 64 rma --port 70000
+    expect 1 timeout 20 "$build_dir/bench/workers/worker-rma-ofi" --sizes 4K
+    says out '^problem --sizes 4K'
     expect 1 rma --networks ofi:provider=nonsense --sizes 64
     says out 'provider nonsense offers no'
 }
