@@ -8,8 +8,6 @@
 
 #include "rma.h"
 
-#include "support.h"
-
 #include <argp.h>
 
 #define TARGET_NS 2e6 /* of a batch */
