@@ -104,6 +104,13 @@ static void set_defaults(struct rma_options *options, struct argp_state *state)
     if ((options->is_server || options->host != NULL) && options->networks.n > 1) {
         argp_error(state, "--networks: one, where the peer is on another machine");
     }
+    if ((options->is_server || options->host != NULL) &&
+        strncmp(options->networks.all[0].module, "mpi", 3) == 0) {
+        argp_error(state,
+            "--networks %s: mpirun starts both processes of it, on this machine; "
+            "--server and --connect are for the other networks",
+            options->networks.all[0].module);
+    }
     if (options->n_sizes == 0) {
         parse_sizes(options,
             options->common.quick ? "64,64K" : "8,64,512,4K,32K,256K,1M,4M", state);

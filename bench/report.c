@@ -86,10 +86,12 @@ static bool add_compared(const struct bench *bench, json_t *root)
 
     for (size_t i = 0; i < bench->n_compared; i++) {
         const char *text = bench->compared[i];
-        char name[48];
+        const char *version =
+            strstr(text, ": "); /* names have colons: "ofi:provider=tcp" */
+        char name[128];
 
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(text, ":"), text);
-        json_object_set_new(compared, name, json_string(text + strcspn(text, ":") + 2));
+        snprintf(name, sizeof name, "%.*s", (int)(version - text), text);
+        json_object_set_new(compared, name, json_string(version + 2));
     }
     return json_object_set_new(root, "compared", compared) == 0;
 }

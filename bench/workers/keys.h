@@ -21,6 +21,8 @@
 
 #include "mrpool/mrpool.h"
 
+#include "support.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -36,7 +38,8 @@ struct keys_buffer {
 };
 
 struct keys_network {
-    /** Open, and write where this process is reached; @return bytes of it, 0 on failure. */
+    /** Open, and write where this process is reached; @return bytes of it, 0 on failure
+     *  with keys_why written. */
     size_t (*open)(const char *options, void *address, size_t size);
     /** Endpoints to all n processes: addresses[i] has address_sizes[i] bytes. */
     bool (*connect)(
@@ -54,5 +57,8 @@ struct keys_network {
     void (*close)(void);
     void (*describe)(char *text, size_t size);
 };
+
+/** Why a library has refused. */
+static char keys_why[160];
 
 #endif

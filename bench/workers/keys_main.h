@@ -8,8 +8,6 @@
 
 #include "keys.h"
 
-#include "support.h"
-
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -23,6 +21,7 @@
 
 #define CHUNKS_MAX 64 /* of a process; more than its buffers need */
 #define PATIENCE_NS 60e9
+#define POOL_BYTES_LEAST ((size_t)256 << 10) /* a pool takes no smaller max_bytes */
 
 enum figure {
     FIGURE_BYTES,
@@ -69,13 +68,24 @@ static struct box *box_of(size_t process)
     return (struct box *)(void *)(shared->boxes + process * shared->box_size);
 }
 
-static bool fail(const char *what)
+static bool fail_because(const char *what, const char *why)
 {
     if (atomic_fetch_add(&shared->n_failed, 1) == 0) {
-        snprintf(shared->problem, sizeof shared->problem, "%.120s: %.120s", what,
-            mrp_error_last()->text);
+        snprintf(shared->problem, sizeof shared->problem, "%.100s%s%.150s", what,
+            why[0] != '\0' ? ": " : "", why);
     }
     return false;
+}
+
+static bool fail(const char *what)
+{
+    return fail_because(what, "");
+}
+
+/* A call of mrpool's did. */
+static bool fail_mrpool(const char *what)
+{
+    return fail_because(what, mrp_error_last()->text);
 }
 
 /* All are here, or somebody has failed; the network goes on meanwhile. */
@@ -148,7 +158,7 @@ static bool chunks_offer(struct chunk_world *world)
         uint32_t packed;
 
         if (mrp_region_query(world->regions[i], &info) != MRP_OK) {
-            return fail("query");
+            return fail_mrpool("query");
         }
         for (uint32_t k = 0; k < n_chunks; k++) {
             known = known || seen[k] == info.chunk_address;
@@ -156,9 +166,11 @@ static bool chunks_offer(struct chunk_world *world)
         if (known) {
             continue;
         }
-        if (n_chunks == CHUNKS_MAX ||
-            mrp_region_key_pack(world->regions[i], 1, keys, &size) != MRP_OK) {
-            return fail("packing keys");
+        if (n_chunks == CHUNKS_MAX) {
+            return fail("the buffers lie in more chunks than there is room for");
+        }
+        if (mrp_region_key_pack(world->regions[i], 1, keys, &size) != MRP_OK) {
+            return fail_mrpool("packing keys");
         }
         seen[n_chunks++] = info.chunk_address;
         packed = (uint32_t)size;
@@ -170,7 +182,7 @@ static bool chunks_offer(struct chunk_world *world)
         struct mrp_token token;
 
         if (mrp_region_token(world->regions[i], &token) != MRP_OK) {
-            return fail("token");
+            return fail_mrpool("token");
         }
         put(box, token.bytes, sizeof token.bytes);
     }
@@ -184,8 +196,7 @@ static bool chunks_import(struct chunk_world *world, size_t process, double *fig
     struct mrp_remote **remotes = world->remotes + process * CHUNKS_MAX;
     void *endpoint =
         keys_network.endpoint != NULL ? keys_network.endpoint(process) : NULL;
-    double started = worker_cpu_ns(),
-           imported; /* there are more processes than processors */
+    double started = worker_cpu_ns(), imported; /* more processes than processors */
     struct mrp_chunk_id chunks[CHUNKS_MAX], wanted;
     uint32_t n_chunks, size;
 
@@ -197,7 +208,7 @@ static bool chunks_import(struct chunk_world *world, size_t process, double *fig
         if (mrp_remote_open(world->provider, endpoint, 0, next, size, &remotes[i]) !=
                 MRP_OK ||
             mrp_remote_chunk(remotes[i], &chunks[i]) != MRP_OK) {
-            return fail("importing keys");
+            return fail_mrpool("importing keys");
         }
         world->n_remotes[process]++;
         next += size;
@@ -211,14 +222,19 @@ static bool chunks_import(struct chunk_world *world, size_t process, double *fig
 
         memcpy(token.bytes, next, MRP_TOKEN_SIZE);
         if (mrp_token_chunk(&token, &wanted) != MRP_OK) {
-            return fail("a token");
+            return fail_mrpool("a token");
         }
         while (k < n_chunks && chunks[k].chunk != wanted.chunk) {
             k++;
         }
-        if (k == n_chunks || mrp_remote_resolve(remotes[k], &token, &found) != MRP_OK ||
-            found.size != shared->buffer_size) {
-            return fail("resolving a token");
+        if (k == n_chunks) {
+            return fail("a token of a chunk whose keys have not come");
+        }
+        if (mrp_remote_resolve(remotes[k], &token, &found) != MRP_OK) {
+            return fail_mrpool("resolving a token");
+        }
+        if (found.size != shared->buffer_size) {
+            return fail("a token names a buffer of another size");
         }
     }
     figures[FIGURE_IMPORT] += imported - started;
@@ -235,27 +251,32 @@ static bool chunks_open(struct chunk_world *world, double *figures)
     world->remotes =
         calloc(shared->n_processes * CHUNKS_MAX, sizeof(struct mrp_remote *));
     world->n_remotes = calloc(shared->n_processes, sizeof(size_t));
-    if (world->regions == NULL || world->remotes == NULL || world->n_remotes == NULL ||
-        mrp_context_create(NULL, &world->context) != MRP_OK ||
+    if (world->regions == NULL || world->remotes == NULL || world->n_remotes == NULL) {
+        return fail("no memory");
+    }
+    if (mrp_context_create(NULL, &world->context) != MRP_OK ||
         !keys_network.provide(world->context, &world->provider)) {
-        return fail("opening");
+        return fail_mrpool("opening");
     }
     params.rails = &world->provider;
     params.n_rails = 1;
     params.access = MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE;
     /* the first chunk is an eighth of it: so there are a few */
     params.max_bytes = 4 * shared->n_buffers * shared->buffer_size;
+    if (params.max_bytes < POOL_BYTES_LEAST) {
+        params.max_bytes = POOL_BYTES_LEAST;
+    }
     if (mrp_pool_create(world->context, &params, &world->pool) != MRP_OK) {
-        return fail("pool");
+        return fail_mrpool("pool");
     }
     for (size_t i = 0; i < shared->n_buffers; i++) {
         world->regions[i] = mrp_region_alloc(world->pool, shared->buffer_size);
         if (world->regions[i] == NULL) {
-            return fail("region");
+            return fail_mrpool("region");
         }
     }
     if (mrp_provider_query(world->provider, &info) != MRP_OK) {
-        return fail("provider");
+        return fail_mrpool("provider");
     }
     figures[FIGURE_REGISTRATIONS] = (double)info.n_registrations;
     return true;
@@ -342,7 +363,7 @@ static bool buffers_register(struct keys_buffer *buffers, double *figures)
 {
     for (size_t i = 0; i < shared->n_buffers; i++) {
         if (posix_memalign(&buffers[i].address, 4096, shared->buffer_size) != 0) {
-            return fail("memory");
+            return fail("no memory for the buffers");
         }
         memset(buffers[i].address, 1, shared->buffer_size);
     }
@@ -400,7 +421,7 @@ static bool connect_all(const char *options)
 
     box->address_size = keys_network.open(options, box->address, sizeof box->address);
     if (box->address_size == 0) {
-        return fail("opening the network");
+        return fail_because("opening the network", keys_why);
     }
     if (!meet()) {
         return false;

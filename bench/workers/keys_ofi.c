@@ -11,7 +11,7 @@
 #include <string.h>
 
 static const char *provider_options;
-static struct fi_info *fabric_info;
+static struct fi_info *found_infos, *fabric_info; /* all, and the one that is used */
 static struct fid_fabric *fabric;
 static struct fid_domain *domain;
 static uint64_t next_key;
@@ -19,7 +19,10 @@ static uint64_t next_key;
 static size_t open_ofi(const char *options, void *address, size_t size)
 {
     struct fi_info *hints = fi_allocinfo();
-    const char *name = strncmp(options, "provider=", 9) == 0 ? options + 9 : "tcp";
+    char name[64], domain_name[64];
+    const char *wanted =
+        worker_option(options, "domain", NULL, domain_name, sizeof domain_name);
+    int code;
 
     (void)size;
     provider_options = options;
@@ -31,17 +34,28 @@ static size_t open_ofi(const char *options, void *address, size_t size)
     hints->mode = FI_CONTEXT;
     hints->domain_attr->mr_mode =
         FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
-    hints->fabric_attr->prov_name = strdup(name);
-    if (fi_getinfo(FI_VERSION(1, 17), NULL, NULL, 0, hints, &fabric_info) != 0) {
-        fabric_info = NULL;
-    }
+    hints->fabric_attr->prov_name =
+        strdup(worker_option(options, "provider", "tcp", name, sizeof name));
+    code = fi_getinfo(FI_VERSION(1, 17), NULL, NULL, 0, hints, &found_infos);
     fi_freeinfo(hints);
-    if (fabric_info == NULL || fi_fabric(fabric_info->fabric_attr, &fabric, NULL) != 0 ||
-        fi_domain(fabric, fabric_info, &domain, NULL) != 0) {
+    fabric_info = code == 0 ? found_infos : NULL;
+    while (fabric_info != NULL && wanted != NULL &&
+        strcmp(fabric_info->domain_attr->name, wanted) != 0) {
+        fabric_info = fabric_info->next;
+    }
+    if (code == 0) {
+        code = fabric_info != NULL ? fi_fabric(fabric_info->fabric_attr, &fabric, NULL)
+                                   : -FI_ENODATA;
+    }
+    if (code == 0) {
+        code = fi_domain(fabric, fabric_info, &domain, NULL);
+    }
+    if (code != 0) {
+        snprintf(keys_why, sizeof keys_why, "%s", fi_strerror(-code));
         return 0;
     }
-    *(char *)address =
-        0; /* keys are used as they are, so nobody needs to reach anybody */
+    /* keys are used as they are, so nobody needs to reach anybody */
+    *(char *)address = 0;
     return 1;
 }
 
@@ -94,7 +108,7 @@ static void close_ofi(void)
     if (fabric != NULL) {
         fi_close(&fabric->fid);
     }
-    fi_freeinfo(fabric_info);
+    fi_freeinfo(found_infos);
 }
 
 static void describe(char *text, size_t size)

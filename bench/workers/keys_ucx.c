@@ -19,34 +19,40 @@ static size_t open_ucx(const char *options, void *address, size_t size)
         .field_mask = UCP_PARAM_FIELD_FEATURES, .features = UCP_FEATURE_RMA};
     ucp_worker_params_t worker_params = {.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
         .thread_mode = UCS_THREAD_MODE_SINGLE};
-    char tls[64];
+    char tls[64], devices[64];
+    const char *list;
     ucp_config_t *config;
     ucp_address_t *own;
-    ucs_status_t status;
+    ucs_status_t status = ucp_config_read(NULL, NULL, &config);
     size_t length = 0;
 
-    if (ucp_config_read(NULL, NULL, &config) != UCS_OK) {
-        return 0;
-    }
-    snprintf(
-        tls, sizeof tls, "%s", strncmp(options, "tls=", 4) == 0 ? options + 4 : "all");
-    for (char *next = tls; *next != '\0'; next++) {
-        *next = *next == '+' ? ',' : *next;
-    }
-    status = ucp_config_modify(config, "TLS", tls);
     if (status == UCS_OK) {
-        status = ucp_init(&params, config, &context);
+        list = worker_option_list(options, "tls", tls, sizeof tls);
+        status = ucp_config_modify(config, "TLS", list != NULL ? list : "all");
+        list = worker_option_list(options, "devices", devices, sizeof devices);
+        if (status == UCS_OK && list != NULL) {
+            status = ucp_config_modify(config, "NET_DEVICES", list);
+        }
+        if (status == UCS_OK) {
+            status = ucp_init(&params, config, &context);
+        }
+        ucp_config_release(config);
     }
-    ucp_config_release(config);
-    if (status != UCS_OK ||
-        ucp_worker_create(context, &worker_params, &worker) != UCS_OK ||
-        ucp_worker_get_address(worker, &own, &length) != UCS_OK) {
+    if (status == UCS_OK) {
+        status = ucp_worker_create(context, &worker_params, &worker);
+    }
+    if (status == UCS_OK) {
+        status = ucp_worker_get_address(worker, &own, &length);
+    }
+    if (status != UCS_OK) {
+        snprintf(keys_why, sizeof keys_why, "%s", ucs_status_string(status));
         return 0;
     }
     if (length <= size) {
         memcpy(address, own, length);
     }
     ucp_worker_release_address(worker, own);
+    snprintf(keys_why, sizeof keys_why, "an address of %zu bytes", length);
     return length <= size ? length : 0;
 }
 

@@ -26,6 +26,8 @@
 
 #include "mrpool/mrpool.h"
 
+#include "support.h"
+
 /** Messages under way at once. */
 #define RMA_WINDOW 16
 
@@ -79,24 +81,5 @@ struct rma_network {
 
 /** Defined by the file that includes this one first and rma_main.h last. */
 static const struct rma_network rma_network;
-
-/** The value of `key` in rma->options; `otherwise` when it is not there. */
-static inline const char *rma_option(const struct rma *rma, const char *key,
-    const char *otherwise, char *value, size_t size)
-{
-    const char *next = rma->options;
-    size_t length = strlen(key);
-
-    while (next != NULL && *next != '\0') {
-        if (strncmp(next, key, length) == 0 && next[length] == '=') {
-            next += length + 1;
-            snprintf(value, size, "%.*s", (int)strcspn(next, ","), next);
-            return value;
-        }
-        next = strchr(next, ',');
-        next += next != NULL;
-    }
-    return otherwise;
-}
 
 #endif

@@ -8,8 +8,6 @@
 
 #include "rma.h"
 
-#include "support.h"
-
 #include <argp.h>
 
 #define TARGET_NS 2e6 /* of a batch */
@@ -256,19 +254,24 @@ static bool verify(struct client *client)
 /* -- the two sides ----------------------------------------------------------------------
  */
 
+/* Buffer i carries messages of which i + 1 fit into the window; the first two also verify
+ * the largest. */
+static size_t room_of(size_t i, size_t largest)
+{
+    size_t room = WINDOW_BYTES / (i + 1);
+
+    return i < 2 || room > largest ? largest : room;
+}
+
 static bool prepare_buffers(struct client *client)
 {
-    size_t size = client->rma->max_size;
-    size_t n = WINDOW_BYTES / size;
-
-    n = n > RMA_WINDOW ? RMA_WINDOW : n < 2 ? 2 : n;
     for (size_t i = 0; i < RMA_WINDOW; i++) {
-        /* of large ones fewer are under way; smaller ones share what there is */
-        size_t each = i < n ? size : WINDOW_BYTES / RMA_WINDOW;
+        size_t each = room_of(i, client->rma->max_size);
 
         if (posix_memalign(&client->own[i].address, 4096, each) != 0 ||
             posix_memalign(&client->once[i].address, 4096, each) != 0) {
-            return complain("no memory for %d buffers of %zu bytes", RMA_WINDOW, size);
+            return complain("no memory for %d buffers of up to %zu bytes", RMA_WINDOW,
+                client->rma->max_size);
         }
         memset(client->own[i].address, 1, each);
         memset(client->once[i].address, 1, each);
@@ -482,7 +485,7 @@ static const struct argp_option rows[] = {
     {0},
 };
 
-/* The largest of the sizes, which the server has to have a region for. */
+/* The largest of the sizes, which the server has to have a region for; 0: not a list. */
 static size_t largest(const char *sizes)
 {
     size_t most = 1;
@@ -491,6 +494,9 @@ static size_t largest(const char *sizes)
         char *end;
         size_t size = strtoull(sizes, &end, 10);
 
+        if (size == 0 || (*end != ',' && *end != '\0')) {
+            return 0;
+        }
         most = size > most ? size : most;
         sizes = end + (*end == ',');
     }
@@ -515,7 +521,10 @@ int main(int argc, char **argv)
     }
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     options.rma.max_size = largest(options.sizes);
-    done = connect_peers(&options, argv) && run(&options);
+    done = (options.rma.max_size > 0 ||
+               complain("--sizes %s: write bytes, separated by commas: 64,4096",
+                   options.sizes)) &&
+        connect_peers(&options, argv) && run(&options);
     peer_close(&options.rma.peer);
     done = peer_reap(&options.rma.peer) && done;
     if (!done) {

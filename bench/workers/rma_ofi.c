@@ -27,13 +27,14 @@ static bool open_ofi(struct rma *rma)
 {
     struct mrp_ofi_wrap_params params = MRP_OFI_WRAP_PARAMS_INIT;
     struct ofi_options options = {
-        .provider = rma_option(rma, "provider", "tcp", provider, sizeof provider),
-        .domain = rma_option(rma, "domain", NULL, domain, sizeof domain),
+        .provider =
+            worker_option(rma->options, "provider", "tcp", provider, sizeof provider),
+        .domain = worker_option(rma->options, "domain", NULL, domain, sizeof domain),
         .type = FI_EP_RDM,
     };
     bool is_verbs = strncmp(options.provider, "verbs", 5) == 0;
-    const char *wanted =
-        rma_option(rma, "endpoint", is_verbs ? "msg" : "rdm", type, sizeof type);
+    const char *wanted = worker_option(
+        rma->options, "endpoint", is_verbs ? "msg" : "rdm", type, sizeof type);
 
     if (strcmp(wanted, "msg") == 0) {
         options.type = FI_EP_MSG;

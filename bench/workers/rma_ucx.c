@@ -15,18 +15,6 @@ static struct ucx_endpoint endpoint;
 static ucs_status_ptr_t requests[RMA_WINDOW];
 static size_t n_requests;
 
-/* "tcp+self" of our options is "tcp,self" for UCX, as the provider's own option is. */
-static const char *list_of(
-    const struct rma *rma, const char *key, char *text, size_t size)
-{
-    const char *list = rma_option(rma, key, NULL, text, size);
-
-    for (char *next = text; list != NULL && *next != '\0'; next++) {
-        *next = *next == '+' ? ',' : *next;
-    }
-    return list;
-}
-
 static const char *unregistered(void)
 {
     return "registers what it needs to, and keeps it (UCX_RCACHE)";
@@ -36,8 +24,8 @@ static bool open_ucx(struct rma *rma)
 {
     static char tls[64], devices[64];
     const struct ucx_options options = {
-        .tls = list_of(rma, "tls", tls, sizeof tls),
-        .devices = list_of(rma, "devices", devices, sizeof devices),
+        .tls = worker_option_list(rma->options, "tls", tls, sizeof tls),
+        .devices = worker_option_list(rma->options, "devices", devices, sizeof devices),
     };
     struct mrp_ucx_wrap_params params = MRP_UCX_WRAP_PARAMS_INIT;
 

@@ -20,6 +20,36 @@
 #define OPS_MAX ((uint64_t)1 << 26)
 #define WARM_UP_SHARE 8 /* an eighth of the loop runs before it is measured */
 
+/* -- options of a network -- */
+
+const char *worker_option(
+    const char *options, const char *key, const char *otherwise, char *value, size_t size)
+{
+    size_t length = strlen(key);
+
+    for (const char *next = options; next != NULL && *next != '\0';) {
+        if (strncmp(next, key, length) == 0 && next[length] == '=') {
+            next += length + 1;
+            snprintf(value, size, "%.*s", (int)strcspn(next, ","), next);
+            return value;
+        }
+        next = strchr(next, ',');
+        next += next != NULL;
+    }
+    return otherwise;
+}
+
+const char *worker_option_list(
+    const char *options, const char *key, char *value, size_t size)
+{
+    const char *list = worker_option(options, key, NULL, value, size);
+
+    for (char *next = value; list != NULL && *next != '\0'; next++) {
+        *next = *next == '+' ? ',' : *next;
+    }
+    return list;
+}
+
 /* -- clocks -- */
 
 static double read_clock(clockid_t clock)

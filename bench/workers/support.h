@@ -93,6 +93,16 @@ double worker_median(double *values, size_t n);
 int worker_serve(int argc, char **argv,
     void (*answer)(const struct worker_request *request, struct worker_reply *reply));
 
+/** The value of `key` in a network's options, "provider=tcp,domain=lo"; `otherwise` when it
+ *  is not there. */
+const char *worker_option(const char *options, const char *key, const char *otherwise,
+    char *value, size_t size);
+
+/** The same of a list, which "tcp+self" is in options and "tcp,self" in a library; NULL
+ *  when it is not there. */
+const char *worker_option_list(
+    const char *options, const char *key, char *value, size_t size);
+
 /* -- instructions: the machine's counter, where there is one -- */
 
 int worker_counter_open(void); /**< of the calling thread; -1: none */

@@ -32,8 +32,11 @@ struct io_uring; /* of <liburing.h>, which not every includer of this header nee
  *  so let only that thread allocate, or preallocate there); what other threads deregister
  *  stays pinned until the ring's thread next registers or deregisters.
  *
- *  Close the ring after the provider. One that is closed before gives up its buffers by
- *  itself; registering with it is MRP_ERR_UNAVAILABLE from then on. */
+ *  Close the ring after the provider, and end the requests that use its buffers before:
+ *  closing takes a table of the provider's own away, for which kernels before 6.13 wait
+ *  until the last of them is over. A ring that is closed before gives up its buffers by
+ *  itself, as does one whose table the caller takes away; registering with either is
+ *  MRP_ERR_UNAVAILABLE from then on. */
 struct mrp_uring_wrap_params {
     size_t struct_size;
     struct io_uring *ring; /**< stays the caller's; outlives the provider */
@@ -43,7 +46,9 @@ struct mrp_uring_wrap_params {
     bool has_table;
     unsigned first; /**< 0 without has_table */
     unsigned count; /**< 1 to 16384; 0 without has_table: 1024 */
-    void (*lock)(void *lock_arg); /**< taken round every registering call; both or none */
+    /** taken round every registering call, not recursively: do not call the pool with it
+     *  held. Both or none */
+    void (*lock)(void *lock_arg);
     void (*unlock)(void *lock_arg);
     void *lock_arg;
 };
@@ -68,8 +73,8 @@ static inline int mrp_uring_index(const void *local_desc)
 }
 
 /** A provider on the caller's ring. The only calls made on it are io_uring_register(2)
- *  with IORING_REGISTER_BUFFERS2, IORING_REGISTER_BUFFERS_UPDATE and
- *  IORING_UNREGISTER_BUFFERS; nothing is submitted, and no completion comes of it.
+ *  with IORING_REGISTER_BUFFERS2 (before Linux 5.19 then IORING_REGISTER_BUFFERS),
+ *  IORING_REGISTER_BUFFERS_UPDATE and IORING_UNREGISTER_BUFFERS; nothing is submitted, and no completion comes of it.
  *  @return as mrp_provider_open; MRP_ERR_INVALID for params that do not fit the ring. */
 static inline enum mrp_status mrp_uring_provider_wrap(struct mrp_context *context,
     const char *name, const struct mrp_uring_wrap_params *params,

@@ -61,6 +61,19 @@ says out '^ +100000 +per buffer +256 '
 says out 'nothing: built without it'
 n_checks=$((n_checks + 1))
 ! grep -qE '.{81}| $' "$work/out" || problem "lines over 80 columns, or blanks at an end"
+# few small buffers are below the least of a pool; options in any order, and what is wrong told
+for n in 1 4; do
+    expect 0 keys --networks ofi:provider=tcp --processes 2 --buffers $n --size 4K
+done
+expect 0 keys --networks ofi:domain=lo,provider=tcp --processes 2 --buffers 8 --json
+holds "it['compared']['ofi:domain=lo,provider=tcp'].endswith(' on lo')"
+expect 1 keys --networks ofi:domain=no_such_domain,provider=tcp --processes 2 --buffers 8
+says out 'no_such_domain.*opening the network'
+if [[ -x $build_dir/bench/workers/worker-keys-ucx ]]; then
+    expect 0 keys --networks ucx:devices=lo,tls=tcp+self --processes 2 --buffers 8
+    expect 1 keys --networks ucx:tls=tcp,devices=no_such_device --processes 2 --buffers 8
+    says out 'No such device'
+fi
 expect 0 keys --help
 says out 'Examples:'
 expect 64 keys --processes 1

@@ -40,7 +40,7 @@ check_json() {
     holds 'all(("registration", size) in results for size in (64, 65536))'
     holds 'results["put/latency/pool", 64]["baseline"] == "put/latency/register"'
     holds 'all(r["median"] > 0 for r in it["results"])'
-    holds 'len(it["goals"]) == 16 and "libfabric" in it["compared"]["ofi"]'
+    holds 'len(it["goals"]) == 16 and "libfabric" in it["compared"]["ofi:provider=tcp"]'
 }
 
 check_formats() {
@@ -56,6 +56,13 @@ check_formats() {
         expect 0 rma --networks ofi:provider=tcp --sizes 64,4K --plot "$work/plot.svg"
         grep -q '<svg' "$work/plot.svg" || problem "--plot drew no SVG"
     fi
+}
+
+# Of sizes over 1 MiB fewer are under way, and no two have as many.
+check_large() {
+    expect 0 rma --networks ofi:provider=tcp --sizes 2M,4M,64M --csv
+    says out '^get/message/once,ofi:provider=tcp,2097152,'
+    says out '^get/message/once,ofi:provider=tcp,67108864,'
 }
 
 # Two machines are two commands; here both are on this one.
@@ -79,7 +86,14 @@ check_usage() {
     expect 64 rma --server
     says err 'name it with --networks'
     expect 64 rma --connect here --networks ofi:provider=tcp,ofi:provider=shm
+    for module in mpi mpich; do
+        expect 64 rma --server --networks $module
+        expect 64 rma --connect here --networks $module
+        says err 'mpirun'
+    done
     expect 64 rma --port 70000
+    expect 1 timeout 20 "$build_dir/bench/workers/worker-rma-ofi" --sizes 4K
+    says out '^problem --sizes 4K'
     expect 1 rma --networks ofi:provider=nonsense --sizes 64
     says out 'provider nonsense offers no'
 }
@@ -87,5 +101,6 @@ check_usage() {
 check_usage
 check_json
 check_formats
+check_large
 check_two_machines
 finish

@@ -251,6 +251,93 @@ static void wrap__single_issuer(void **test)
     assert_int_equal(munmap(memory, 4096), 0);
 }
 
+struct locking {
+    struct mrp_region *to_free; /* by a thread of the lock's, when it is next taken */
+    pthread_t thread;
+    bool has_begun, is_stuck;
+};
+
+static void *run_free(void *region)
+{
+    return mrp_region_free(region) == MRP_OK ? NULL : region;
+}
+
+static void lock_and_free(void *argument)
+{
+    struct locking *locking = argument;
+    struct mrp_region *region = locking->to_free;
+    struct timespec until;
+
+    if (region != NULL) {
+        locking->to_free = NULL;
+        locking->has_begun =
+            pthread_create(&locking->thread, NULL, run_free, region) == 0;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += 5;
+        locking->is_stuck = !locking->has_begun ||
+            pthread_timedjoin_np(locking->thread, NULL, &until) != 0;
+    }
+}
+
+/* Who holds the caller's lock may be waiting for a thread that frees a region: nothing of
+ * the provider's is held while its lock is taken. */
+static void wrap__lock_is_taken_under_nothing(void **test)
+{
+    struct io_uring ring = ring_open(IORING_SETUP_SINGLE_ISSUER);
+    struct mrp_uring_wrap_params params = params_of(&ring);
+    unsigned char *memory = map_memory(4096);
+    struct locking locking = {.to_free = NULL};
+    struct mrp_region *regions[2];
+    struct station station;
+    pthread_t thread;
+
+    (void)test;
+    params.lock = lock_and_free;
+    params.unlock = noop;
+    params.lock_arg = &locking;
+    station = station_wrap(&params);
+    regions[0] = take(&station, memory);
+    regions[1] = take(&station, memory);
+    assert_int_equal(pthread_create(&thread, NULL, run_free, regions[0]), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    locking.to_free = regions[1];
+    regions[0] = take(&station, memory); /* empties the entry of the one freed there */
+    assert_true(locking.has_begun);
+    assert_false(locking.is_stuck);
+    assert_int_equal(mrp_region_free(regions[0]), MRP_OK);
+    station_close(&station);
+    io_uring_queue_exit(&ring);
+    assert_int_equal(munmap(memory, 4096), 0);
+}
+
+/* All entries are taken, some by what waits for the ring's thread. */
+static void wrap__full_of_what_waits(void **test)
+{
+    struct io_uring ring = ring_open(IORING_SETUP_SINGLE_ISSUER);
+    struct mrp_uring_wrap_params params = params_of(&ring);
+    unsigned char *memory = map_memory(4096);
+    struct other_thread other = {.memory = memory};
+    struct station station;
+    pthread_t thread;
+
+    (void)test;
+    params.count = 1;
+    station = station_wrap(&params);
+    other.station = &station;
+    other.to_free = take(&station, memory);
+    assert_int_equal(pthread_create(&thread, NULL, run_free, other.to_free), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    other.to_free = NULL;
+    assert_int_equal(pthread_create(&thread, NULL, run_other, &other), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(other.registered, MRP_ERR_AGAIN);
+    assert_non_null(strstr(other.text, "IORING_SETUP_SINGLE_ISSUER"));
+    assert_int_equal(mrp_region_free(take(&station, memory)), MRP_OK);
+    station_close(&station);
+    io_uring_queue_exit(&ring);
+    assert_int_equal(munmap(memory, 4096), 0);
+}
+
 /* -- a ring that is closed first -- */
 
 /* The rail fails, with the reason; the pool goes on without it. */
@@ -283,6 +370,29 @@ static void close__ring_before_provider(void **test)
     assert_closed(&station, memory);
     assert_int_equal(mrp_region_free(region), MRP_OK);
     station_close(&station);
+    assert_int_equal(munmap(memory, 4096), 0);
+}
+
+/* So are the buffers when the caller takes the table away. */
+static void close__table_before_provider(void **test)
+{
+    struct io_uring ring = ring_open(0);
+    struct mrp_uring_wrap_params params = params_of(&ring);
+    struct mrp_rail_info info = MRP_RAIL_INFO_INIT;
+    struct station station = station_wrap(&params);
+    unsigned char *memory = map_memory(4096);
+    struct mrp_region *region = take(&station, memory);
+
+    (void)test;
+    assert_int_equal(io_uring_unregister_buffers(&ring), 0);
+    assert_int_equal(mrp_region_free(region), MRP_OK);
+    region = take(&station, memory);
+    assert_int_equal(mrp_pool_rail_query(station.pool, 0, &info), MRP_OK);
+    assert_int_equal(info.state, MRP_RAIL_FAILED);
+    assert_non_null(strstr(info.reason, "taken away"));
+    assert_int_equal(mrp_region_free(region), MRP_OK);
+    station_close(&station);
+    io_uring_queue_exit(&ring);
     assert_int_equal(munmap(memory, 4096), 0);
 }
 
@@ -327,7 +437,10 @@ int main(void)
         cmocka_unit_test(wrap__parts_of_the_callers_table),
         cmocka_unit_test(wrap__lock_is_taken_round_each_call),
         cmocka_unit_test_setup(wrap__single_issuer, wait_until_unpinned),
+        cmocka_unit_test(wrap__lock_is_taken_under_nothing),
+        cmocka_unit_test(wrap__full_of_what_waits),
         cmocka_unit_test(close__ring_before_provider),
+        cmocka_unit_test(close__table_before_provider),
         cmocka_unit_test(close__ring_before_provider_and_another_comes),
     };
     int skipped = skip_without_uring();

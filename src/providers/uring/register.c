@@ -46,20 +46,6 @@ static enum mrp_status check_request(
 
 /* -- entries of the table -- */
 
-/* Empty what other threads gave back, if we are the thread that may. */
-static void release_late(struct mrp_uring_ring *ring)
-{
-    pthread_mutex_lock(&ring->mutex);
-    while (ring->n_late > 0 &&
-        mrp_uring_buffer_update(ring, ring->late_slots[ring->n_late - 1], &nothing) !=
-            -EEXIST) {
-        unsigned slot = ring->late_slots[--ring->n_late];
-
-        ring->free_slots[(ring->free_first + ring->n_free++) % ring->count] = slot;
-    }
-    pthread_mutex_unlock(&ring->mutex);
-}
-
 static bool slot_take(struct mrp_uring_ring *ring, unsigned *slot)
 {
     bool has_free;
@@ -84,6 +70,44 @@ static void slot_give(struct mrp_uring_ring *ring, unsigned slot, bool is_late)
         ring->free_slots[(ring->free_first + ring->n_free++) % ring->count] = slot;
     }
     pthread_mutex_unlock(&ring->mutex);
+}
+
+static bool late_take(struct mrp_uring_ring *ring, unsigned *slot)
+{
+    bool has_late;
+
+    pthread_mutex_lock(&ring->mutex);
+    has_late = ring->n_late > 0;
+    if (has_late) {
+        *slot = ring->late_slots[--ring->n_late];
+    }
+    pthread_mutex_unlock(&ring->mutex);
+    return has_late;
+}
+
+/* The ring was closed, or its table taken away: the buffers went with it. */
+static bool is_given_up(int code)
+{
+    return code == -EBADF || code == -ENXIO;
+}
+
+/* Empty what stayed when it was given back; 0, or why the kernel refuses: we are not the
+ * thread that may, or it has no memory. The caller's lock is taken in here, so ours is
+ * not held: whoever waits for ours may hold the caller's. */
+static int release_late(struct mrp_uring_ring *ring)
+{
+    unsigned slot;
+
+    while (late_take(ring, &slot)) {
+        int code = mrp_uring_buffer_update(ring, slot, &nothing);
+        bool stays = code != 0 && !is_given_up(code);
+
+        slot_give(ring, slot, stays);
+        if (stays) {
+            return code;
+        }
+    }
+    return 0;
 }
 
 /* -- what went wrong -- */
@@ -137,6 +161,11 @@ static enum mrp_status fail_update(const struct mrp_uring_ring *ring,
     case -EBADF:
         return mrp_fail(MRP_ERR_UNAVAILABLE, -code,
             "%s: the ring has been closed: close the provider before it", ring->device);
+    case -ENXIO:
+        return mrp_fail(MRP_ERR_UNAVAILABLE, -code,
+            "%s: the ring's table of fixed buffers has been taken away: call "
+            "io_uring_unregister_buffers after the provider is closed",
+            ring->device);
     case -EEXIST:
         return mrp_fail(MRP_ERR_AGAIN, -code,
             "%s: %zu bytes at %p: the ring has IORING_SETUP_SINGLE_ISSUER, so only the "
@@ -174,8 +203,11 @@ enum mrp_status mrp_uring_register_memory(void *state,
     if (status != MRP_OK) {
         return status;
     }
-    release_late(ring);
+    code = release_late(ring);
     if (!slot_take(ring, &slot)) {
+        if (code == -EEXIST) { /* there are some, for the ring's thread to empty */
+            return fail_update(ring, request, code);
+        }
         return mrp_fail(MRP_ERR_LIMIT, 0,
             "%s: all %u entries of the buffer table are taken: deregister some, or give "
             "the provider more (MRPOOL_URING_BUFFERS, count of the wrap; the kernel's "
@@ -195,7 +227,7 @@ enum mrp_status mrp_uring_register_memory(void *state,
     return MRP_OK;
 }
 
-/* A closed ring has given up its buffers by itself. */
+/* An entry that could not be emptied is tried again, by close at the latest. */
 enum mrp_status mrp_uring_deregister_memory(
     void *state, const struct mrp_registration *registration)
 {
@@ -203,11 +235,11 @@ enum mrp_status mrp_uring_deregister_memory(
     unsigned slot = (unsigned)((uintptr_t)registration->native - 1);
     int code = mrp_uring_buffer_update(ring, slot, &nothing);
 
-    if (code == 0 || code == -EBADF || code == -EEXIST) {
-        slot_give(ring, slot, code == -EEXIST);
-        if (code == 0) {
-            release_late(ring);
-        }
+    slot_give(ring, slot, code != 0 && !is_given_up(code));
+    if (code == 0) {
+        (void)release_late(ring);
+    }
+    if (code == 0 || code == -EEXIST || is_given_up(code)) {
         return MRP_OK;
     }
     return mrp_fail(MRP_ERR_REGISTER, -code,

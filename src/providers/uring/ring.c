@@ -22,6 +22,7 @@ static bool is_open(const struct mrp_uring_ring *ring)
         file.st_ino == ring->inode;
 }
 
+/* What the kernel returns, entries updated for one, or -errno. */
 static int call_register(struct mrp_uring_ring *ring, unsigned operation,
     const void *argument, unsigned n_arguments)
 {
@@ -35,7 +36,7 @@ static int call_register(struct mrp_uring_ring *ring, unsigned operation,
         ring->lock(ring->lock_arg);
     }
     result = syscall(SYS_io_uring_register, ring->fd, operation, argument, n_arguments);
-    code = result >= 0 ? 0 : -errno;
+    code = result >= 0 ? (int)result : -errno;
     if (ring->unlock != NULL) {
         ring->unlock(ring->lock_arg);
     }
@@ -47,9 +48,10 @@ int mrp_uring_buffer_update(
 {
     const struct io_uring_rsrc_update2 update = {
         .offset = slot, .data = (uintptr_t)buffer, .nr = 1};
-
-    return call_register(
+    int code = call_register(
         ring, IORING_REGISTER_BUFFERS_UPDATE, &update, (unsigned)sizeof(update));
+
+    return code > 0 ? 0 : code;
 }
 
 /* What kernels before 5.19 have instead of a sparse table. */
@@ -79,17 +81,24 @@ static int make_table(struct mrp_uring_ring *ring, unsigned count)
 static int empty_entries(struct mrp_uring_ring *ring, unsigned first, unsigned count)
 {
     struct iovec *nothing = calloc(count, sizeof(*nothing));
-    const struct io_uring_rsrc_update2 update = {
+    struct io_uring_rsrc_update2 update = {
         .offset = first, .data = (uintptr_t)nothing, .nr = count};
-    int code;
+    int code = 0;
 
     if (nothing == NULL) {
         return -ENOMEM;
     }
-    code = call_register(
-        ring, IORING_REGISTER_BUFFERS_UPDATE, &update, (unsigned)sizeof(update));
+    while (update.nr > 0) { /* the kernel may stop in the middle, and says where */
+        code = call_register(
+            ring, IORING_REGISTER_BUFFERS_UPDATE, &update, (unsigned)sizeof(update));
+        if (code <= 0) {
+            break;
+        }
+        update.offset += (unsigned)code;
+        update.nr -= (unsigned)code;
+    }
     free(nothing);
-    return code;
+    return code > 0 ? 0 : code;
 }
 
 /* -- failures -- */
