@@ -26,11 +26,12 @@ trap 'rm -rf "$work"' EXIT
 status=0
 n_passed=0
 
-# Everything is slower there, and the same paths are taken with less.
+# Under sanitizers everything is slower, and the same paths are taken with less.
 share=1
+longest=${MRP_TEST_MESSAGES:-1000000}
 case ${MRP_TEST_UNDER:-} in
-    *thread*) share=10 ;;
-    ?*) share=4 ;;
+    *thread*) share=10 longest=200000 ;;
+    ?*) share=4 longest=200000 ;;
 esac
 
 required() {
@@ -154,7 +155,7 @@ lost() { # SIGNAL
     done
 }
 
-moves ofi "${MRP_TEST_MESSAGES:-200000}" True
+moves ofi "$longest" True
 moves ofi 20000 True --processes 4
 moves ofi 20000 True --processes 4 --provider shm
 moves ucx 20000 True
