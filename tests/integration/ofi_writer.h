@@ -12,6 +12,7 @@
 #include <stdarg.h>
 
 #include <cmocka.h>
+#include <glob.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -165,11 +166,28 @@ static inline void writer_end(struct peer *peer)
 
 /* -- in the test -- */
 
+/* The shm provider's segments of a process that ended without closing them are called
+ * "<pid>:<number>:<number>". */
+static inline void writer_remove_segments(pid_t child)
+{
+    char pattern[64];
+    glob_t found;
+
+    snprintf(pattern, sizeof(pattern), "/dev/shm/%d:*", (int)child);
+    if (glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            unlink(found.gl_pathv[i]);
+        }
+        globfree(&found);
+    }
+}
+
 static inline int writer_exit_of(pid_t child)
 {
     int status;
 
     assert_int_equal(waitpid(child, &status, 0), child);
+    writer_remove_segments(child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
