@@ -119,6 +119,8 @@ void mrp_parking_lose(
 
 void mrp_parking_release(struct mrp_provider_state *provider)
 {
+    bool has_any = provider->parked != NULL;
+
     while (provider->parked != NULL) {
         struct mrp_parked *hold = provider->parked;
 
@@ -126,6 +128,9 @@ void mrp_parking_release(struct mrp_provider_state *provider)
         mrp_budget_lift(&provider->context->budget, &one_registration);
         leave(hold->parking);
         free(hold);
+    }
+    if (has_any) {
+        mrp_context_owe(provider->context);
     }
 }
 

@@ -32,7 +32,7 @@ void mrp_parking_discard(struct mrp_parking *parking);
 void mrp_parking_lose(
     struct mrp_backend_state *backend, const struct mrp_mapping *mapping);
 
-/** Drop all holds of a provider that has closed. */
+/** Drop all holds of a provider that has closed. The caller serves who waits. */
 void mrp_parking_release(struct mrp_provider_state *provider);
 
 #endif

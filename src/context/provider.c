@@ -263,6 +263,7 @@ enum mrp_status mrp_provider_create(struct mrp_context *handle, const char *name
 enum mrp_status mrp_provider_close(struct mrp_provider *handle)
 {
     struct mrp_provider_state *provider;
+    struct mrp_context_state *context;
     enum mrp_status status = mrp_provider_get(handle, &provider);
 
     if (status != MRP_OK) {
@@ -277,7 +278,9 @@ enum mrp_status mrp_provider_close(struct mrp_provider *handle)
             provider->named.name, mrp_load_relaxed(&provider->n_users),
             mrp_load_relaxed(&provider->n_registrations));
     }
+    context = provider->context;
     mrp_provider_state_close(provider);
+    mrp_context_serve(context); /* memory that it kept is room for others */
     return MRP_OK;
 }
 
