@@ -6,8 +6,14 @@
 
 #include "mrpool/provider.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define N_BACKENDS 100 /* that come and go: no multiple of 7 */
+#define N_CLOSES 2000
 
 /* Registers only what it has allocated itself. */
 struct allocator {
@@ -214,6 +220,92 @@ static void provider_backend__takes_back_what_it_would_not_deregister(void **sta
     assert_int_equal(mrp_provider_close(provider), MRP_OK);
 }
 
+static enum mrp_status own_create(const struct mrp_backend_params *params, void **made)
+{
+    (void)params;
+    *made = NULL;
+    return MRP_OK;
+}
+
+static void own_destroy(void *state)
+{
+    (void)state;
+    fail_msg("the provider's state is not the backend's to free");
+}
+
+static void provider_backend__has_no_state_of_its_own(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_backend_ops memory = own_memory;
+    struct mrp_provider_ops ops = own_ops;
+    struct allocator own = {0};
+    struct mrp_provider *provider = NULL;
+    struct mrp_backend *backend = NULL;
+
+    ops.backend = &memory;
+    for (int which = 0; which < 2; which++) {
+        memory.create = which == 0 ? own_create : NULL;
+        memory.destroy = which == 1 ? own_destroy : NULL;
+        memory.struct_size = sizeof memory;
+        assert_int_equal(
+            mrp_provider_create(f->context, "own", &ops, &own, &provider), MRP_OK);
+        assert_refused(mrp_provider_backend(provider, "memory", &backend),
+            MRP_ERR_INVALID, "create and destroy must be NULL");
+        assert_null(backend);
+        assert_int_equal(mrp_provider_close(provider), MRP_OK);
+    }
+}
+
+/* Providers close while other threads' backends come and go in the same context. */
+struct visitor {
+    struct mrp_context *context;
+    atomic_bool is_over;
+    atomic_size_t n_turns;
+    enum mrp_status status;
+};
+
+static void *come_and_go(void *argument)
+{
+    struct visitor *visitor = argument;
+    struct mrp_backend *backends[N_BACKENDS];
+
+    while (!atomic_load(&visitor->is_over) && visitor->status == MRP_OK) {
+        for (size_t i = 0; i < N_BACKENDS && visitor->status == MRP_OK; i++) {
+            visitor->status =
+                mrp_backend_create(visitor->context, "malloc", NULL, &backends[i]);
+        }
+        for (size_t i = 0; i < N_BACKENDS && visitor->status == MRP_OK; i++) {
+            visitor->status = mrp_backend_destroy(backends[i * 7 % N_BACKENDS]);
+        }
+        atomic_fetch_add(&visitor->n_turns, 1);
+    }
+    return NULL;
+}
+
+static void provider__closes_beside_backends_that_come_and_go(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct visitor visitor = {.context = f->context};
+    struct allocator own = {0};
+    struct mrp_backend *backend;
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, come_and_go, &visitor), 0);
+    for (size_t i = 0; i < N_CLOSES || atomic_load(&visitor.n_turns) < 2; i++) {
+        struct mrp_provider *provider = open_own(f->context, &own);
+
+        if (i % 16 == 0) {
+            assert_int_equal(mrp_provider_backend(provider, NULL, &backend), MRP_OK);
+            assert_int_equal(mrp_backend_destroy(backend), MRP_OK);
+        }
+        assert_int_equal(mrp_provider_close(provider), MRP_OK);
+        sched_yield();
+    }
+    atomic_store(&visitor.is_over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(visitor.status, MRP_OK);
+}
+
 /* A context closes its providers first: what lay in their memory is not touched again. */
 static void provider_backend__goes_with_its_context(void **state)
 {
@@ -237,6 +329,8 @@ int main(void)
         POOL_TEST(provider_backend__serves_a_pool_of_that_rail),
         POOL_TEST(provider_backend__needs_a_provider_that_allocates),
         POOL_TEST(provider_backend__takes_back_what_it_would_not_deregister),
+        POOL_TEST(provider_backend__has_no_state_of_its_own),
+        POOL_TEST(provider__closes_beside_backends_that_come_and_go),
         cmocka_unit_test(provider_backend__goes_with_its_context),
     };
 

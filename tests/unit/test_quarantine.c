@@ -154,6 +154,48 @@ static void abandon__registered_memory_is_deregistered_when_drained(void **state
     assert_int_equal(f->networks[0].n_live, 0);
 }
 
+/* A network reaches what it does not know of: one of the caller's own, older than the first
+ * rail. No rail that joins later can take its keys back. */
+static void abandon__of_memory_older_than_its_rails_is_kept(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct test_provider network;
+    struct mrp_provider *revoking;
+    struct mrp_region *region, *other;
+    unsigned rail;
+
+    test_provider_init(&network);
+    network.traits |= MRP_PROVIDER_REVOKES | MRP_PROVIDER_LOCAL_DESC;
+    assert_int_equal(mrp_provider_create(f->context, "revoking", test_provider_ops(),
+                         &network, &revoking),
+        MRP_OK);
+    params.n_rails = 0;
+    params.quarantine_ms = 3600000; /* the test revokes at once, nobody else does */
+    for (int is_older = 0; is_older < 2; is_older++) {
+        pool_fixture_create(f, &params);
+        if (is_older == 0) {
+            assert_int_equal(
+                mrp_pool_rail_add(f->pool, revoking, MRP_RAIL_EAGER, &rail), MRP_OK);
+        }
+        region = pool_fixture_alloc(f, 2 * MRP_MIB);
+        other = pool_fixture_alloc(f, 3 * MRP_MIB);
+        abandon(region, 1);
+        if (is_older == 1) {
+            assert_int_equal(
+                mrp_pool_rail_add(f->pool, revoking, MRP_RAIL_LAZY, &rail), MRP_OK);
+        }
+        abandon(other, 1);
+        assert_int_equal(mrp_quarantine_revoke(f->pool, 0), is_older ? 0 : 2);
+        assert_int_equal(drained(f->pool, 1), is_older ? 2 : 0);
+        assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+        f->pool = NULL;
+    }
+    assert_int_equal(mrp_provider_close(revoking), MRP_OK);
+    assert_string_equal(network.first_error, "");
+    test_provider_fini(&network);
+}
+
 static void abandon__slice_keeps_its_root(void **state)
 {
     struct pool_fixture *f = *state;
@@ -461,6 +503,7 @@ int main(void)
         POOL_TEST(abandon__with_full_checks),
         POOL_TEST(abandon__large_one_becomes_idle_when_drained),
         POOL_TEST(abandon__registered_memory_is_deregistered_when_drained),
+        POOL_TEST(abandon__of_memory_older_than_its_rails_is_kept),
         POOL_TEST(abandon__slice_keeps_its_root),
         POOL_TEST(abandon__keeps_its_slab_from_a_trim),
         POOL_TEST(drained__serves_who_waits),

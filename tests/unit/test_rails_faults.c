@@ -220,6 +220,55 @@ static void remove__refused_keeps_adopted_memory(void **state)
     free(memory);
 }
 
+/* As a stranger's provider may: any status will do for it. */
+static enum mrp_status odd_status;
+
+static enum mrp_status deregister_oddly(
+    void *state, const struct mrp_registration *registration)
+{
+    (void)state;
+    (void)registration;
+    return mrp_fail(odd_status, 0, "an odd network");
+}
+
+/* Else "no such rail" could not be told from a rail that has been removed. */
+static void remove__refused_is_one_status_whatever_the_provider_says(void **state)
+{
+    static const enum mrp_status odd[] = {MRP_ERR_NOT_FOUND, MRP_ERR_BUSY, MRP_ERR_AGAIN,
+        MRP_ERR_UNAVAILABLE, MRP_ERR_INVALID, MRP_ERR_REGISTER};
+    struct pool_fixture *f = *state;
+    struct mrp_provider_ops ops = *test_provider_ops();
+    static unsigned char memory[5000];
+    struct test_provider network;
+    struct mrp_provider *provider;
+    struct mrp_region *region;
+
+    ops.deregister_memory = deregister_oddly;
+    pool_fixture_create(f, NULL);
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        test_provider_init(&network);
+        odd_status = odd[i];
+        assert_int_equal(
+            mrp_provider_create(f->context, "odd", &ops, &network, &provider), MRP_OK);
+        region = pool_fixture_alloc(f, 2 * MRP_MIB);
+        assert_int_equal(add(f, provider, MRP_RAIL_EAGER), 1);
+        assert_refused(
+            mrp_pool_rail_remove(f->pool, 1), MRP_ERR_REGISTER, "an odd network");
+        assert_int_equal(query(f, 1).state, MRP_RAIL_UNUSED);
+        assert_refused(
+            mrp_pool_rail_remove(f->pool, 1), MRP_ERR_NOT_FOUND, "has no rail 1");
+        pool_fixture_free(region);
+        assert_int_equal(add(f, provider, MRP_RAIL_LAZY), 1);
+        assert_int_equal(
+            mrp_region_register(f->pool, memory, sizeof memory, NULL, &region), MRP_OK);
+        assert_int_equal(mrp_region_ensure(region, 2), MRP_OK);
+        assert_refused(mrp_region_free(region), MRP_ERR_REGISTER, "an odd network");
+        remove_rail(f, 1);
+        assert_int_equal(mrp_provider_close(provider), MRP_OK);
+        test_provider_fini(&network);
+    }
+}
+
 /* A rollback that is refused leaves the memory as removing would. */
 static void add__undone_in_vain_is_parked_with_the_provider(void **state)
 {
@@ -351,6 +400,38 @@ static void add__of_a_device_that_is_gone(void **state)
     pool_fixture_free(region);
 }
 
+/* Who names the rails wants them, every one. */
+static void register__on_a_device_that_is_gone_is_refused(void **state)
+{
+    struct pool_fixture *f = *state;
+    static unsigned char memory[5000];
+    struct mrp_region_register_params params = MRP_REGION_REGISTER_PARAMS_INIT;
+    struct mrp_region *region = NULL;
+
+    pool_fixture_create(f, NULL);
+    assert_int_equal(add(f, f->rails[1], MRP_RAIL_EAGER), 1);
+    for (uint64_t mask = 2; mask <= 3; mask++) {
+        params.rails = mask;
+        test_provider_fail_next(&f->networks[1], 1, 0, MRP_ERR_UNAVAILABLE);
+        for (int again = 0; again < 2; again++) { /* found out, and known */
+            assert_refused(
+                mrp_region_register(f->pool, memory, sizeof memory, &params, &region),
+                MRP_ERR_UNAVAILABLE, "fails as told");
+            assert_null(region);
+            assert_int_equal(query(f, 1).state, MRP_RAIL_FAILED);
+            assert_int_equal(f->networks[0].n_live, 0);
+            assert_int_equal(charged(f), 0);
+        }
+        f->networks[1].fail_at = 0;
+        remove_rail(f, 1);
+        assert_int_equal(add(f, f->rails[1], MRP_RAIL_EAGER), 1);
+    }
+    assert_int_equal(
+        mrp_region_register(f->pool, memory, sizeof memory, &params, &region), MRP_OK);
+    check_keys(f, region, 1, f->rails[1]);
+    pool_fixture_free(region);
+}
+
 /* -- growth beside a rail that joins -- */
 
 /* While the rail registers the first chunk, another one is made, and fails on it. */
@@ -448,6 +529,8 @@ int main(void)
         POOL_TEST(remove__refused_and_closed_leaves_ordinary_memory),
         POOL_TEST(forget__of_memory_that_a_removed_rail_keeps_parks_it),
         POOL_TEST(remove__refused_keeps_adopted_memory),
+        POOL_TEST(remove__refused_is_one_status_whatever_the_provider_says),
+        POOL_TEST(register__on_a_device_that_is_gone_is_refused),
         POOL_TEST(add__undone_in_vain_is_parked_with_the_provider),
         POOL_TEST(growth__goes_on_without_a_rail_that_is_lost),
         POOL_TEST(fail__takes_the_keys_with_the_reason),
