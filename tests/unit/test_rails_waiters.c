@@ -107,6 +107,58 @@ static void growth__that_loses_its_rail_calls_who_waits_beside_it(void **state)
     pool_fixture_free(growth.region);
 }
 
+static void query_far(void *state, struct mrp_provider_info *info)
+{
+    (void)state;
+    info->traits = MRP_PROVIDER_REMOTE_KEY | MRP_PROVIDER_VIRTUAL_ADDRESS;
+    info->access = MRP_ACCESS_ALL;
+    info->memory_kinds = 1U << MRP_MEMORY_HOST;
+    info->key_size = sizeof(uint64_t);
+    info->max_registrations = 1;
+    info->node = MRP_NODE(1);
+}
+
+/* A rail is charged before it is known that the memory is far from it. */
+static void growth__far_from_a_rail_calls_who_waits_beside_it(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_backend_params here = MRP_BACKEND_PARAMS_INIT;
+    struct mrp_provider_ops ops = *test_provider_ops();
+    struct beside growth = {.size = 2 * MRP_MIB};
+    struct mrp_provider *provider;
+    struct test_provider far;
+    struct caller caller;
+    struct gate gate;
+
+    here.pages = MRP_PAGES_4K;
+    here.node = MRP_NODE(0);
+    if (mrp_backend_create(f->context, "mmap", &here, &params.backend) != MRP_OK) {
+        print_message("SKIP: growth__far_from_a_rail_calls_who_waits_beside_it: %s\n",
+            mrp_error_last()->text);
+        return;
+    }
+    ops.query = query_far;
+    test_provider_init(&far);
+    assert_int_equal(
+        mrp_provider_create(f->context, "far", &ops, &far, &provider), MRP_OK);
+    pool_fixture_create(f, &params);
+    assert_int_equal(add(f, provider, MRP_RAIL_NEAR), 1);
+    gate_init(&gate, 1);
+    gate_at(&f->networks[0], &gate);
+    beside_begin(&growth, f, beside_alloc);
+    gate_await(&gate);
+    stand_in_line(&caller, f->pool, 3 * MRP_MIB);
+    gate_open(&gate);
+    assert_int_equal(beside_end(&growth), MRP_OK);
+    check_called(&caller);
+    assert_int_equal(far.n_register, 0);
+    pool_fixture_free(growth.region);
+    remove_rail(f, 1);
+    assert_int_equal(mrp_provider_close(provider), MRP_OK);
+    test_provider_fini(&far);
+}
+
 static void ensure__that_fails_calls_who_waits_beside_it(void **state)
 {
     struct pool_fixture *f = *state;
@@ -197,6 +249,7 @@ int main(void)
         POOL_TEST(fail__calls_who_waits_for_the_rail),
         POOL_TEST(remove__calls_who_waits_for_the_rail),
         POOL_TEST(growth__that_loses_its_rail_calls_who_waits_beside_it),
+        POOL_TEST(growth__far_from_a_rail_calls_who_waits_beside_it),
         POOL_TEST(ensure__that_fails_calls_who_waits_beside_it),
         POOL_TEST(close__calls_who_waits_for_memory_that_was_kept),
     };
