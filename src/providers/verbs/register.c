@@ -184,8 +184,8 @@ static enum mrp_status explain(char *text, size_t size,
     text[0] = '\0';
     if (code == EAGAIN) {
         snprintf(text, size,
-            ": the rdma cgroup allows no more objects (rdma.max, hca_object), %zu "
-            "registrations here; free some or raise it",
+            ": the rdma cgroup (rdma.max, hca_object) or the device allows no more objects, "
+            "%zu registrations here; free some, or raise it",
             n_live);
         return MRP_ERR_LIMIT;
     }
