@@ -207,7 +207,7 @@ static const char doc[] =
     "with "
     "FI_DELIVERY_COMPLETE, for UCX flushed, for MPI flushed, for verbs acknowledged. "
     "Bandwidth has 16 messages under way (16 MiB at most), each with a buffer of its "
-    "own. "
+    "own; of gets over verbs the queue pair has one at a time under way. "
     "All include what the buffer costs. Times are wall-clock time: both processes and "
     "the "
     "network's own threads share the machine. Verified once before measuring.\n"
