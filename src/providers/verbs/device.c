@@ -217,8 +217,7 @@ static unsigned choose_port(
     }
     mrp_fail(MRP_ERR_UNAVAILABLE, code,
         "%s has no active port of %u (`rdma link`, ibv_devinfo): bring its link up, or "
-        "name "
-        "the port to open it all the same (MRPOOL_VERBS_PORT, port=)",
+        "name the port to open it all the same (MRPOOL_VERBS_PORT, port=)",
         name, n_ports);
     return 0;
 }

@@ -184,7 +184,7 @@ static enum mrp_status explain(char *text, size_t size,
     text[0] = '\0';
     if (code == EAGAIN) {
         snprintf(text, size,
-            ": the rdma cgroup (rdma.max, hca_object) or the device allows no more objects, "
+            ": the rdma cgroup (rdma.max, hca_object) or the device has no more of them, "
             "%zu registrations here; free some, or raise it",
             n_live);
         return MRP_ERR_LIMIT;
@@ -199,8 +199,7 @@ static enum mrp_status explain(char *text, size_t size,
                 (pinned < system.memlock_limit ? pinned : system.memlock_limit)) {
         snprintf(text, size,
             ": %zu bytes of %zu pinned, no room for more; register less, or raise "
-            "memlock "
-            "(ulimit -l, LimitMEMLOCK=)",
+            "memlock (ulimit -l, LimitMEMLOCK=)",
             pinned, system.memlock_limit);
         return MRP_ERR_LIMIT;
     }
@@ -221,8 +220,7 @@ static enum mrp_status fail_register(
     if (mrp_verbs_device_is_lost(device, code)) {
         return mrp_fail(MRP_ERR_UNAVAILABLE, code,
             "%s on %s: %s; the device failed or was taken out: close its provider and "
-            "open "
-            "another",
+            "open another",
             call, device->name, strerror(code));
     }
     status = explain(more, sizeof(more), device, request, code);
@@ -291,8 +289,7 @@ enum mrp_status mrp_verbs_deregister_memory(
     if (mrp_verbs_device_is_lost(device, code)) {
         return mrp_fail(MRP_ERR_REGISTER, code,
             "ibv_dereg_mr on %s: %s; the device failed or was taken out: the memory "
-            "stays "
-            "until its provider is closed",
+            "stays until its provider is closed",
             device->name, strerror(code));
     }
     return mrp_fail(MRP_ERR_REGISTER, code, "ibv_dereg_mr on %s: %s%s", device->name,
