@@ -141,8 +141,7 @@ void rma_print(const struct bench *bench)
     }
     snprintf(text, sizeof text,
         "Bounds: %zu of %zu reached (the pool at most 1.05 times the cost of `per "
-        "message` "
-        "and of `library's`).",
+        "message` and of `library's`).",
         n_reached, bench->n_goals);
     putchar('\n');
     bench_print_prose(text, 0);

@@ -212,13 +212,18 @@ static int peer_listen(const char *address, unsigned *port)
     return listener;
 }
 
+/* A peer whose machine has vanished is given up after a minute, even by who waits longer
+ * than that for its word. */
 static bool peer_adopt(struct peer *peer, int connected)
 {
-    int on = 1;
+    int on = 1, idle = 30, between = 10, n_probes = 3;
 
     peer->socket = connected;
     setsockopt(connected, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(connected, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    setsockopt(connected, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    setsockopt(connected, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof(between));
+    setsockopt(connected, IPPROTO_TCP, TCP_KEEPCNT, &n_probes, sizeof(n_probes));
     return true;
 }
 

@@ -189,14 +189,17 @@ static bool memory_open(struct sender *sender)
         mrp_ok("pool", mrp_pool_create(sender->context, &pool_params, &sender->pool));
 }
 
-/* As many regions of each size as will ever be held at once. */
+/* As many regions of each size as will ever be held at once; of those that no message
+ * takes, none. */
 static bool memory_warm_up(struct sender *sender)
 {
     static struct mrp_region *regions[WINDOW_MAX];
     size_t window = sender->options->window, n;
     bool good = true;
 
-    for (size_t i = 0; good && i < N_BLOCK_SIZES; i++) {
+    for (size_t i = 0; good && i < N_BLOCK_SIZES &&
+         (i == 0 || block_sizes[i - 1] < sender->options->plan.max_size);
+         i++) {
         for (n = 0; n < window; n++) {
             regions[n] = mrp_region_alloc(sender->pool, block_sizes[i]);
             if (regions[n] == NULL) {
@@ -503,11 +506,16 @@ int main(int argc, char **argv)
     good = run_sender(&sender);
     if (!good) {
         peer_give_up(&sender.peer);
+        if (sender.data.socket >= 0) { /* sends under way end, for which closing waits */
+            (void)shutdown(sender.data.socket, SHUT_RDWR);
+        }
     }
+    alarm((unsigned)options.timeout); /* closing is a wait like any other */
     good &= memory_close(&sender);
     if (sender.has_ring) {
         io_uring_queue_exit(&sender.ring);
     }
+    alarm(0); /* what follows keeps to the limit by itself */
     peer_close(&sender.data);
     peer_close(&sender.peer);
     good &= peer_reap(&sender.peer);

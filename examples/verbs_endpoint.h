@@ -58,6 +58,9 @@ static bool verbs_open(
                                         .max_recv_sge = 1},
         .qp_type = IBV_QPT_RC};
 
+    if (gid_index < 0 || gid_index > UINT8_MAX) {
+        return complain("GID index %d: a queue pair takes 0 to 255", gid_index);
+    }
     endpoint->pd = pd;
     endpoint->port = port;
     endpoint->gid_index = gid_index;
@@ -117,6 +120,9 @@ static bool verbs_exchange(
             &other->lid, &other->mtu, &size) != 3 ||
         size == 0 || other->mtu < IBV_MTU_256 || other->mtu > IBV_MTU_4096) {
         return complain("the peer's address is not understood");
+    }
+    if (strlen((char *)message.body + size) != 2 * sizeof(other->gid.raw)) {
+        return complain("the peer's GID is not understood");
     }
     for (size_t i = 0; i < sizeof(other->gid.raw); i++) {
         unsigned byte;

@@ -82,10 +82,10 @@ static bool provider_open(struct example *example)
 
     if (options->device != NULL) {
         size += snprintf(
-            text + size, sizeof(text) - (size_t)size, ",device=%.64s", options->device);
+            text + size, sizeof(text) - (size_t)size, ",device=%s", options->device);
     }
-    if (options->gid_index != NULL) {
-        snprintf(text + size, sizeof(text) - (size_t)size, ",gid_index=%.8s",
+    if (options->gid_index >= 0) {
+        snprintf(text + size, sizeof(text) - (size_t)size, ",gid_index=%d",
             options->gid_index);
     }
     params.options = text;

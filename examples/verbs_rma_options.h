@@ -11,6 +11,8 @@
 #include <argp.h>
 #include <inttypes.h>
 
+#define GID_INDEX_MAX 255 /* a queue pair takes no larger one */
+
 enum role {
     ROLE_BOTH, /* server, and starts its client itself */
     ROLE_SERVER,
@@ -33,7 +35,7 @@ struct options {
     size_t timeout; /* seconds */
     bool quiet;
     const char *device; /* NULL: the first with an active port */
-    const char *gid_index; /* NULL: the best of the port */
+    int gid_index; /* -1: the best of the port */
     unsigned device_port; /* 0: the first active one */
     struct plan plan;
 };
@@ -114,11 +116,15 @@ static error_t options_take(int key, char *argument, struct argp_state *state)
 
     switch (key) {
     case 'd':
+        /* it becomes one of the provider's options, which a comma ends */
+        if (strlen(argument) >= 64 || strchr(argument, ',') != NULL) {
+            argp_error(
+                state, "'%s' is no name of a device: `ibv_devices` lists them", argument);
+        }
         options->device = argument;
         break;
     case 'g':
-        (void)option_number(state, argument, 0, 65535);
-        options->gid_index = argument;
+        options->gid_index = (int)option_number(state, argument, 0, GID_INDEX_MAX);
         break;
     case OPTION_DEVICE_PORT:
         options->device_port = (unsigned)option_number(state, argument, 1, 255);
@@ -165,7 +171,7 @@ static void options_parse(struct options *options, int argc, char **argv)
     static const struct argp argp = {
         .options = options_table, .parser = options_take, .doc = options_doc};
 
-    *options = (struct options){.timeout = 30, .port = 47471};
+    *options = (struct options){.timeout = 30, .port = 47471, .gid_index = -1};
     options->plan = (struct plan){.seed = 1, .rounds = 3, .max_size = (size_t)16 << 20};
     argp_parse(&argp, argc, argv, 0, NULL, options);
     if (options->address == NULL) {
@@ -179,12 +185,13 @@ static bool options_spawn(const struct options *options, unsigned port, struct p
     const char *device = options->device;
     const char *arguments[20] = {
         program_invocation_short_name, "--client", options->address, "--quiet", "--port"};
-    char port_text[16], timeout_text[24], device_port_text[16];
+    char port_text[16], timeout_text[24], device_port_text[16], gid_text[16];
     size_t n = 5;
 
     snprintf(port_text, sizeof(port_text), "%u", port);
     snprintf(timeout_text, sizeof(timeout_text), "%zu", options->timeout);
     snprintf(device_port_text, sizeof(device_port_text), "%u", options->device_port);
+    snprintf(gid_text, sizeof(gid_text), "%d", options->gid_index);
     arguments[n++] = port_text;
     arguments[n++] = "--timeout";
     arguments[n++] = timeout_text;
@@ -196,9 +203,9 @@ static bool options_spawn(const struct options *options, unsigned port, struct p
         arguments[n++] = "--device-port";
         arguments[n++] = device_port_text;
     }
-    if (options->gid_index != NULL) {
+    if (options->gid_index >= 0) {
         arguments[n++] = "--gid-index";
-        arguments[n++] = options->gid_index;
+        arguments[n++] = gid_text;
     }
     return peer_spawn(peer, (char *const *)arguments);
 }

@@ -304,7 +304,7 @@ static void chunks_close(struct chunk_world *world)
 
 static bool run_chunks(double *figures)
 {
-    struct chunk_world world = {NULL};
+    struct chunk_world world = {.context = NULL};
     bool done = chunks_open(&world, figures) && chunks_offer(&world) && meet();
     double before = resident();
 

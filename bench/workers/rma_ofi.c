@@ -94,6 +94,7 @@ static bool register_buffer(struct rma *rma, struct rma_buffer *buffer, size_t s
     if ((endpoint.info->domain_attr->mr_mode & FI_MR_ENDPOINT) != 0 &&
         (!ofi_check("fi_mr_bind", fi_mr_bind(mr, &endpoint.ep->fid, 0)) ||
             !ofi_check("fi_mr_enable", fi_mr_enable(mr)))) {
+        fi_close(&mr->fid);
         return false;
     }
     buffer->registration = mr;

@@ -12,6 +12,8 @@
 
 #include "mrpool/verbs.h"
 
+_Static_assert(VERBS_BATCH >= RMA_WINDOW, "the queue pair has room for the window");
+
 static struct verbs_endpoint endpoint;
 
 static bool open_verbs(struct rma *rma)

@@ -154,10 +154,13 @@ struct mrp_system {
     bool transparent_huge; /**< madvise or always */
     size_t max_map_count; /**< mappings a process may have */
     size_t n_nodes; /**< NUMA nodes with memory, at least 1 */
+    /** bytes that registrations with devices and rings pin now (VmPin), which VmLck does not
+     *  count; memlock limits them all the same */
+    size_t pinned_size;
 };
 #define MRP_SYSTEM_INIT \
     { \
-        sizeof(struct mrp_system), 0, 0, 0, 0, 0, 0, 0, 0, 0, false, 0, 0 \
+        sizeof(struct mrp_system), 0, 0, 0, 0, 0, 0, 0, 0, 0, false, 0, 0, 0 \
     }
 
 /** Fill `system`. Reads /proc and /sys: microseconds, not for a fast path. */

@@ -37,7 +37,13 @@ struct mrp_verbs_wrap_params {
 
 /** What mrp_provider_native gives for this module: the domain registrations are made in,
  *  for queue pairs that use them, and the port and source address to connect those by.
- *  Queue pairs and what else is made in them go before the provider is closed. */
+ *  Queue pairs and what else is made in them go before the provider is closed.
+ *
+ *  Asynchronous events of a context that the provider has opened may be read by whoever
+ *  uses it. When a registration fails for a reason that is neither the request's nor a
+ *  limit's (EIO, ETIMEDOUT ...), the provider reads and acknowledges all that wait, to
+ *  learn whether the device is lost, and async_fd has O_NONBLOCK meanwhile. Who needs
+ *  every event wraps a domain of its own. */
 struct mrp_verbs_native {
     size_t struct_size;
     struct ibv_context *context;
@@ -50,7 +56,8 @@ struct mrp_verbs_native {
 };
 
 /** A provider on the caller's domain. The only calls made on it: ibv_reg_mr,
- *  ibv_reg_dmabuf_mr and ibv_dereg_mr; on its context ibv_query_device_ex. Of the module's
+ *  ibv_reg_dmabuf_mr and ibv_dereg_mr; on its context ibv_query_device_ex, and
+ *  ibv_query_device after EIO. Of the module's
  *  settings MRPOOL_VERBS_RELAXED_ORDERING, _ODP and _FORK matter here.
  *  @return as mrp_provider_open; MRP_ERR_INVALID for params without a domain. */
 static inline enum mrp_status mrp_verbs_provider_wrap(struct mrp_context *context,

@@ -150,6 +150,7 @@ enum mrp_status mrp_system_query(struct mrp_system *system)
     found.memory_size = mrp_min(ram, cgroup_limit());
     found.memlock_limit = memlock_limit();
     found.locked_size = (size_t)read_field("/proc/self/status", "VmLck", 10) * MRP_KIB;
+    found.pinned_size = (size_t)read_field("/proc/self/status", "VmPin", 10) * MRP_KIB;
     found.huge_page_size =
         (size_t)read_field("/proc/meminfo", "Hugepagesize", 10) * MRP_KIB;
     found.huge_2m_total = read_number(HUGE_PAGES "2048kB/nr_hugepages");

@@ -74,6 +74,20 @@ refuses() { # TEXT ARGUMENT...: exit status 1, and a sentence with the text
 if ! timeout 60 "$example" --help >"$work/out" || ! grep -q -- --gid-index "$work/out"; then
     fail "--help: $(cat "$work/out")"
 fi
+wrong() { # TEXT ARGUMENT...: refused as an option
+    local text=$1 code=0
+    shift
+    timeout 60 "$example" "$@" >"$work/out" 2>"$work/err" || code=$?
+    if [[ $code -ne 64 ]] || ! grep -qF -- "$text" "$work/err"; then
+        fail "$*: exit status $code, not 64 with '$text': $(cat "$work/err")"
+    else
+        echo "ok: $*: $(head -1 "$work/err")"
+    fi
+}
+wrong "from 0 to 255" --gid-index 256
+wrong "no name of a device" --device rxe0,odp=on
+wrong "no name of a device" --device "$(printf 'x%.0s' {1..64})"
+
 read -r -d '' -a devices <<<"$(ibv_devices 2>/dev/null | awk 'NR > 2 { print $1 }')"
 if [[ ${#devices[@]} -eq 0 ]]; then
     refuses "no verbs device" --timeout 5

@@ -206,6 +206,7 @@ static void register__says_what_is_wrong(void **test)
         {EAGAIN, MRP_ERR_LIMIT, {"hca_object", "0 registrations", "raise it"}},
         {EINVAL, MRP_ERR_REGISTER, {"5000 bytes", "Invalid argument", "access 0x1f"}},
         {EFAULT, MRP_ERR_REGISTER, {"Bad address", "fake0 port 1", "ibv_reg_mr"}},
+        {EIO, MRP_ERR_REGISTER, {"5000 bytes", "Input/output error", "ibv_reg_mr"}},
         {EIO, MRP_ERR_UNAVAILABLE, {"failed or was taken out", "close", "fake0"}},
         {ENODEV, MRP_ERR_UNAVAILABLE, {"failed or was taken out", "close", "fake0"}},
     };
@@ -218,6 +219,7 @@ static void register__says_what_is_wrong(void **test)
 
         assert_int_equal(verbs_open("", NULL, &state), MRP_OK);
         fake.reg_errno = cases[i].code;
+        fake.query_errno = is_lost ? cases[i].code : 0;
         assert_error(verbs_register(state, memory, 5000, MRP_ACCESS_ALL, &made),
             cases[i].status, cases[i].words[0]);
         assert_error(mrp_error_last()->status, cases[i].status, cases[i].words[1]);
@@ -226,7 +228,7 @@ static void register__says_what_is_wrong(void **test)
         assert_null(made.native);
 
         /* a lost device is not asked again, any other is */
-        fake.reg_errno = 0;
+        fake.reg_errno = fake.query_errno = 0;
         fake.calls[0] = '\0';
         assert_int_equal(verbs_register(state, memory, 5000, MRP_ACCESS_ALL, &made),
             is_lost ? MRP_ERR_UNAVAILABLE : MRP_OK);
@@ -245,7 +247,7 @@ static void register__fatal_event_of_an_own_device(void **test)
 
     (void)test;
     assert_int_equal(verbs_open("", NULL, &state), MRP_OK);
-    fake.reg_errno = EINVAL;
+    fake.reg_errno = ETIMEDOUT;
     fake_event(IBV_EVENT_PORT_ERR);
     assert_int_equal(
         verbs_register(state, memory, 4096, MRP_ACCESS_ALL, &made), MRP_ERR_REGISTER);
@@ -256,7 +258,7 @@ static void register__fatal_event_of_an_own_device(void **test)
     verbs_close(state);
 }
 
-/* As long as nothing fails they are for whoever has the context. */
+/* As long as no more fails than a request they are for whoever has the context. */
 static void register__leaves_events_alone(void **test)
 {
     struct mrp_verbs_wrap_params params = MRP_VERBS_WRAP_PARAMS_INIT;
@@ -268,12 +270,15 @@ static void register__leaves_events_alone(void **test)
     fake_event(IBV_EVENT_QP_FATAL);
     assert_int_equal(verbs_register(state, memory, 4096, MRP_ACCESS_ALL, &made), MRP_OK);
     assert_int_equal(verbs_deregister(state, &made), MRP_OK);
+    fake.reg_errno = ENOMEM;
+    assert_int_equal(
+        verbs_register(state, memory, 4096, MRP_ACCESS_ALL, &made), MRP_ERR_MEMORY);
     verbs_close(state);
     assert_null(strstr(fake.calls, "ack"));
 
     params.pd = ibv_alloc_pd(&fake.contexts[0].context);
     assert_int_equal(verbs_open("", &params, &state), MRP_OK);
-    fake.reg_errno = EINVAL;
+    fake.reg_errno = ETIMEDOUT;
     assert_int_equal(
         verbs_register(state, memory, 4096, MRP_ACCESS_ALL, &made), MRP_ERR_REGISTER);
     assert_null(strstr(fake.calls, "ack"));

@@ -31,7 +31,7 @@ static struct fake {
     int fork_errno;
 
     /* what the next calls do */
-    int reg_errno, dereg_errno;
+    int reg_errno, dereg_errno, query_errno;
     bool has_dmabuf;
     uint32_t next_key;
 
@@ -178,7 +178,7 @@ MRP_API int ibv_query_device(struct ibv_context *context, struct ibv_device_attr
 {
     (void)context;
     *attr = fake.attr.orig_attr;
-    return 0;
+    return fake.query_errno;
 }
 
 MRP_API ssize_t _ibv_query_gid_table(struct ibv_context *context,

@@ -25,6 +25,7 @@ static void query__agrees_with_the_kernel(void **unused)
     assert_int_equal(system.page_size, (size_t)sysconf(_SC_PAGESIZE));
     assert_in_range(system.memory_size, 1, ram);
     assert_int_equal(system.locked_size, test_status_size("VmLck:"));
+    assert_int_equal(system.pinned_size, test_status_size("VmPin:"));
     assert_true(system.huge_2m_free <= system.huge_2m_total);
     assert_true(system.huge_1g_free <= system.huge_1g_total);
     assert_true(system.max_map_count > 1000);

@@ -53,8 +53,7 @@ static enum mrp_status copy_params(
         if (bytes[i] != 0) {
             return mrp_fail(MRP_ERR_INVALID, 0,
                 "mrp_mpi_wrap_params: byte %zu of %zu is set, this module knows %zu: "
-                "leave "
-                "newer members zero or update the module",
+                "leave newer members zero or update the module",
                 i, given->struct_size, sizeof(*params));
         }
     }

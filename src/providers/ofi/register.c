@@ -283,9 +283,9 @@ static void explain(char *text, size_t size, const struct mrp_ofi_domain *domain
     } else if ((code == -FI_ENOMEM || code == -FI_EAGAIN) &&
         mrp_system_query(&system) == MRP_OK) {
         snprintf(text, size,
-            ": %zu bytes locked, the device takes %zu registrations (0: "
+            ": %zu bytes pinned, the device takes %zu registrations (0: "
             "unknown); register less%s",
-            system.locked_size, domain->info->domain_attr->mr_cnt,
+            system.pinned_size, domain->info->domain_attr->mr_cnt,
             system.memlock_limit == MRP_UNLIMITED ? ""
                                                   : ", or raise memlock (ulimit -l)");
     }

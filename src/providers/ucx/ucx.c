@@ -26,8 +26,7 @@ enum {
 static const struct mrp_setting_spec settings[N_SETTINGS] = {
     [SETTING_TLS] = {"MRPOOL_UCX_TLS", MRP_SETTING_TEXT, 0, 0, NULL, "",
         "transports to open, as UCX_TLS, with + or a comma between: tcp, "
-        "posix+sysv+self, "
-        "rc+ud, ... (ucx_info -d); when empty what UCX_TLS says"},
+        "posix+sysv+self, rc+ud, ... (ucx_info -d); when empty what UCX_TLS says"},
     [SETTING_DEVICES] = {"MRPOOL_UCX_DEVICES", MRP_SETTING_TEXT, 0, 0, NULL, "",
         "network devices to open, as UCX_NET_DEVICES: eth0, mlx5_0:1, ...; when empty "
         "what UCX_NET_DEVICES says"},

@@ -112,24 +112,6 @@ static int release_late(struct mrp_uring_ring *ring)
 
 /* -- what went wrong -- */
 
-/* Bytes that registrations of this process pin (VmPin); VmLck does not count them. */
-static size_t read_pinned_size(void)
-{
-    FILE *file = fopen("/proc/self/status", "re");
-    unsigned long long kibibytes = 0;
-    char line[128];
-
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        if (sscanf(line, "VmPin: %llu kB", &kibibytes) == 1) {
-            break;
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return (size_t)kibibytes << 10;
-}
-
 /* io_uring counts against RLIMIT_MEMLOCK what all rings of the user pin, in every
  * process, and with some kernels the rings themselves, unless the process had
  * CAP_IPC_LOCK when it set the ring up. */
@@ -137,8 +119,10 @@ static enum mrp_status fail_memory(
     const struct mrp_uring_ring *ring, const struct mrp_register_request *request)
 {
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    struct mrp_system system = MRP_SYSTEM_INIT;
     char text[24] = "unlimited";
 
+    (void)mrp_system_query(&system);
     getrlimit(RLIMIT_MEMLOCK, &limit);
     if (limit.rlim_cur != RLIM_INFINITY) {
         snprintf(text, sizeof(text), "%llu", (unsigned long long)limit.rlim_cur);
@@ -149,7 +133,7 @@ static enum mrp_status fail_memory(
         "RLIMIT_MEMLOCK is %s for the rings of all processes of the user together. "
         "Register less, or raise it: `ulimit -l`, LimitMEMLOCK= of the systemd unit, "
         "--ulimit memlock= of the container; or set the ring up with CAP_IPC_LOCK",
-        ring->device, request->size, request->address, read_pinned_size(), text);
+        ring->device, request->size, request->address, system.pinned_size, text);
 }
 
 static enum mrp_status fail_update(const struct mrp_uring_ring *ring,

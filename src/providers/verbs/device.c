@@ -125,8 +125,8 @@ enum mrp_status mrp_verbs_device_describe(
 
 /* -- what may happen to it -- */
 
-/* Events of a context that is ours. Read only after a call has failed: as long as all is
- * well they stay for whoever uses the context through mrp_provider_native. That one may
+/* Events of a context that is ours. Read only after a call has failed for no reason of its
+ * own: else they stay for whoever uses the context through mrp_provider_native. That one may
  * take an event between our looking and our reading, which must not block then. */
 static bool has_fatal_event(struct mrp_verbs_device *device)
 {
@@ -148,9 +148,26 @@ static bool has_fatal_event(struct mrp_verbs_device *device)
     return is_fatal;
 }
 
+/* EIO is said of a device that was taken out, and of one command that failed in it. */
+static bool is_gone(const struct mrp_verbs_device *device, int code)
+{
+    struct ibv_device_attr attr;
+
+    return code == ENODEV ||
+        (code == EIO && ibv_query_device(device->native.context, &attr) != 0);
+}
+
+/* What is said of a request, a limit or a right, by devices that are well. */
+static bool is_of_request(int code)
+{
+    return code == ENOMEM || code == EAGAIN || code == EINVAL || code == EFAULT ||
+        code == EPERM || code == EOPNOTSUPP || code == EBUSY;
+}
+
 bool mrp_verbs_device_is_lost(struct mrp_verbs_device *device, int code)
 {
-    if (code == ENODEV || code == EIO || (device->is_own && has_fatal_event(device))) {
+    if (is_gone(device, code) ||
+        (device->is_own && !is_of_request(code) && has_fatal_event(device))) {
         atomic_store(&device->is_lost, true);
     }
     return atomic_load(&device->is_lost);
@@ -200,8 +217,7 @@ static unsigned choose_port(
     }
     mrp_fail(MRP_ERR_UNAVAILABLE, code,
         "%s has no active port of %u (`rdma link`, ibv_devinfo): bring its link up, or "
-        "name "
-        "the port to open it all the same (MRPOOL_VERBS_PORT, port=)",
+        "name the port to open it all the same (MRPOOL_VERBS_PORT, port=)",
         name, n_ports);
     return 0;
 }

@@ -26,9 +26,9 @@ enum mrp_status mrp_verbs_device_list(struct ibv_device ***list)
     }
     return mrp_fail(MRP_ERR_UNAVAILABLE, code,
         "no verbs device: %s%s. Install rdma-core and ibverbs-providers, load the "
-        "device's "
-        "kernel modules (ib_uverbs, and mlx5_ib, irdma, ...), and look with `rdma link`. "
-        "Without hardware: `modprobe rdma_rxe; rdma link add rxe0 type rxe netdev eth0`",
+        "device's kernel modules (ib_uverbs, and mlx5_ib, irdma, ...), and look with "
+        "`rdma link`. Without hardware: `modprobe rdma_rxe; rdma link add rxe0 type rxe "
+        "netdev eth0`",
         found == NULL ? "ibv_get_device_list: " : "libibverbs finds none",
         found == NULL ? strerror(code) : "");
 }

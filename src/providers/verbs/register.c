@@ -154,54 +154,33 @@ static struct ibv_mr *make_mr_with_key(
 
 /* -- what went wrong -- */
 
-/* Bytes the kernel has pinned for this process: what it compares with memlock, and not
- * what is locked (VmLck). */
-static size_t pinned_size(void)
-{
-    FILE *file = fopen("/proc/self/status", "re");
-    unsigned long long kib = 0;
-    char line[128];
-
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        if (sscanf(line, "VmPin: %llu kB", &kib) == 1) {
-            break;
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return (size_t)kib << 10;
-}
-
 /* The reason behind a code, as text, and the status it comes to. */
 static enum mrp_status explain(char *text, size_t size,
     const struct mrp_verbs_device *device, const struct mrp_register_request *request,
     int code)
 {
     struct mrp_system system = MRP_SYSTEM_INIT;
-    size_t pinned, n_live = atomic_load(&device->n_live);
+    size_t n_live = atomic_load(&device->n_live), pinned, limit;
 
     text[0] = '\0';
     if (code == EAGAIN) {
         snprintf(text, size,
-            ": the rdma cgroup allows no more objects (rdma.max, hca_object), %zu "
-            "registrations here; free some or raise it",
+            ": the rdma cgroup (rdma.max, hca_object) or the device allows no more, %zu "
+            "registrations here; free some, or raise it",
             n_live);
         return MRP_ERR_LIMIT;
     }
     if (code != ENOMEM) {
         return MRP_ERR_REGISTER;
     }
-    pinned = pinned_size();
-    if (!device->on_demand && !request->has_dmabuf &&
-        mrp_system_query(&system) == MRP_OK && system.memlock_limit != MRP_UNLIMITED &&
-        request->size > system.memlock_limit -
-                (pinned < system.memlock_limit ? pinned : system.memlock_limit)) {
+    limit = mrp_system_query(&system) == MRP_OK ? system.memlock_limit : MRP_UNLIMITED;
+    pinned = system.pinned_size;
+    if (!device->on_demand && !request->has_dmabuf && limit != MRP_UNLIMITED &&
+        request->size > limit - (pinned < limit ? pinned : limit)) {
         snprintf(text, size,
             ": %zu bytes of %zu pinned, no room for more; register less, or raise "
-            "memlock "
-            "(ulimit -l, LimitMEMLOCK=)",
-            pinned, system.memlock_limit);
+            "memlock (ulimit -l, LimitMEMLOCK=)",
+            pinned, limit);
         return MRP_ERR_LIMIT;
     }
     snprintf(text, size,
@@ -221,8 +200,7 @@ static enum mrp_status fail_register(
     if (mrp_verbs_device_is_lost(device, code)) {
         return mrp_fail(MRP_ERR_UNAVAILABLE, code,
             "%s on %s: %s; the device failed or was taken out: close its provider and "
-            "open "
-            "another",
+            "open another",
             call, device->name, strerror(code));
     }
     status = explain(more, sizeof(more), device, request, code);
@@ -291,8 +269,7 @@ enum mrp_status mrp_verbs_deregister_memory(
     if (mrp_verbs_device_is_lost(device, code)) {
         return mrp_fail(MRP_ERR_REGISTER, code,
             "ibv_dereg_mr on %s: %s; the device failed or was taken out: the memory "
-            "stays "
-            "until its provider is closed",
+            "stays until its provider is closed",
             device->name, strerror(code));
     }
     return mrp_fail(MRP_ERR_REGISTER, code, "ibv_dereg_mr on %s: %s%s", device->name,

@@ -33,8 +33,7 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
         "polls on the last byte of a write instead of its completion"},
     [SETTING_ODP] = {"MRPOOL_VERBS_ODP", MRP_SETTING_SWITCH, 0, 0, NULL, "off",
         "on-demand paging: pin nothing, let the device fault pages in; refused by "
-        "devices "
-        "without it"},
+        "devices without it"},
     [SETTING_FORK] = {"MRPOOL_VERBS_FORK", MRP_SETTING_SWITCH, 0, 0, NULL, "off",
         "make forking safe where the kernel does not by itself (before Linux 5.12) by "
         "ibv_fork_init, or refuse to open"},
