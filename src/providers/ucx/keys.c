@@ -27,6 +27,9 @@ bool mrp_ucx_key_is_whole(const void *key, size_t size)
     if (key == NULL || size < OUTLINE_SIZE) {
         return false;
     }
+    if (bytes[sizeof domains] >= UCS_MEMORY_TYPE_LAST) { /* UCX takes it for an index */
+        return false;
+    }
     memcpy(&domains, bytes, sizeof domains);
     for (; domains != 0; domains &= domains - 1) {
         if (next >= size || bytes[next] > size - next - 1) {
@@ -48,7 +51,7 @@ static enum mrp_status check_request(
         !mrp_ucx_key_is_whole(request->key, request->key_size)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "the key to import, %zu bytes, is no whole key of ucp_rkey_pack (ours have "
-            "%zu): it was cut, or the peer uses another provider",
+            "%zu): it was cut or changed, or the peer uses another provider",
             request->key_size, context->key_size);
     }
     if (request->endpoint == NULL) {

@@ -7,7 +7,8 @@
 
 #include "mrpool/provider.h"
 
-/* Whether the bytes are a packed key as far as its outline goes: nothing is missing. */
+/* Whether the bytes are a packed key as far as its outline goes: nothing is missing,
+ * and the kind of memory is one. */
 bool mrp_ucx_key_is_whole(const void *key, size_t size);
 
 /* Slots of the ops table. */
