@@ -129,6 +129,8 @@ static enum mrp_status probe_once(struct mrp_ucx_context *context,
     context->key_size = registration.key_size;
     context->has_known_keys =
         mrp_ucx_key_is_whole(registration.key_blob, registration.key_size);
+    context->has_key_bytes =
+        mrp_ucx_key_has_bytes(registration.key_blob, registration.key_size);
     if (registration.key_size > 0) {
         memcpy(key, registration.key_blob,
             registration.key_size < size ? registration.key_size : size);
@@ -155,7 +157,8 @@ static enum mrp_status probe(struct mrp_ucx_context *context)
         status = probe_once(context, &request, second, sizeof second);
     }
     free(request.address);
-    context->is_keeping = context->is_pinning && context->key_size > 0 &&
+    /* without a key of some domain both are the same outline */
+    context->is_keeping = context->is_pinning && context->has_key_bytes &&
         memcmp(first, second, sizeof first) == 0;
     describe_cache(context);
     return status;

@@ -44,6 +44,7 @@ struct mrp_ucx_context {
     bool is_keeping; /* UCX pins on what was deregistered */
     size_t key_size;
     bool has_known_keys; /* packed as keys.c reads them */
+    bool has_key_bytes; /* of some memory domain: it has registered the page */
 
     bool is_pinning;
     int node;

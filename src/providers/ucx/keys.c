@@ -40,6 +40,23 @@ bool mrp_ucx_key_is_whole(const void *key, size_t size)
     return true;
 }
 
+bool mrp_ucx_key_has_bytes(const void *key, size_t size)
+{
+    const unsigned char *bytes = key;
+    size_t next = OUTLINE_SIZE, n_bytes = 0;
+    uint64_t domains;
+
+    if (!mrp_ucx_key_is_whole(key, size)) {
+        return false;
+    }
+    memcpy(&domains, bytes, sizeof domains);
+    for (; domains != 0; domains &= domains - 1) {
+        n_bytes += bytes[next];
+        next += 1 + (size_t)bytes[next];
+    }
+    return n_bytes > 0;
+}
+
 static enum mrp_status check_request(
     const struct mrp_ucx_context *context, const struct mrp_import_request *request)
 {

@@ -11,6 +11,9 @@
  * and the kind of memory is one. */
 bool mrp_ucx_key_is_whole(const void *key, size_t size);
 
+/* Whether it is whole and some domain has put a key of its own into it. */
+bool mrp_ucx_key_has_bytes(const void *key, size_t size);
+
 /* Slots of the ops table. */
 enum mrp_status mrp_ucx_import_key(
     void *state, const struct mrp_import_request *request, uint64_t *key, void **handle);
