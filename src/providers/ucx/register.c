@@ -152,14 +152,16 @@ static enum mrp_status fail_call(const struct mrp_ucx_context *context,
     const struct mrp_register_request *request, const char *call, ucs_status_t code,
     const struct mrp_ucx_log *log)
 {
+    bool may_be_memlock = code == UCS_ERR_NO_MEMORY || code == UCS_ERR_IO_ERROR;
     struct mrp_system system = MRP_SYSTEM_INIT;
-    char memlock[96] = "";
+    char memlock[112] = "";
 
-    if (context->is_pinning && mrp_system_query(&system) == MRP_OK &&
+    if (may_be_memlock && context->is_pinning && mrp_system_query(&system) == MRP_OK &&
         system.memlock_limit != MRP_UNLIMITED) {
         snprintf(memlock, sizeof memlock,
-            "; %zu of %zu bytes are locked: register less, or raise memlock (ulimit -l)",
-            system.locked_size, system.memlock_limit);
+            "; memlock lets this process pin %zu bytes: register less, or raise it "
+            "(ulimit -l)",
+            system.memlock_limit);
     }
     return mrp_fail(mrp_ucx_status(code), code,
         "%s on %s: %zu bytes at %p, access %#x: %s%s%s", call, context->device,
