@@ -27,10 +27,14 @@ static void query_context(struct mrp_ucx_context *context)
 {
     ucp_context_attr_t attr = {
         .field_mask = UCP_ATTR_FIELD_THREAD_MODE | UCP_ATTR_FIELD_MEMORY_TYPES};
+    ucs_status_t code;
 
+    mrp_ucx_lock(context); /* the caller's, if there is one: ours is set below */
+    code = ucp_context_query(context->context, &attr);
+    mrp_ucx_unlock(context);
     context->thread_mode = UCS_THREAD_MODE_SINGLE; /* unless it says otherwise */
     context->memory_types = 1u << UCS_MEMORY_TYPE_HOST;
-    if (ucp_context_query(context->context, &attr) == UCS_OK) {
+    if (code == UCS_OK) {
         context->thread_mode = attr.thread_mode;
         context->memory_types |= attr.memory_types;
     }
@@ -86,8 +90,14 @@ static enum mrp_status describe(
     struct mrp_ucx_context *context, const ucp_config_t *config)
 {
     struct mrp_ucx_resources *resources = malloc(sizeof *resources);
+    bool is_read = false;
 
-    if (resources == NULL || !mrp_ucx_resources_read(context->context, resources)) {
+    if (resources != NULL) {
+        mrp_ucx_lock(context);
+        is_read = mrp_ucx_resources_read(context->context, resources);
+        mrp_ucx_unlock(context);
+    }
+    if (!is_read) {
         free(resources);
         return mrp_fail(MRP_ERR_MEMORY, 0, "no memory to list UCX's transports");
     }

@@ -141,6 +141,13 @@ static ucs_status_t map_memory(struct mrp_ucx_context *context,
     return code;
 }
 
+static void release_key_buffer(struct mrp_ucx_context *context, void *key)
+{
+    mrp_ucx_lock(context);
+    ucp_rkey_buffer_release(key);
+    mrp_ucx_unlock(context);
+}
+
 static void unmap_memory(struct mrp_ucx_context *context, ucp_mem_h memh)
 {
     mrp_ucx_lock(context);
@@ -184,7 +191,7 @@ static ucs_status_t pack_key(struct mrp_ucx_context *context,
     code = ucp_rkey_pack(context->context, registration->native, &key, &size);
     mrp_ucx_unlock(context);
     if (code == UCS_OK && size > KEY_SIZE_MAX) {
-        ucp_rkey_buffer_release(key);
+        release_key_buffer(context, key);
         code = UCS_ERR_EXCEEDS_LIMIT;
     }
     if (code == UCS_OK) {
@@ -254,7 +261,7 @@ enum mrp_status mrp_ucx_deregister_memory(
     struct mrp_ucx_context *context = state;
 
     if (registration->key_blob != NULL) {
-        ucp_rkey_buffer_release((void *)(uintptr_t)registration->key_blob);
+        release_key_buffer(context, (void *)(uintptr_t)registration->key_blob);
     }
     if (!mrp_ucx_block_release(context, registration->native)) {
         unmap_memory(context, registration->native);
