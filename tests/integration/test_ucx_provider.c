@@ -121,6 +121,8 @@ static void open__refuses_settings_that_mean_nothing(void **state)
         "empty");
     assert_error(station_provider(context, NULL, "config=no setting", &provider),
         MRP_ERR_INVALID, "no setting");
+    assert_error(station_provider(context, NULL, "config=NUM_EPS=", &provider),
+        MRP_ERR_INVALID, "UCX_NUM_EPS="); /* UCX is to say so: nothing is dropped */
     assert_error(station_provider(context, NULL, "threads=some", &provider),
         MRP_ERR_INVALID, "some");
     assert_int_equal(mrp_context_destroy(context), MRP_OK);

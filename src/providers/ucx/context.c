@@ -233,36 +233,39 @@ static const char *text_or(const char *text, const char *otherwise)
     return text != NULL && text[0] != '\0' ? text : otherwise;
 }
 
-static enum mrp_status fail_setting(
-    const char *name, const char *value, ucs_status_t code)
-{
-    return mrp_fail(MRP_ERR_INVALID, code,
-        "UCX refuses UCX_%s=%s: %s; `ucx_info -cf` lists what it knows", name, value,
-        ucs_status_string(code));
-}
-
 /* '+' between words is for options, which are separated by commas themselves. */
 static enum mrp_status modify_list(
     ucp_config_t *config, const char *name, const char *value)
 {
-    ucs_status_t code = UCS_ERR_NO_MEMORY;
-    char *list;
+    struct mrp_ucx_log log;
+    ucs_status_t code;
+    char *list = strdup(value);
 
-    if (value == NULL || value[0] == '\0') {
-        return MRP_OK;
+    if (list == NULL) {
+        return mrp_fail(MRP_ERR_MEMORY, 0, "no memory for UCX's settings");
     }
-    list = strdup(value);
-    if (list != NULL) {
-        for (char *plus = list; (plus = strchr(plus, '+')) != NULL;) {
-            *plus = ',';
-        }
-        code = ucp_config_modify(config, name, list);
-        free(list);
+    for (char *plus = list; (plus = strchr(plus, '+')) != NULL;) {
+        *plus = ',';
     }
-    return code == UCS_OK ? MRP_OK : fail_setting(name, value, code);
+    mrp_ucx_log_begin(&log);
+    code = ucp_config_modify(config, name, list);
+    mrp_ucx_log_end(&log, code != UCS_OK);
+    free(list);
+    return code == UCS_OK
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_INVALID, code,
+              "UCX refuses UCX_%s=%s: %s%s; `ucx_info -cf` lists what it knows", name,
+              value, ucs_status_string(code), log.text);
 }
 
-/* NAME=VALUE;NAME=VALUE */
+/* A setting of ours that has none leaves the choice to UCX. */
+static enum mrp_status modify_own(
+    ucp_config_t *config, const char *name, const char *value)
+{
+    return value == NULL || value[0] == '\0' ? MRP_OK : modify_list(config, name, value);
+}
+
+/* NAME=VALUE;NAME=VALUE; what an empty value means is for UCX to say */
 static enum mrp_status modify_any(ucp_config_t *config, const char *settings)
 {
     char *copy = strdup(settings == NULL ? "" : settings), *rest = NULL;
@@ -293,13 +296,13 @@ static enum mrp_status modify_any(ucp_config_t *config, const char *settings)
 static enum mrp_status configure(
     ucp_config_t *config, const struct mrp_ucx_choice *choice)
 {
-    enum mrp_status status = modify_list(config, "TLS", choice->transports);
+    enum mrp_status status = modify_own(config, "TLS", choice->transports);
 
     if (status == MRP_OK) {
-        status = modify_list(config, "NET_DEVICES", choice->devices);
+        status = modify_own(config, "NET_DEVICES", choice->devices);
     }
     if (status == MRP_OK) {
-        status = modify_list(config, "RCACHE_ENABLE", choice->cache);
+        status = modify_own(config, "RCACHE_ENABLE", choice->cache);
     }
     return status == MRP_OK ? modify_any(config, choice->config) : status;
 }
