@@ -45,8 +45,7 @@ static enum mrp_status fail_attach(
     return mrp_fail(MRP_ERR_REGISTER, code,
         "MPI_Win_attach of %zu bytes at %#zx, beside %zu attachments: %s. Use fewer and "
         "larger chunks (over UCX, Open MPI takes 48), and attach nothing of your own "
-        "that "
-        "overlaps them",
+        "that overlaps them",
         size, (size_t)first, window->n_attachments, words);
 }
 

@@ -96,8 +96,7 @@ enum mrp_status mrp_mpi_check_up(void)
         : mrp_fail(MRP_ERR_UNAVAILABLE, 0,
               "%s is not initialised in this process: call MPI_Init_thread first, with "
               "MPI_THREAD_MULTIPLE if several threads use the pool (a program of %s "
-              "opens "
-              "module \"%s\")",
+              "opens module \"%s\")",
               own_library, other_library, other_module);
 }
 

@@ -199,9 +199,8 @@ static enum mrp_status make_dynamic(struct mrp_mpi_window *window)
     return fail_open("MPI_Win_create_dynamic", code,
         n_ranks == 1
             ? ", with one rank alone, for which Open MPI has no dynamic windows: start "
-              "two "
-              "or more, or use a window of fixed memory (option window=allocated); with "
-              "MPI_THREAD_SERIALIZED or less, mpirun --mca osc pt2pt has them"
+              "two or more, or use a window of fixed memory (option window=allocated); "
+              "with MPI_THREAD_SERIALIZED or less, mpirun --mca osc pt2pt has them"
             : "; a window of fixed memory may do (option window=allocated)");
 }
 
@@ -234,8 +233,7 @@ static enum mrp_status duplicate(MPI_Comm comm, MPI_Comm *own)
     if (is_inter != 0) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "mrp_mpi_wrap_params.comm is an intercommunicator, which windows are not "
-            "made "
-            "on: merge it with MPI_Intercomm_merge");
+            "made on: merge it with MPI_Intercomm_merge");
     }
     code = mrp_mpi_comm_dup(comm, own);
     return code == MPI_SUCCESS ? MRP_OK : fail_open("MPI_Comm_dup", code, "");
