@@ -265,7 +265,7 @@ static enum mrp_status check_reach(
         return MRP_OK;
     }
     if (errno == EPERM) {
-        return mrp_fail(MRP_ERR_UNAVAILABLE, errno,
+        return mrp_fail(MRP_ERR_SYSTEM, errno,
             "cma: process %d is not ours to read: run as its user, or let it set "
             "MRPOOL_CMA_PTRACER=any (kernel.yama.ptrace_scope)",
             (int)peer->pid);
@@ -274,8 +274,8 @@ static enum mrp_status check_reach(
         (unsigned long long)address, (int)peer->pid, strerror(errno));
 }
 
-/* pidfd first: once it is ours and the start is right, the pid stays that process's for
- * as long as the pidfd says that it lives. */
+/* pidfd first: once it is ours and the start is right, the pid is that process's for as
+ * long as the pidfd says that it lives, which cma_transfer asks before and after. */
 static enum mrp_status cma_import(void *state, const struct mrp_import_request *request,
     uint64_t *number, void **handle)
 {

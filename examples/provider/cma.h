@@ -37,10 +37,9 @@ static inline bool cma_is_alive(const struct cma_peer *peer)
     return poll(&ended, 1, 0) == 0;
 }
 
-/** Read from the peer's memory into `local`, or write `local` there; `remote` is
- *  mrp_remote_region.address. What was read is the peer's only when this succeeds. */
-static inline enum mrp_status cma_transfer(
-    const struct cma_peer *peer, bool is_write, void *local, uint64_t remote, size_t size)
+/** The key allows it, and the process is still the one that gave the key. */
+static inline enum mrp_status cma_check(
+    const struct cma_peer *peer, bool is_write, uint64_t remote, size_t size)
 {
     uint32_t right = is_write ? MRP_ACCESS_REMOTE_WRITE : MRP_ACCESS_REMOTE_READ;
 
@@ -49,15 +48,41 @@ static inline enum mrp_status cma_transfer(
             "the key does not allow to %s (access %#x)", is_write ? "write" : "read",
             peer->access);
     }
+    if (remote < peer->base || remote - peer->base > peer->size ||
+        size > peer->size - (remote - peer->base)) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "%zu bytes at 0x%llx: the key covers %llu at 0x%llx", size,
+            (unsigned long long)remote, (unsigned long long)peer->size,
+            (unsigned long long)peer->base);
+    }
+    return cma_is_alive(peer)
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_STALE, ESRCH, "process %d has ended", (int)peer->pid);
+}
+
+/** Read from the peer's memory into `local`, or write `local` there; `remote` is
+ *  mrp_remote_region.address. What was read is the peer's only when this succeeds. The
+ *  kernel's call goes by pid: should the process end between check and call, and its pid be
+ *  used again so soon, another process of the same user is reached. */
+static inline enum mrp_status cma_transfer(
+    const struct cma_peer *peer, bool is_write, void *local, uint64_t remote, size_t size)
+{
+    enum mrp_status status = cma_check(peer, is_write, remote, size);
+
+    if (status != MRP_OK) {
+        return status;
+    }
     while (size > 0) { /* the kernel moves less than asked for when memory ends */
         struct iovec here = {local, size}, there = {(void *)(uintptr_t)remote, size};
         ssize_t moved = is_write ? process_vm_writev(peer->pid, &here, 1, &there, 1, 0)
                                  : process_vm_readv(peer->pid, &here, 1, &there, 1, 0);
 
         if (moved <= 0) {
-            return mrp_fail(errno == ESRCH ? MRP_ERR_STALE : MRP_ERR_SYSTEM, errno,
+            int code = moved < 0 ? errno : EFAULT;
+
+            return mrp_fail(code == ESRCH ? MRP_ERR_STALE : MRP_ERR_SYSTEM, code,
                 "%zu bytes at 0x%llx of process %d: %s", size, (unsigned long long)remote,
-                (int)peer->pid, strerror(errno));
+                (int)peer->pid, strerror(code));
         }
         local = (char *)local + moved;
         remote += (uint64_t)moved;

@@ -29,7 +29,7 @@ extern "C" {
  *  here. Round any other one without a lock pair the provider serialises its own calls
  *  with a mutex of its own; that is enough only while nobody else uses the context at the
  *  same time, so pass the lock that guards it, the same pair in every wrap. It is taken
- *  round every UCX call, not recursively. Importing and releasing keys uses the worker of
+ *  round every call listed at mrp_ucx_provider_wrap, not recursively. Importing and releasing keys uses the worker of
  *  the endpoint too: on a worker that is not UCS_THREAD_MODE_MULTI, call mrp_remote_open
  *  and mrp_remote_close where you may use that worker. */
 struct mrp_ucx_wrap_params {

@@ -31,6 +31,57 @@ fi
 cat "$work/log"
 MRPOOL_PROVIDER_PATH=$work/cma try "peek, built by hand" "$work/cma/peek"
 
+# What cma.h itself refuses: a process that has ended, though another has its pid by now (this
+# one), and bytes that the key does not cover.
+cat >"$work/transfer.c" <<'PROGRAM'
+#include "cma.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void expect(const char *text, enum mrp_status got, enum mrp_status wanted)
+{
+    if (got != wanted) {
+        fprintf(stderr, "%s: status %d, not %d\n", text, (int)got, (int)wanted);
+        exit(EXIT_FAILURE);
+    }
+}
+
+int main(void)
+{
+    char bytes[8] = "unhurt", other[8] = "changed";
+    uint64_t base = (uintptr_t)bytes;
+    struct cma_peer peer = {getpid(), -1, MRP_ACCESS_REMOTE, base, sizeof(bytes)};
+    pid_t child = fork();
+
+    if (child == 0) {
+        pause();
+    }
+    peer.pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+    expect("all of it", cma_transfer(&peer, false, other, base, 8), MRP_OK);
+    expect("before", cma_transfer(&peer, false, other, base - 1, 8), MRP_ERR_INVALID);
+    expect("behind", cma_transfer(&peer, true, other, base + 1, 8), MRP_ERR_INVALID);
+    expect("too much", cma_transfer(&peer, false, other, base, SIZE_MAX), MRP_ERR_INVALID);
+    strcpy(other, "changed");
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    expect("ended", cma_transfer(&peer, true, other, base, 8), MRP_ERR_STALE);
+    if (strcmp(bytes, "unhurt") != 0) {
+        fputs("a stranger's memory was written\n", stderr);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
+PROGRAM
+# shellcheck disable=SC2046
+try "build what uses cma.h" "$CC" "${flags[@]}" -I. -o transfer \
+    "$work/transfer.c" $(pkg-config --cflags --libs mrpool) -Wl,-rpath,"$libdir"
+try "transfers that have to be refused" ./transfer
+
 # The suites of the build tree, over this module alone. None of its cases may be left out.
 for suite in provider_ops providers; do
     program=$build_dir/tests/conformance/test_$suite

@@ -121,6 +121,8 @@ static void open__refuses_settings_that_mean_nothing(void **state)
         "empty");
     assert_error(station_provider(context, NULL, "config=no setting", &provider),
         MRP_ERR_INVALID, "no setting");
+    assert_error(station_provider(context, NULL, "config=NUM_EPS=", &provider),
+        MRP_ERR_INVALID, "UCX_NUM_EPS="); /* UCX is to say so: nothing is dropped */
     assert_error(station_provider(context, NULL, "threads=some", &provider),
         MRP_ERR_INVALID, "some");
     assert_int_equal(mrp_context_destroy(context), MRP_OK);
@@ -276,7 +278,7 @@ static enum mrp_status import_bytes(struct mrp_provider_state *provider, void *e
 }
 
 /* ucp_ep_rkey_unpack would read on behind the end. */
-static void import__refuses_keys_that_were_cut(void **state)
+static void import__refuses_keys_that_were_cut_or_changed(void **state)
 {
     struct fixture fixture = set_up("tls=posix+sysv+self");
     struct mrp_backend *backend;
@@ -288,6 +290,7 @@ static void import__refuses_keys_that_were_cut(void **state)
         .struct_size = sizeof map, .size = 4096, .alignment = 4096};
     struct mrp_mapping mapping = {.struct_size = sizeof mapping};
     struct mrp_provider_state *provider;
+    unsigned char changed[512];
     void *handle = NULL;
 
     (void)state;
@@ -309,6 +312,12 @@ static void import__refuses_keys_that_were_cut(void **state)
             MRP_ERR_INVALID, cut == 0 ? "empty" : "cut");
         free(exact);
     }
+    assert_true(registration.key_size <= sizeof changed);
+    memcpy(changed, registration.key_blob, registration.key_size);
+    changed[sizeof(uint64_t)] = 200; /* the kind of memory: an index for UCX */
+    assert_error(
+        import_bytes(provider, station.ep, changed, registration.key_size, &handle),
+        MRP_ERR_INVALID, "changed");
     assert_error(import_bytes(provider, NULL, registration.key_blob,
                      registration.key_size, &handle),
         MRP_ERR_INVALID, "ucp_ep_h");
@@ -530,7 +539,7 @@ int main(void)
         cmocka_unit_test(devices__are_opened_by_their_options),
         cmocka_unit_test(register__refuses_what_ucx_cannot_do),
         cmocka_unit_test(registration_cache__finds_what_pools_registered),
-        cmocka_unit_test(import__refuses_keys_that_were_cut),
+        cmocka_unit_test(import__refuses_keys_that_were_cut_or_changed),
         cmocka_unit_test(backend__memory_keeps_the_handle_it_came_with),
         cmocka_unit_test(backend__of_every_kind_that_ucx_allocates),
         cmocka_unit_test(backend__refuses_what_it_cannot_choose),

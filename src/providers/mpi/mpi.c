@@ -173,6 +173,13 @@ static void query_provider(void *state, struct mrp_provider_info *info)
     info->node = 0;
 }
 
+#ifdef OPEN_MPI
+#define DYNAMIC_LIMITS \
+    "; takes 64 attachments (" MRP_MPI_LIMIT_VARIABLE ") and wants two ranks"
+#else
+#define DYNAMIC_LIMITS ""
+#endif
+
 /* The two kinds of window, for which MPI need not be initialised. */
 static enum mrp_status list_devices(mrp_device_visitor *visit, void *user)
 {
@@ -187,8 +194,7 @@ static enum mrp_status list_devices(mrp_device_visitor *visit, void *user)
     device.domain = library;
     device.name = "dynamic";
     device.options = "window=dynamic";
-    device.detail = "any memory, attached and detached; Open MPI takes 64 attachments "
-                    "(" MRP_MPI_LIMIT_VARIABLE ") and wants two ranks";
+    device.detail = "any memory, attached and detached" DYNAMIC_LIMITS;
     visit(&device, user);
     device.name = "allocated";
     device.options = "window=allocated";

@@ -144,7 +144,7 @@ enum mrp_status mrp_mpi_register_memory(void *state,
     const struct mrp_register_request *request, struct mrp_registration *registration)
 {
     enum mrp_status status = check_request(request);
-    struct mrp_registration made = {.struct_size = sizeof(made)};
+    struct mrp_registration made = {.struct_size = registration->struct_size};
     struct record *record;
 
     if (status != MRP_OK) {

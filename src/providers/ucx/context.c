@@ -27,10 +27,14 @@ static void query_context(struct mrp_ucx_context *context)
 {
     ucp_context_attr_t attr = {
         .field_mask = UCP_ATTR_FIELD_THREAD_MODE | UCP_ATTR_FIELD_MEMORY_TYPES};
+    ucs_status_t code;
 
+    mrp_ucx_lock(context); /* the caller's, if there is one: ours is set below */
+    code = ucp_context_query(context->context, &attr);
+    mrp_ucx_unlock(context);
     context->thread_mode = UCS_THREAD_MODE_SINGLE; /* unless it says otherwise */
     context->memory_types = 1u << UCS_MEMORY_TYPE_HOST;
-    if (ucp_context_query(context->context, &attr) == UCS_OK) {
+    if (code == UCS_OK) {
         context->thread_mode = attr.thread_mode;
         context->memory_types |= attr.memory_types;
     }
@@ -86,8 +90,14 @@ static enum mrp_status describe(
     struct mrp_ucx_context *context, const ucp_config_t *config)
 {
     struct mrp_ucx_resources *resources = malloc(sizeof *resources);
+    bool is_read = false;
 
-    if (resources == NULL || !mrp_ucx_resources_read(context->context, resources)) {
+    if (resources != NULL) {
+        mrp_ucx_lock(context);
+        is_read = mrp_ucx_resources_read(context->context, resources);
+        mrp_ucx_unlock(context);
+    }
+    if (!is_read) {
         free(resources);
         return mrp_fail(MRP_ERR_MEMORY, 0, "no memory to list UCX's transports");
     }
@@ -129,6 +139,8 @@ static enum mrp_status probe_once(struct mrp_ucx_context *context,
     context->key_size = registration.key_size;
     context->has_known_keys =
         mrp_ucx_key_is_whole(registration.key_blob, registration.key_size);
+    context->has_key_bytes =
+        mrp_ucx_key_has_bytes(registration.key_blob, registration.key_size);
     if (registration.key_size > 0) {
         memcpy(key, registration.key_blob,
             registration.key_size < size ? registration.key_size : size);
@@ -155,7 +167,8 @@ static enum mrp_status probe(struct mrp_ucx_context *context)
         status = probe_once(context, &request, second, sizeof second);
     }
     free(request.address);
-    context->is_keeping = context->is_pinning && context->key_size > 0 &&
+    /* without a key of some domain both are the same outline */
+    context->is_keeping = context->is_pinning && context->has_key_bytes &&
         memcmp(first, second, sizeof first) == 0;
     describe_cache(context);
     return status;
@@ -220,36 +233,39 @@ static const char *text_or(const char *text, const char *otherwise)
     return text != NULL && text[0] != '\0' ? text : otherwise;
 }
 
-static enum mrp_status fail_setting(
-    const char *name, const char *value, ucs_status_t code)
-{
-    return mrp_fail(MRP_ERR_INVALID, code,
-        "UCX refuses UCX_%s=%s: %s; `ucx_info -cf` lists what it knows", name, value,
-        ucs_status_string(code));
-}
-
 /* '+' between words is for options, which are separated by commas themselves. */
 static enum mrp_status modify_list(
     ucp_config_t *config, const char *name, const char *value)
 {
-    ucs_status_t code = UCS_ERR_NO_MEMORY;
-    char *list;
+    struct mrp_ucx_log log;
+    ucs_status_t code;
+    char *list = strdup(value);
 
-    if (value == NULL || value[0] == '\0') {
-        return MRP_OK;
+    if (list == NULL) {
+        return mrp_fail(MRP_ERR_MEMORY, 0, "no memory for UCX's settings");
     }
-    list = strdup(value);
-    if (list != NULL) {
-        for (char *plus = list; (plus = strchr(plus, '+')) != NULL;) {
-            *plus = ',';
-        }
-        code = ucp_config_modify(config, name, list);
-        free(list);
+    for (char *plus = list; (plus = strchr(plus, '+')) != NULL;) {
+        *plus = ',';
     }
-    return code == UCS_OK ? MRP_OK : fail_setting(name, value, code);
+    mrp_ucx_log_begin(&log);
+    code = ucp_config_modify(config, name, list);
+    mrp_ucx_log_end(&log, code != UCS_OK);
+    free(list);
+    return code == UCS_OK
+        ? MRP_OK
+        : mrp_fail(MRP_ERR_INVALID, code,
+              "UCX refuses UCX_%s=%s: %s%s; `ucx_info -cf` lists what it knows", name,
+              value, ucs_status_string(code), log.text);
 }
 
-/* NAME=VALUE;NAME=VALUE */
+/* A setting of ours that has none leaves the choice to UCX. */
+static enum mrp_status modify_own(
+    ucp_config_t *config, const char *name, const char *value)
+{
+    return value == NULL || value[0] == '\0' ? MRP_OK : modify_list(config, name, value);
+}
+
+/* NAME=VALUE;NAME=VALUE; what an empty value means is for UCX to say */
 static enum mrp_status modify_any(ucp_config_t *config, const char *settings)
 {
     char *copy = strdup(settings == NULL ? "" : settings), *rest = NULL;
@@ -280,13 +296,13 @@ static enum mrp_status modify_any(ucp_config_t *config, const char *settings)
 static enum mrp_status configure(
     ucp_config_t *config, const struct mrp_ucx_choice *choice)
 {
-    enum mrp_status status = modify_list(config, "TLS", choice->transports);
+    enum mrp_status status = modify_own(config, "TLS", choice->transports);
 
     if (status == MRP_OK) {
-        status = modify_list(config, "NET_DEVICES", choice->devices);
+        status = modify_own(config, "NET_DEVICES", choice->devices);
     }
     if (status == MRP_OK) {
-        status = modify_list(config, "RCACHE_ENABLE", choice->cache);
+        status = modify_own(config, "RCACHE_ENABLE", choice->cache);
     }
     return status == MRP_OK ? modify_any(config, choice->config) : status;
 }

@@ -10,6 +10,7 @@
 #include "mrpool/ucx.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define MRP_UCX_FEATURES_AMO (UCP_FEATURE_AMO32 | UCP_FEATURE_AMO64)
 
@@ -37,11 +38,13 @@ struct mrp_ucx_context {
 
     pthread_mutex_t blocks_mutex; /* of the list and the counts in it; a leaf */
     struct mrp_ucx_block *blocks;
+    _Atomic bool has_no_fixed; /* UCP_MEM_MAP_FIXED failed: not tried again */
 
     /* seen when a page was registered at open */
     bool is_keeping; /* UCX pins on what was deregistered */
     size_t key_size;
     bool has_known_keys; /* packed as keys.c reads them */
+    bool has_key_bytes; /* of some memory domain: it has registered the page */
 
     bool is_pinning;
     int node;

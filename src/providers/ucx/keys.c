@@ -27,6 +27,9 @@ bool mrp_ucx_key_is_whole(const void *key, size_t size)
     if (key == NULL || size < OUTLINE_SIZE) {
         return false;
     }
+    if (bytes[sizeof domains] >= UCS_MEMORY_TYPE_LAST) { /* UCX takes it for an index */
+        return false;
+    }
     memcpy(&domains, bytes, sizeof domains);
     for (; domains != 0; domains &= domains - 1) {
         if (next >= size || bytes[next] > size - next - 1) {
@@ -35,6 +38,23 @@ bool mrp_ucx_key_is_whole(const void *key, size_t size)
         next += 1 + (size_t)bytes[next];
     }
     return true;
+}
+
+bool mrp_ucx_key_has_bytes(const void *key, size_t size)
+{
+    const unsigned char *bytes = key;
+    size_t next = OUTLINE_SIZE, n_bytes = 0;
+    uint64_t domains;
+
+    if (!mrp_ucx_key_is_whole(key, size)) {
+        return false;
+    }
+    memcpy(&domains, bytes, sizeof domains);
+    for (; domains != 0; domains &= domains - 1) {
+        n_bytes += bytes[next];
+        next += 1 + (size_t)bytes[next];
+    }
+    return n_bytes > 0;
 }
 
 static enum mrp_status check_request(
@@ -48,7 +68,7 @@ static enum mrp_status check_request(
         !mrp_ucx_key_is_whole(request->key, request->key_size)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "the key to import, %zu bytes, is no whole key of ucp_rkey_pack (ours have "
-            "%zu): it was cut, or the peer uses another provider",
+            "%zu): it was cut or changed, or the peer uses another provider",
             request->key_size, context->key_size);
     }
     if (request->endpoint == NULL) {

@@ -2,7 +2,7 @@
  *
  * An aligned mapping is had by reserving address space, aligned, and letting UCX put its
  * memory exactly there (UCP_MEM_MAP_FIXED), which costs nothing; what cannot do that (the
- * heap, transparent huge pages) allocates more than is needed.
+ * heap, transparent huge pages), or has failed to once, allocates more than is needed.
  */
 #include "memory.h"
 
@@ -174,14 +174,21 @@ static ucs_status_t allocate_fixed(struct mrp_ucx_context *context,
         mrp_ucx_unlock(context);
         code = UCS_ERR_UNSUPPORTED;
     }
-    unreserve(reserved, reserved + size + alignment);
+    /* A registration that fails after UCX has allocated unmaps, and so does what we undo:
+     * in the hole there may be another thread's memory by now. What UCX may have used is
+     * not unmapped, and for that not tried again. */
+    unreserve(reserved, aligned);
+    unreserve(aligned + size, reserved + size + alignment);
+    atomic_store(&context->has_no_fixed, true);
     return code;
 }
 
 static ucs_status_t allocate_aligned(struct mrp_ucx_context *context,
     const struct mrp_map_request *request, struct mrp_ucx_block *block)
 {
-    ucs_status_t code = allocate_fixed(context, request, block);
+    ucs_status_t code = atomic_load(&context->has_no_fixed)
+        ? UCS_ERR_UNSUPPORTED
+        : allocate_fixed(context, request, block);
 
     return code == UCS_OK
         ? UCS_OK

@@ -141,6 +141,13 @@ static ucs_status_t map_memory(struct mrp_ucx_context *context,
     return code;
 }
 
+static void release_key_buffer(struct mrp_ucx_context *context, void *key)
+{
+    mrp_ucx_lock(context);
+    ucp_rkey_buffer_release(key);
+    mrp_ucx_unlock(context);
+}
+
 static void unmap_memory(struct mrp_ucx_context *context, ucp_mem_h memh)
 {
     mrp_ucx_lock(context);
@@ -152,14 +159,16 @@ static enum mrp_status fail_call(const struct mrp_ucx_context *context,
     const struct mrp_register_request *request, const char *call, ucs_status_t code,
     const struct mrp_ucx_log *log)
 {
+    bool may_be_memlock = code == UCS_ERR_NO_MEMORY || code == UCS_ERR_IO_ERROR;
     struct mrp_system system = MRP_SYSTEM_INIT;
-    char memlock[96] = "";
+    char memlock[112] = "";
 
-    if (context->is_pinning && mrp_system_query(&system) == MRP_OK &&
+    if (may_be_memlock && context->is_pinning && mrp_system_query(&system) == MRP_OK &&
         system.memlock_limit != MRP_UNLIMITED) {
         snprintf(memlock, sizeof memlock,
-            "; %zu of %zu bytes are locked: register less, or raise memlock (ulimit -l)",
-            system.locked_size, system.memlock_limit);
+            "; memlock lets this process pin %zu bytes: register less, or raise it "
+            "(ulimit -l)",
+            system.memlock_limit);
     }
     return mrp_fail(mrp_ucx_status(code), code,
         "%s on %s: %zu bytes at %p, access %#x: %s%s%s", call, context->device,
@@ -182,7 +191,7 @@ static ucs_status_t pack_key(struct mrp_ucx_context *context,
     code = ucp_rkey_pack(context->context, registration->native, &key, &size);
     mrp_ucx_unlock(context);
     if (code == UCS_OK && size > KEY_SIZE_MAX) {
-        ucp_rkey_buffer_release(key);
+        release_key_buffer(context, key);
         code = UCS_ERR_EXCEEDS_LIMIT;
     }
     if (code == UCS_OK) {
@@ -252,7 +261,7 @@ enum mrp_status mrp_ucx_deregister_memory(
     struct mrp_ucx_context *context = state;
 
     if (registration->key_blob != NULL) {
-        ucp_rkey_buffer_release((void *)(uintptr_t)registration->key_blob);
+        release_key_buffer(context, (void *)(uintptr_t)registration->key_blob);
     }
     if (!mrp_ucx_block_release(context, registration->native)) {
         unmap_memory(context, registration->native);
