@@ -3,6 +3,8 @@
 set -u
 # shellcheck source=tests/model/support/search.sh
 . "$(dirname "${BASH_SOURCE[0]}")/support/search.sh"
+# shellcheck disable=SC2034
+way=-DT_REVERSE
 
 unheard='assertion violated  !((((asleep[0]||asleep[1])||asleep[(2-1)])||(refusal==2)))'
 sleeping='assertion violated ( !(((asleep[0]||asleep[1])||asleep[(2-1)]))||((n_loose==0)'

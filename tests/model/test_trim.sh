@@ -28,4 +28,6 @@ search_fails trim "$overlooked" -DQUIET_CUT
 search_fails trim 'assertion violated (n_sifting==0)' -DTWO_SIFTERS -DSIFTERS=2 -DOPS=1
 search_fails trim "$unretired" -DNO_WAIT -DSIFTERS=2 -DOPS=1
 search_fails trim 'invalid end state' -DNO_WAKE -DSIFTERS=2 -DOPS=1
+# shellcheck disable=SC2034
+way='-DREVERSE -DT_REVERSE'
 search_fails trim "$unretired" -DONE_LOOK -DSIFTERS=2 -DOPS=1

@@ -12,6 +12,7 @@
 
 #include "base/align.h"
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "mrpool/context.h"
 #include "mrpool/pool.h"
 #include "support/test_providers.h"
@@ -68,6 +69,17 @@ static inline bool stress_goes_on(void)
     return atomic_load_explicit(&stress_failed, memory_order_relaxed) == 0;
 }
 
+#define STRESS_LONGEST (15 * MRP_SECOND)
+
+static uint64_t stress_end; /* of the rounds of this stress_run() */
+
+/** The same, for rounds of which there may be fewer: those in which regions go from thread
+ *  to thread take a hundred times as long on a machine that is busy with other things. */
+static inline bool stress_has_time(void)
+{
+    return stress_goes_on() && mrp_clock_coarse() < stress_end;
+}
+
 /* -- threads -- */
 
 struct stress_thread {
@@ -104,6 +116,7 @@ static inline void stress_run(
 
     assert_in_range(n_threads, 1, 64);
     pthread_barrier_init(&start, NULL, (unsigned)n_threads);
+    stress_end = mrp_clock_coarse() + STRESS_LONGEST;
     for (size_t i = 0; i < n_threads; i++) {
         threads[i] = (struct stress_thread){
             .start = &start, .work = work, .shared = shared, .number = i, .seed = i + 1};

@@ -36,7 +36,7 @@ static void write_late(struct stress_thread *thread)
     struct mrp_region *held[HELD];
     char *late[HELD];
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         uint64_t fence = thread->number << 32 | round % FENCES;
         size_t n = 1 + stress_random(thread) % HELD;
 

@@ -210,7 +210,7 @@ static void exchange(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
 
-    for (size_t n = 0; n < load->rounds && stress_goes_on(); n++) {
+    for (size_t n = 0; n < load->rounds && stress_has_time(); n++) {
         visit_shelf(load, thread, thread->number << 32 | n);
     }
 }

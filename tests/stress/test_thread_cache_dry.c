@@ -393,7 +393,7 @@ static void take_a_share(struct stress_thread *thread)
     uint64_t mark = thread->number << 32;
     size_t n_held = 0, n;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         for (n = stress_random(thread) % (load->share - n_held + 1); n > 0; n--) {
             held[n_held] = insist(load);
             if (held[n_held] == NULL) {
@@ -445,7 +445,7 @@ static void take_one_at_a_time(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         struct mrp_region *region = insist(load);
 
         if (region == NULL) {

@@ -81,7 +81,7 @@ static void exchange(struct stress_thread *thread)
     struct load *load = thread->shared;
     struct mrp_region *held[N_HELD] = {NULL};
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         size_t i = stress_random(thread) % N_HELD;
 
         if (held[i] == NULL) {
@@ -366,7 +366,7 @@ static void look_up(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         struct mrp_region *region = take(load, mixed_size(thread)), *found = NULL;
         struct mrp_wire wire = MRP_WIRE_INIT;
         char *address = mrp_region_address(region);

@@ -64,7 +64,7 @@ static void take_turns(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         struct mrp_region *region = mrp_region_alloc(load->world.pool, BLOCK);
 
         if (!STRESS_CHECK(region != NULL)) {
@@ -147,7 +147,7 @@ static void take_counted_turns(struct stress_thread *thread)
 
     place.waiter.notify = call_place;
     place.waiter.user = &place;
-    for (size_t round = 0; round < load->rounds && stress_goes_on();) {
+    for (size_t round = 0; round < load->rounds && stress_has_time();) {
         enum mrp_status status;
 
         place.region = NULL;
@@ -205,7 +205,7 @@ static void take_anything(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         struct mrp_region *region = mrp_region_alloc(load->world.pool, any_size(thread));
 
         if (!STRESS_CHECK(region != NULL)) {
@@ -263,7 +263,7 @@ static void take_with_little_patience(struct stress_thread *thread)
     struct load *load = thread->shared;
     struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         struct mrp_region *region;
 
         request.wait_ms = 1 + stress_random(thread) % 3;
@@ -378,7 +378,7 @@ static void storm(struct stress_thread *thread)
     struct load *load = thread->shared;
     int in_call = IN_CALL + (int)thread->number;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         struct transfer *transfer = &transfers[stress_random(thread) % N_TRANSFERS];
         int idle = IDLE, again = TO_ASK_AGAIN, in_line = IN_LINE;
 
@@ -457,7 +457,7 @@ static void take_from_any_pool(struct stress_thread *thread)
 {
     struct load *load = thread->shared;
 
-    for (size_t round = 0; round < load->rounds && stress_goes_on(); round++) {
+    for (size_t round = 0; round < load->rounds && stress_has_time(); round++) {
         struct mrp_region *region =
             mrp_region_alloc(pools[stress_random(thread) % 3], any_size(thread));
 

@@ -5,7 +5,9 @@
 #   search_fails MODEL WHAT -DNAME      broken on purpose: the error WHAT must be found
 #
 # Full state storage, no bitstate hashing, at most 1.9 GiB; a search cut short by memory
-# or depth counts as a failure.
+# or depth counts as a failure. pan is one huge function: with -O2 the compiler takes longer
+# than most searches. -Og costs them a twentieth; an error is soon found by -O0. A test may
+# set `way` to what pan is compiled with to meet its errors sooner: -DT_REVERSE.
 
 for tool in spin cc; do
     if ! command -v "$tool" >/dev/null; then
@@ -18,12 +20,15 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-# Leaves Spin's report in $work/report.
+# run_search "CFLAG..." MODEL [-DNAME[=VALUE]...]: leaves Spin's report in $work/report.
 run_search() {
-    local model=$1
-    shift
+    local model=$2
+    local -a flags
+    read -ra flags <<<"$1"
+    shift 2
     cp "$models/$model.pml" . || exit 1
-    if ! spin -a "$@" "$model.pml" || ! cc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=1900 -o pan pan.c; then
+    if ! spin -a "$@" "$model.pml" ||
+        ! cc -w -DSAFETY -DCOLLAPSE -DMEMLIM=1900 "${flags[@]}" -o pan pan.c; then
         echo "$model.pml $*: does not become a program"
         exit 1
     fi
@@ -46,7 +51,7 @@ describe() {
 }
 
 search() {
-    run_search "$@"
+    run_search -Og "$@"
     describe "$@"
     if ! grep -q 'errors: 0' report; then
         echo
@@ -61,7 +66,7 @@ search() {
 search_fails() {
     local model=$1 what=$2
     shift 2
-    run_search "$model" "$@"
+    run_search "-O0 ${way:-}" "$model" "$@"
     describe "$model" "$@"
     if ! grep -q 'errors: 1' report || ! grep -qF "$what" report; then
         echo
