@@ -67,7 +67,8 @@ MRP_API enum mrp_status mrp_provider_create(struct mrp_context *context, const c
     const struct mrp_provider_ops *ops, void *state, struct mrp_provider **provider);
 
 /** No other thread may be using or closing it. MRP_ERR_BUSY while a pool has it as a rail,
- *  a registration, an import or a backend of it is there. */
+ *  a registration, an import or a backend of it is there. What it kept mapped goes, so
+ *  who waits for memory of the context's pools may be called back here. */
 MRP_API enum mrp_status mrp_provider_close(struct mrp_provider *provider);
 
 /** The context's provider of that name; MRP_ERR_NOT_FOUND. */

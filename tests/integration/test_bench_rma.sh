@@ -49,7 +49,7 @@ check_formats() {
     says err 'nothing: built without it'
     expect 0 rma --networks ofi:provider=tcp --sizes 4K
     says out '^ofi tcp: put, many under way$'
-    says out '^ *4 KiB +[0-9.]+ us'
+    says out '^ *4 KiB +[0-9.]+ [num]*s'
     n_checks=$((n_checks + 1))
     ! grep -qE '.{81}| $' "$work/out" || problem "lines over 80 columns, or blanks at an end"
     if command -v gnuplot >/dev/null; then
