@@ -1,32 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Decay: idle memory goes when it has been idle for long, by way of calls that are slow
- * anyhow. Ages are told by the coarse clock, which stands still here unless a test lets
- * time pass: how busy the machine is changes nothing.
+ * anyhow.
  */
 #include "small_chunks.h"
-
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+#include "standing_clock.h"
 
 #define PAGE 4096
 #define DECAY_MS 800
 #define TICK_MS (DECAY_MS / 8) /* how often the pool looks */
 
 static struct mrp_region *regions[4 * PAGES_OF(1)];
-static uint64_t coarse_ms = 1000000;
-
-/* In place of the C library's, for all of this program. */
-int clock_gettime(clockid_t clock, struct timespec *time)
-{
-    if (clock == CLOCK_MONOTONIC_COARSE) {
-        *time = (struct timespec){
-            (time_t)(coarse_ms / 1000), (long)(coarse_ms % 1000) * 1000000};
-        return 0;
-    }
-    return (int)syscall(SYS_clock_gettime, clock, time);
-}
 
 static void create(struct pool_fixture *f, uint32_t decay_ms, size_t reserve)
 {

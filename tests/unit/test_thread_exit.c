@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
-#include <time.h>
 
 /* -- the end of a thread -- */
 
@@ -209,14 +208,15 @@ static void join_creation(const struct mrp_thread_model *unused)
 {
     static atomic_size_t values[BATCH];
     pthread_t threads[BATCH];
-    struct timespec pause = {0, 20000000};
 
     (void)unused;
     start_creation(&threads[0], &values[0]);
     for (size_t i = 1; i < BATCH; i++) {
         EXPECT(pthread_create(&threads[i], NULL, set_exit, &values[i]) == 0);
     }
-    nanosleep(&pause, NULL);
+    while (atomic_load(&test_thread_counts.n_yield) == 0) {
+        sched_yield(); /* till one of them waits */
+    }
     atomic_store(&creation, 2);
     for (size_t i = 0; i < BATCH; i++) {
         pthread_join(threads[i], NULL);

@@ -160,11 +160,11 @@ static void line__one_that_gives_up_does_not_hold_up_the_others(void **state)
 
     small_chunks_create(f, 1);
     take_all(f, regions, N_BLOCKS, BLOCK);
-    request_begin(&first, f, CHUNK, 100);
+    request_begin(&first, f, CHUNK, 500);
     request_begin(&second, f, BLOCK, LONG_MS);
     assert_null(request_end(&first));
     assert_int_equal(first.error.status, MRP_ERR_LIMIT);
-    assert_true(first.waited_ms >= 100);
+    assert_true(first.waited_ms >= 500);
     pool_fixture_free(regions[0]);
     pool_fixture_free(request_get(&second));
     give_all(f, regions + 1, N_BLOCKS - 1);
@@ -362,8 +362,8 @@ static void wake__by_a_thread_that_ends_and_leaves_a_slab(void **state)
 
 /* -- at once -- */
 
-/* The head of the line looks by itself ten times a second: the quickest of many wake-ups
- * tells that it does not come to that. */
+/* The head of the line looks by itself ten times a second, here 80 ms later: the quickest of
+ * many wake-ups tells that it does not come to that. */
 static void check_wakes_at_once(struct pool_fixture *f, size_t size, size_t n_freed)
 {
     static struct request request;
@@ -371,7 +371,7 @@ static void check_wakes_at_once(struct pool_fixture *f, size_t size, size_t n_fr
 
     small_chunks_create(f, 1);
     take_all(f, regions, PAGES_OF(1), PAGE);
-    for (size_t i = 0; i < 20 && shortest > 10; i++) {
+    for (size_t i = 0; i < 20 && shortest > 40; i++) {
         uint64_t begin;
 
         request_begin(&request, f, size, LONG_MS);
@@ -385,7 +385,7 @@ static void check_wakes_at_once(struct pool_fixture *f, size_t size, size_t n_fr
         assert_int_equal(mrp_thread_flush(f->pool), MRP_OK);
         take_all(f, regions, n_freed, PAGE);
     }
-    assert_in_range(shortest, 0, 10);
+    assert_in_range(shortest, 0, 40);
     give_all(f, regions, PAGES_OF(1));
 }
 
