@@ -184,9 +184,9 @@ enum mrp_status mrp_rail_detach(
 
 /* -- ensure -- */
 
-static uint64_t missing(const struct mrp_pool *pool, uint32_t chunk, uint64_t rails)
+/* Whether all lines of the chunk are open: the way of most calls, without the mutex. */
+static bool is_shown(const struct mrp_pool *pool, uint32_t chunk, uint64_t rails)
 {
-    uint64_t found = 0;
 
     for (; rails != 0; rails &= rails - 1) {
         unsigned rail = (unsigned)__builtin_ctzll(rails);
@@ -194,10 +194,10 @@ static uint64_t missing(const struct mrp_pool *pool, uint32_t chunk, uint64_t ra
         /* acquire: pairs with the release of mrp_key_open; the keys are there */
         if ((mrp_load_acquire(&mrp_key_line(pool, rail, chunk)->flags) &
                 MRP_KEY_REGISTERED) == 0) {
-            found |= mrp_rail_bit(rail);
+            return false;
         }
     }
-    return found;
+    return true;
 }
 
 /* All, or none of them. The chunk is held. */
@@ -237,6 +237,17 @@ static enum mrp_status check_active(const struct mrp_pool *pool, uint64_t rails)
     return MRP_OK;
 }
 
+/* Those it is not registered with. What a rail has registered while it was joining may not
+ * be shown yet: its line opens now. Under the mutex; the chunk is held, the rails active. */
+static uint64_t unregistered(
+    struct mrp_pool *pool, const struct mrp_chunk *chunk, uint64_t rails)
+{
+    for (uint64_t there = rails & chunk->registered; there != 0; there &= there - 1) {
+        mrp_key_open(pool, chunk, (unsigned)__builtin_ctzll(there));
+    }
+    return rails & ~chunk->registered;
+}
+
 enum mrp_status mrp_region_ensure(const struct mrp_region *region, uint64_t rail_mask)
 {
     enum mrp_status status = mrp_region_check_handle(region);
@@ -251,7 +262,7 @@ enum mrp_status mrp_region_ensure(const struct mrp_region *region, uint64_t rail
         return status;
     }
     pool = mrp_pool_of(region);
-    if (missing(pool, region->chunk, rail_mask) == 0) {
+    if (is_shown(pool, region->chunk, rail_mask)) {
         return MRP_OK;
     }
     pthread_mutex_lock(&pool->mutex);
@@ -261,12 +272,13 @@ enum mrp_status mrp_region_ensure(const struct mrp_region *region, uint64_t rail
                                  "another thread",
                                  (const void *)region)
                            : check_active(pool, rail_mask);
+    rail_mask = status == MRP_OK ? unregistered(pool, chunk, rail_mask) : 0;
     pthread_mutex_unlock(&pool->mutex);
     if (chunk == NULL) {
         return status;
     }
     if (status == MRP_OK) {
-        status = attach_all(pool, chunk, missing(pool, region->chunk, rail_mask));
+        status = attach_all(pool, chunk, rail_mask);
     }
     pthread_mutex_lock(&pool->mutex);
     mrp_chunk_unhold(pool, chunk);
