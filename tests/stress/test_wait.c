@@ -115,12 +115,18 @@ struct place {
     atomic_size_t begin; /* turns when it stood in line for certain */
 };
 
+/* Turns there had been when this thread's call of the pool began. What it hands out has
+ * been waited for until then: a thread may stand still between that and calling back, and
+ * the turns of others meanwhile were not before this one. */
+static _Thread_local size_t call_begin;
+
 /* The longest wait, in turns of others. */
 static void count_turn(struct load *load, size_t begin)
 {
-    size_t waited = atomic_fetch_add(&load->turn, 1) - begin;
+    size_t waited = call_begin - mrp_min(begin, call_begin);
     size_t longest = atomic_load(&load->longest);
 
+    atomic_fetch_add(&load->turn, 1);
     while (longest < waited &&
         !atomic_compare_exchange_weak(&load->longest, &longest, waited)) {
     }
@@ -130,12 +136,11 @@ static void call_place(
     struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status)
 {
     struct place *place = waiter->user;
-    size_t begin = atomic_load(&place->begin);
 
     STRESS_CHECK(status == MRP_OK || status == MRP_ERR_AGAIN);
     place->region = region;
     if (region != NULL) {
-        count_turn(place->load, mrp_min(begin, atomic_load(&place->load->turn)));
+        count_turn(place->load, atomic_load(&place->begin));
     }
     atomic_store(&place->is_called, true);
 }
@@ -153,6 +158,7 @@ static void take_counted_turns(struct stress_thread *thread)
         place.region = NULL;
         atomic_store(&place.is_called, false);
         atomic_store(&place.begin, SIZE_MAX);
+        call_begin = atomic_load(&load->turn);
         status =
             mrp_region_alloc_async(load->world.pool, BLOCK, &place.waiter, &place.region);
         if (status == MRP_OK) {
@@ -165,6 +171,7 @@ static void take_counted_turns(struct stress_thread *thread)
         }
         if (place.region != NULL) {
             sched_yield(); /* others come meanwhile */
+            call_begin = atomic_load(&load->turn);
             STRESS_CHECK(mrp_region_free(place.region) == MRP_OK);
             round++;
         }
@@ -173,8 +180,8 @@ static void take_counted_turns(struct stress_thread *thread)
 }
 
 /* Before one who stands in line the other seven may be served once, and seven have been
- * served but not counted when it began to count; and more while the thread that calls back
- * waits for a processor. Unfair is what grows with the rounds. */
+ * served but not counted when it began to count; a few more while one thread hands out and
+ * another is to call back. Unfair is what grows with the rounds. */
 static void line__is_fair_among_equals(void **state)
 {
     struct load load = {.rounds = stress_rounds(3000), .n_workers = STRESS_THREADS};
