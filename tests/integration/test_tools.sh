@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The command-line tools as people and scripts use them: exit codes, JSON, CSV, wrong options,
 # wrong settings.
-# ctest: TIMEOUT 120
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}

@@ -9,7 +9,7 @@ way=-DT_REVERSE
 unheard='assertion violated  !((((asleep[0]||asleep[1])||asleep[(2-1)])||(refusal==2)))'
 sleeping='assertion violated ( !(((asleep[0]||asleep[1])||asleep[(2-1)]))||((n_loose==0)'
 
-search ask
+search_long ask
 search ask -DOPS=2 -DLOADED=2
 search_fails ask "$unheard" -DNO_FENCE_OWNER
 search_fails ask "$sleeping" -DNO_FENCE_ASKER -DOPS=2

@@ -10,7 +10,7 @@ unretired='assertion violated (( !(wants)||got)||(unretired[me]==0))'
 taken='assertion violated (owner[r]==0)'
 in_use='assertion violated ( !(((records&(1<<s))!=0))&& !(is_retired[s]))'
 
-search trim
+search_long trim
 search trim -DSIFTERS=2 -DUSERS=1
 search trim -DSECOND=1 -DHELD=8 -DOPS=1 -DROOM=1
 search_fails trim 'assertion violated ((n_collected[k]==0)&& !(is_retired[k]))' -DNO_DECREMENT

@@ -2,12 +2,14 @@
 # Sourced by the tests of this folder: an exhaustive search of a Promela model.
 #
 #   search MODEL [-DNAME[=VALUE]...]    every interleaving; any error fails the test
+#   search_long MODEL ...               the same, for more than five million states
 #   search_fails MODEL WHAT -DNAME      broken on purpose: the error WHAT must be found
 #
 # Full state storage, no bitstate hashing, at most 1.9 GiB; a search cut short by memory
-# or depth counts as a failure. pan is one huge function: with -O2 the compiler takes longer
-# than most searches. -Og costs them a twentieth; an error is soon found by -O0. A test may
-# set `way` to what pan is compiled with to meet its errors sooner: -DT_REVERSE.
+# or depth counts as a failure. pan is one huge function, which gcc takes 2 s to compile
+# with -O0, 6 s with -Og and longer than any search with -O2; tcc a tenth of a second, and
+# what it makes takes twice as long as -Og's. A test may set `way` to what pan is compiled
+# with to meet its errors sooner: -DT_REVERSE.
 
 for tool in spin cc; do
     if ! command -v "$tool" >/dev/null; then
@@ -15,20 +17,24 @@ for tool in spin cc; do
         exit 77
     fi
 done
+quick="cc -O0"
+if command -v tcc >/dev/null; then
+    quick=tcc
+fi
 models=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-# run_search "CFLAG..." MODEL [-DNAME[=VALUE]...]: leaves Spin's report in $work/report.
+# run_search "COMPILER FLAG..." MODEL [-DNAME[=VALUE]...]: leaves Spin's report in $work/report.
 run_search() {
     local model=$2
-    local -a flags
-    read -ra flags <<<"$1"
+    local -a compiler
+    read -ra compiler <<<"$1"
     shift 2
     cp "$models/$model.pml" . || exit 1
     if ! spin -a "$@" "$model.pml" ||
-        ! cc -w -DSAFETY -DCOLLAPSE -DMEMLIM=1900 "${flags[@]}" -o pan pan.c; then
+        ! "${compiler[@]}" -w -DSAFETY -DCOLLAPSE -DMEMLIM=1900 -o pan pan.c; then
         echo "$model.pml $*: does not become a program"
         exit 1
     fi
@@ -50,8 +56,12 @@ describe() {
     ' report
 }
 
-search() {
-    run_search -Og "$@"
+search() { search_with "$quick" "$@"; }
+search_long() { search_with "cc -Og" "$@"; }
+
+search_with() {
+    run_search "$@"
+    shift
     describe "$@"
     if ! grep -q 'errors: 0' report; then
         echo
@@ -66,7 +76,7 @@ search() {
 search_fails() {
     local model=$1 what=$2
     shift 2
-    run_search "-O0 ${way:-}" "$model" "$@"
+    run_search "$quick ${way:-}" "$model" "$@"
     describe "$model" "$@"
     if ! grep -q 'errors: 1' report || ! grep -qF "$what" report; then
         echo
