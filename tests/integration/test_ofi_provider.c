@@ -6,12 +6,37 @@
  */
 #include "ofi_domain.h"
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static char memory[1 << 16] __attribute__((aligned(4096)));
 
 /* -- open -- */
+
+/* The bytes end where the memory does. */
+static void import_cut_keys(void *state, const struct mrp_registration *made)
+{
+    struct mrp_import_request request = {sizeof(request), NULL, NULL, 0, 0x1000, 64};
+    unsigned char *page =
+        mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *handle = NULL;
+    uint64_t key;
+
+    assert_ptr_not_equal(page, MAP_FAILED);
+    assert_int_equal(mprotect(page + 4096, 4096, PROT_NONE), 0);
+    for (size_t size = 1; size < made->key_size; size++) {
+        request.key = memcpy(page + 4096 - size, made->key_blob, size);
+        request.key_size = size;
+        assert_error(ofi_ops()->import_key(state, &request, &key, &handle),
+            MRP_ERR_INVALID, "it was cut");
+    }
+    request.key = made->key_blob;
+    request.key_size = made->key_size;
+    assert_int_equal(ofi_ops()->import_key(state, &request, &key, &handle), MRP_OK);
+    ofi_ops()->release_key(state, handle, key);
+    assert_int_equal(munmap(page, 8192), 0);
+}
 
 static void use_raw_key_provider(void)
 {
@@ -29,6 +54,7 @@ static void use_raw_key_provider(void)
         ofi_register(state, memory, sizeof(memory), MRP_ACCESS_REMOTE, &made), MRP_OK);
     assert_int_equal(made.key_size, 32);
     assert_non_null(made.key_blob);
+    import_cut_keys(state, &made);
     assert_int_equal(ofi_deregister(state, &made), MRP_OK);
     ofi_ops()->close(state);
 }

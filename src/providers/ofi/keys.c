@@ -79,9 +79,16 @@ uint64_t mrp_ofi_key_choose(struct mrp_ofi_domain *domain, size_t attempt)
 static enum mrp_status map_raw(struct mrp_ofi_domain *domain,
     const struct mrp_import_request *request, uint64_t *key, void **handle)
 {
+    size_t own_size = domain->info->domain_attr->mr_key_size;
     uint64_t mapped;
     int code;
 
+    if (request->key_size < own_size) { /* ofi_mrail reads as many as its own have */
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "the key to import has %zu bytes, keys of %s have %zu: it was cut, or the "
+            "peer uses another provider",
+            request->key_size, domain->device, own_size);
+    }
     mrp_ofi_lock(domain);
     /* fi_mr_map_raw only reads the key, its prototype just does not say so. */
     code = fi_mr_map_raw(domain->domain, request->remote_base,
