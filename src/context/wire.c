@@ -184,6 +184,43 @@ static enum mrp_status malformed(size_t size)
         size);
 }
 
+static bool are_zero(const unsigned char *bytes, size_t size)
+{
+    while (size > 0 && bytes[size - 1] == 0) {
+        size--;
+    }
+    return size == 0;
+}
+
+/* What every version so far writes: a rail of ours that was not there yet, zeros where
+ * nothing is said, memory that does not go round the end of all addresses. */
+static enum mrp_status check_entry(
+    const unsigned char *entry, size_t key_size, uint64_t chunk_size, uint64_t *seen)
+{
+    const unsigned char *key_end = entry + ENTRY_HEADER_SIZE + key_size;
+    uint64_t base = get(entry + 8, 8);
+
+    if (entry[0] >= MRP_RAILS_MAX || (*seen >> entry[0] & 1) != 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "the packed keys are malformed: rail %u is %s", entry[0],
+            entry[0] < MRP_RAILS_MAX ? "in them twice" : "none that a pool has");
+    }
+    if (!are_zero(entry + 1, 1) || !are_zero(entry + 4, 4) ||
+        !are_zero(key_end, mrp_wire_key_size(key_size) - ENTRY_HEADER_SIZE - key_size)) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "the packed keys are malformed: bytes of rail %u are set that mean nothing",
+            entry[0]);
+    }
+    if (base > UINT64_MAX - chunk_size) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "the packed keys are malformed: %llu bytes at %#llx on rail %u end beyond "
+            "all addresses",
+            (unsigned long long)chunk_size, (unsigned long long)base, entry[0]);
+    }
+    *seen |= UINT64_C(1) << entry[0];
+    return MRP_OK;
+}
+
 /* That all of them came, and nothing else. */
 static enum mrp_status check_size(const unsigned char *bytes, size_t size)
 {
@@ -214,16 +251,22 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
     const unsigned char *bytes = packed, *next = bytes + MRP_KEYS_HEADER_SIZE;
     struct mrp_wire_key found = {.key = NULL};
     enum mrp_status status;
+    uint64_t chunk_size, seen = 0;
     size_t n_rails;
 
     status = check_size(bytes, size);
     if (status == MRP_OK) {
         status = check_sum(bytes, size, "the packed keys");
     }
+    if (status == MRP_OK && !are_zero(bytes + 20, 4)) {
+        status = mrp_fail(MRP_ERR_INVALID, 0, "the packed keys have unknown flags %#x",
+            (unsigned)get(bytes + 20, 4));
+    }
     if (status != MRP_OK) {
         return status;
     }
     n_rails = bytes[1];
+    chunk_size = get(bytes + 24, 8);
     for (size_t i = 0; i < n_rails; i++) {
         size_t left = size - (size_t)(next - bytes), key_size;
 
@@ -235,7 +278,11 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
             mrp_wire_key_size(key_size) > left) {
             return malformed(size);
         }
-        if (next[0] == rail && found.key == NULL) {
+        status = check_entry(next, key_size, chunk_size, &seen);
+        if (status != MRP_OK) {
+            return status;
+        }
+        if (next[0] == rail) {
             found = (struct mrp_wire_key){
                 rail, get(next + 8, 8), next + ENTRY_HEADER_SIZE, key_size};
         }
@@ -248,9 +295,8 @@ enum mrp_status mrp_keys_decode(const void *packed, size_t size, unsigned rail,
         return mrp_fail(
             MRP_ERR_INVALID, 0, "the packed keys hold none for rail %u", rail);
     }
-    *keys =
-        (struct mrp_wire_keys){(uint32_t)get(bytes + 8, 4), (uint32_t)get(bytes + 12, 4),
-            (uint32_t)get(bytes + 16, 4), get(bytes + 24, 8), n_rails};
+    *keys = (struct mrp_wire_keys){(uint32_t)get(bytes + 8, 4),
+        (uint32_t)get(bytes + 12, 4), (uint32_t)get(bytes + 16, 4), chunk_size, n_rails};
     *entry = found;
     return MRP_OK;
 }

@@ -312,6 +312,45 @@ static void keys__that_lie_about_themselves_are_refused(void **unused)
     free(packed.bytes);
 }
 
+static void set_and_refuse(
+    struct packed *packed, size_t at, unsigned char value, const char *word)
+{
+    unsigned char before = packed->bytes[at];
+
+    packed->bytes[at] = value;
+    wire_seal(packed->bytes, packed->size);
+    assert_refused(decode(packed, 0), MRP_ERR_INVALID, word);
+    packed->bytes[at] = before;
+    wire_seal(packed->bytes, packed->size);
+}
+
+/* Under a check that is right, too: another version may mean something by them. */
+static void keys__with_bytes_that_mean_nothing_are_refused(void **unused)
+{
+    struct packed packed = pack(2, 5);
+    size_t first = MRP_KEYS_HEADER_SIZE, second = first + mrp_wire_key_size(5);
+    (void)unused;
+
+    for (size_t i = 20; i < 24; i++) {
+        set_and_refuse(&packed, i, 1, "unknown flags");
+    }
+    for (size_t i = 4; i < 8; i++) {
+        set_and_refuse(&packed, first + i, 1, "mean nothing");
+    }
+    set_and_refuse(&packed, first + 1, 1, "mean nothing");
+    for (size_t i = 16 + 5; i < 16 + 8; i++) { /* behind the key */
+        set_and_refuse(&packed, first + i, 1, "mean nothing");
+    }
+    set_and_refuse(&packed, first, 0, "rail 0 is in them twice");
+    set_and_refuse(&packed, second, 64, "rail 64 is none");
+    for (size_t i = 8; i < 16; i++) { /* all ones: its chunk would end past 2^64 */
+        packed.bytes[second + i] = 0xff;
+    }
+    wire_seal(packed.bytes, packed.size);
+    assert_refused(decode(&packed, 1), MRP_ERR_INVALID, "beyond all addresses");
+    free(packed.bytes);
+}
+
 /* Whatever the bytes are, as long as their check is right: refused or within bounds. */
 static void keys__of_random_bytes_do_no_harm(void **unused)
 {
@@ -355,6 +394,7 @@ int main(void)
         cmocka_unit_test(keys__of_another_version_are_refused),
         cmocka_unit_test(bytes__in_the_other_order_are_refused_as_such),
         cmocka_unit_test(keys__that_lie_about_themselves_are_refused),
+        cmocka_unit_test(keys__with_bytes_that_mean_nothing_are_refused),
         cmocka_unit_test(keys__of_random_bytes_do_no_harm),
     };
 
