@@ -89,7 +89,7 @@ MRP_API enum mrp_status mrp_thread_flush(struct mrp_pool *pool);
 
 /** A thread's caches as an object, for schedulers whose tasks are no threads: whoever
  *  names it in mrp_region_request.slot uses it instead of the calling thread's. One
- *  thread at a time. MRP_ERR_MEMORY, MRP_ERR_LIMIT (65,536 objects). */
+ *  thread at a time. MRP_ERR_MEMORY, MRP_ERR_LIMIT (1,048,576 objects). */
 MRP_API enum mrp_status mrp_thread_slot_create(struct mrp_thread_slot **slot);
 
 /** Give back all that it keeps. */

@@ -8,7 +8,7 @@
 
 #define HANDLE_MARK 0x9u /* odd: no handle is a valid pointer to anything aligned */
 #define SLOTS_PER_BLOCK 256u
-#define BLOCKS_MAX 256u
+#define BLOCKS_MAX 4096u
 
 struct slot {
     _Atomic uint64_t handle; /* 0: free */

@@ -21,7 +21,7 @@ enum mrp_handle_kind {
     MRP_HANDLE_THREAD
 };
 
-/** A handle for `object`, or NULL with an error record when 65,536 are live. */
+/** A handle for `object`, or NULL with an error record when 1,048,576 are live. */
 void *mrp_handle_create(enum mrp_handle_kind kind, void *object);
 
 /** The object behind a handle. MRP_ERR_STALE; MRP_ERR_FORKED in a child of its process.

@@ -108,9 +108,9 @@ static void get__refuses_those_of_the_parent(void **unused)
     assert_accepted(mrp_handle_destroy(MRP_HANDLE_PROVIDER, handle));
 }
 
-#define ALL 65536
+#define ALL 1048576
 
-static void create__refuses_beyond_65536(void **unused)
+static void create__refuses_beyond_a_million(void **unused)
 {
     void **handles = calloc(ALL, sizeof *handles);
     size_t n_handles = 0;
@@ -124,7 +124,7 @@ static void create__refuses_beyond_65536(void **unused)
         n_handles++;
     }
     assert_refused(status_of(mrp_handle_create(MRP_HANDLE_REMOTE, &objects[2])),
-        MRP_ERR_LIMIT, "65536");
+        MRP_ERR_LIMIT, "1048576");
     for (size_t i = 0; i < n_handles; i++) {
         assert_int_equal(mrp_handle_get(MRP_HANDLE_REMOTE, handles[i], &object), MRP_OK);
         assert_int_equal(mrp_handle_destroy(MRP_HANDLE_REMOTE, handles[i]), MRP_OK);
@@ -224,7 +224,7 @@ int main(void)
         cmocka_unit_test(get__refuses_what_is_no_handle),
         cmocka_unit_test(get__refuses_a_former_owner_of_the_slot),
         cmocka_unit_test(get__refuses_those_of_the_parent),
-        cmocka_unit_test(create__refuses_beyond_65536),
+        cmocka_unit_test(create__refuses_beyond_a_million),
         cmocka_unit_test(destroy__one_of_several_racing_calls_wins),
         cmocka_unit_test(all__by_several_threads),
     };

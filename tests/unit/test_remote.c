@@ -448,6 +448,25 @@ static void close__twice_is_stale(void **state)
     assert_int_equal(n_users(f), 0);
 }
 
+/* docs/SCALING.md: two chunks of each of 100,000 peers. */
+static void open__serves_a_hundred_thousand_peers(void **state)
+{
+    struct fixture *f = *state;
+    const size_t n_peers = 100000;
+    struct mrp_remote **remotes = calloc(2 * n_peers, sizeof(*remotes));
+    struct mrp_remote_region found = MRP_REMOTE_REGION_INIT;
+
+    assert_non_null(remotes);
+    for (size_t i = 0; i < 2 * n_peers; i++) {
+        remotes[i] = open_rail(f, i % 2);
+    }
+    assert_accepted(mrp_remote_resolve(remotes[2 * n_peers - 1], &f->token, &found));
+    for (size_t i = 0; i < 2 * n_peers; i++) {
+        assert_accepted(mrp_remote_close(remotes[i]));
+    }
+    free(remotes);
+}
+
 /* Imports nobody closed go with their provider, and their handles stay safe. */
 static void destroy__releases_imports(void **state)
 {
@@ -490,6 +509,7 @@ int main(void)
         TEST(open__a_key_the_network_refuses_leaves_nothing, set_up_raw),
         TEST(open__a_raw_key_needs_a_provider_that_imports, set_up_raw),
         TEST(close__twice_is_stale, set_up),
+        TEST(open__serves_a_hundred_thousand_peers, set_up),
         TEST(destroy__releases_imports, set_up_raw),
     };
 
