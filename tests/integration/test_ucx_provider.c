@@ -264,76 +264,6 @@ static void registration_cache__finds_what_pools_registered(void **state)
     tear_down(&fixture);
 }
 
-/* -- keys -- */
-
-/* The module itself is asked: through mrp_remote_open none that was cut gets so far. */
-static enum mrp_status import_bytes(struct mrp_provider_state *provider, void *endpoint,
-    const void *key, size_t size, void **handle)
-{
-    const struct mrp_import_request request = {
-        sizeof request, endpoint, key, size, 0, 4096};
-    uint64_t number = 0;
-
-    return provider->ops.import_key(provider->state, &request, &number, handle);
-}
-
-/* ucp_ep_rkey_unpack would read on behind the end. */
-static void import__refuses_keys_that_were_cut_or_changed(void **state)
-{
-    struct fixture fixture = set_up("tls=posix+sysv+self");
-    struct mrp_backend *backend;
-    struct station station = {.ep = NULL};
-    struct mrp_registration registration = {.struct_size = sizeof registration};
-    struct mrp_register_request request = {
-        .struct_size = sizeof request, .size = 4096, .access = MRP_ACCESS_ALL};
-    struct mrp_map_request map = {
-        .struct_size = sizeof map, .size = 4096, .alignment = 4096};
-    struct mrp_mapping mapping = {.struct_size = sizeof mapping};
-    struct mrp_provider_state *provider;
-    unsigned char changed[512];
-    void *handle = NULL;
-
-    (void)state;
-    assert_int_equal(mrp_provider_backend(fixture.provider, NULL, &backend), MRP_OK);
-    assert_int_equal(mrp_provider_get(fixture.provider, &provider), MRP_OK);
-    assert_int_equal(provider->ops.backend->map(provider->state, &map, &mapping), MRP_OK);
-    request.address = mapping.address;
-    assert_int_equal(
-        provider->ops.register_memory(provider->state, &request, &registration), MRP_OK);
-    assert_int_equal(
-        provider->ops.backend->unmap(provider->state, &mapping), MRP_ERR_BUSY);
-    station_open(&station, station_native(fixture.provider)->context);
-    station_connect(&station, station.address);
-    for (size_t cut = 0; cut < registration.key_size; cut++) {
-        unsigned char *exact = malloc(cut + 1); /* for AddressSanitizer */
-
-        memcpy(exact, registration.key_blob, cut);
-        assert_error(import_bytes(provider, station.ep, exact, cut, &handle),
-            MRP_ERR_INVALID, cut == 0 ? "empty" : "cut");
-        free(exact);
-    }
-    assert_true(registration.key_size <= sizeof changed);
-    memcpy(changed, registration.key_blob, registration.key_size);
-    changed[sizeof(uint64_t)] = 200; /* the kind of memory: an index for UCX */
-    assert_error(
-        import_bytes(provider, station.ep, changed, registration.key_size, &handle),
-        MRP_ERR_INVALID, "changed");
-    assert_error(import_bytes(provider, NULL, registration.key_blob,
-                     registration.key_size, &handle),
-        MRP_ERR_INVALID, "ucp_ep_h");
-    assert_int_equal(import_bytes(provider, station.ep, registration.key_blob,
-                         registration.key_size, &handle),
-        MRP_OK);
-    assert_non_null(handle);
-    provider->ops.release_key(provider->state, handle, 0);
-    station_close(&station);
-    assert_int_equal(
-        provider->ops.deregister_memory(provider->state, &registration), MRP_OK);
-    assert_int_equal(provider->ops.backend->unmap(provider->state, &mapping), MRP_OK);
-    assert_int_equal(mrp_backend_destroy(backend), MRP_OK);
-    tear_down(&fixture);
-}
-
 /* -- memory that UCX allocates -- */
 
 static struct mrp_backend *backend_of(const struct fixture *fixture)
@@ -539,7 +469,6 @@ int main(void)
         cmocka_unit_test(devices__are_opened_by_their_options),
         cmocka_unit_test(register__refuses_what_ucx_cannot_do),
         cmocka_unit_test(registration_cache__finds_what_pools_registered),
-        cmocka_unit_test(import__refuses_keys_that_were_cut_or_changed),
         cmocka_unit_test(backend__memory_keeps_the_handle_it_came_with),
         cmocka_unit_test(backend__of_every_kind_that_ucx_allocates),
         cmocka_unit_test(backend__refuses_what_it_cannot_choose),

@@ -137,7 +137,7 @@ static enum mrp_status probe_once(struct mrp_ucx_context *context,
         return status;
     }
     context->key_size = registration.key_size;
-    context->has_known_keys =
+    context->has_known_keys = registration.key_size == 0 || /* nothing says otherwise */
         mrp_ucx_key_is_whole(registration.key_blob, registration.key_size);
     context->has_key_bytes =
         mrp_ucx_key_has_bytes(registration.key_blob, registration.key_size);
