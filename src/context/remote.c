@@ -22,6 +22,20 @@ struct mrp_remote_state {
     struct mrp_remote_state *next, *previous; /* in provider->remotes */
 };
 
+/* Numbers of all networks look alike; one that is too large for this one is another's. */
+static enum mrp_status check_width(const struct mrp_remote_state *remote)
+{
+    size_t width = remote->provider->info.key_size;
+
+    if (width == 0 || width >= sizeof remote->key || remote->key >> (8 * width) == 0) {
+        return MRP_OK;
+    }
+    return mrp_fail(MRP_ERR_INVALID, 0,
+        "the key %#llx is none of provider %s, whose keys have %zu bytes: the peer uses "
+        "another network",
+        (unsigned long long)remote->key, remote->provider->named.name, width);
+}
+
 static enum mrp_status import_key(
     struct mrp_remote_state *remote, void *endpoint, const struct mrp_wire_key *entry)
 {
@@ -55,7 +69,7 @@ static enum mrp_status import_key(
     for (size_t i = 0; i < entry->key_size; i++) {
         remote->key |= (uint64_t)((const unsigned char *)entry->key)[i] << (8 * i);
     }
-    return MRP_OK;
+    return check_width(remote);
 }
 
 static void release_key(struct mrp_remote_state *remote)

@@ -431,6 +431,38 @@ static void open__a_raw_key_needs_a_provider_that_imports(void **state)
     assert_accepted(mrp_provider_close(simple));
 }
 
+static void query_narrow(void *state, struct mrp_provider_info *info)
+{
+    test_provider_ops()->query(state, info);
+    info->key_size = 4;
+}
+
+/* As those of verbs, of 32 bits: one of libfabric's would be cut. */
+static void open__refuses_a_number_that_is_too_large_for_the_network(void **state)
+{
+    struct fixture *f = *state;
+    struct mrp_provider_ops ops = *test_provider_ops();
+    unsigned char *key = f->keys + MRP_KEYS_HEADER_SIZE + 16;
+    struct mrp_remote_region found = MRP_REMOTE_REGION_INIT;
+    struct mrp_provider *narrow;
+    struct mrp_remote *remote;
+
+    ops.query = query_narrow;
+    ops.close = NULL;
+    assert_accepted(mrp_provider_create(f->peer, "narrow", &ops, &f->network, &narrow));
+    wire_put(key, 8, UINT32_MAX);
+    wire_seal(f->keys, f->size);
+    assert_accepted(mrp_remote_open(narrow, NULL, 0, f->keys, f->size, &remote));
+    assert_accepted(mrp_remote_resolve(remote, &f->token, &found));
+    assert_int_equal(found.key, UINT32_MAX);
+    assert_accepted(mrp_remote_close(remote));
+    wire_put(key, 8, (uint64_t)UINT32_MAX + 1);
+    wire_seal(f->keys, f->size);
+    assert_refused(mrp_remote_open(narrow, NULL, 0, f->keys, f->size, &remote),
+        MRP_ERR_INVALID, "0x100000000 is none of provider narrow");
+    assert_accepted(mrp_provider_close(narrow));
+}
+
 /* -- the life of an import -- */
 
 static void close__twice_is_stale(void **state)
@@ -508,6 +540,7 @@ int main(void)
         TEST(open__refuses_missing_rails_and_arguments, set_up),
         TEST(open__a_key_the_network_refuses_leaves_nothing, set_up_raw),
         TEST(open__a_raw_key_needs_a_provider_that_imports, set_up_raw),
+        TEST(open__refuses_a_number_that_is_too_large_for_the_network, set_up),
         TEST(close__twice_is_stale, set_up),
         TEST(open__serves_a_hundred_thousand_peers, set_up),
         TEST(destroy__releases_imports, set_up_raw),
