@@ -118,6 +118,36 @@ static void register__no_memory_explains(void **test)
     finish(&fake, state);
 }
 
+/* Pools mark the rail failed by this status, and go on with the others. */
+static void register__lost_device_is_named(void **test)
+{
+    struct mrp_register_request request = ofi_request(memory, 64, MRP_ACCESS_ALL);
+    struct mrp_registration made;
+    struct fake fake;
+    void *state;
+
+    (void)test;
+    fake_init(&fake, FI_MR_PROV_KEY | FI_MR_HMEM);
+    fake.failing_call = 0;
+    fake.failure = -FI_ENODEV;
+    state = wrap(&fake, false);
+    assert_int_equal(
+        ofi_ops()->register_memory(state, &request, &made), MRP_ERR_UNAVAILABLE);
+    assert_text("taken out");
+    assert_int_equal(mrp_error_last()->native, -FI_ENODEV);
+    finish(&fake, state);
+
+    fake_init(&fake, FI_MR_PROV_KEY | FI_MR_HMEM); /* of the GPU it says nothing */
+    fake.info->caps |= FI_HMEM;
+    fake.failing_call = 0;
+    fake.failure = -FI_ENODEV;
+    state = wrap(&fake, false);
+    request.kind = MRP_MEMORY_CUDA;
+    assert_int_equal(
+        ofi_ops()->register_memory(state, &request, &made), MRP_ERR_REGISTER);
+    finish(&fake, state);
+}
+
 static void register__key_not_available(void **test)
 {
     struct mrp_registration made;
@@ -441,6 +471,7 @@ int main(void)
         cmocka_unit_test(register__calls_by_mode),
         cmocka_unit_test(register__fails_at_each_call),
         cmocka_unit_test(register__no_memory_explains),
+        cmocka_unit_test(register__lost_device_is_named),
         cmocka_unit_test(register__key_not_available),
         cmocka_unit_test(register__raw_key),
         cmocka_unit_test(register__rights),

@@ -296,6 +296,13 @@ static enum mrp_status fail_call(const struct mrp_ofi_domain *domain,
 {
     char more[256];
 
+    if (code == -FI_ENODEV &&
+        request->kind == MRP_MEMORY_HOST) { /* else: of the memory */
+        return mrp_fail(MRP_ERR_UNAVAILABLE, code,
+            "%s on %s: %s; the device failed or was taken out: close its provider and "
+            "open another",
+            call, domain->device, fi_strerror(-code));
+    }
     explain(more, sizeof(more), domain, request, code);
     return mrp_fail(MRP_ERR_REGISTER, code, "%s on %s: %zu bytes at %p, access %#x: %s%s",
         call, domain->device, request->size, request->address, request->access,
