@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * One pool on every network that this machine has, at once: regions carry the descriptors
- * and keys of all of them, and networks come and go while regions live.
+ * and keys of all of them, and networks come and go while regions live. As ranks of MPI
+ * (test_mpi.sh) with a window of it beside the others.
  */
 #include "mrpool/mrpool.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -24,6 +26,8 @@ static const struct network networks[] = {
     {"ucx", "tls=tcp+self"},
     {"ucx", "tls=posix+sysv+self"},
     {"verbs", NULL},
+    {"mpi", "window=dynamic"},
+    {"mpich", "window=dynamic"},
     {"null", NULL},
     {"null", "addressing=offset"},
     {"null", "keys=raw"},
@@ -39,6 +43,15 @@ struct rails {
     size_t n;
 };
 
+/* MPI's is for programs that are ranks of it: tests/conformance/test_mpi.sh names it. */
+static bool is_for_us(const struct network *network)
+{
+    const char *required = getenv("MRP_TEST_REQUIRE");
+
+    return strncmp(network->module, "mpi", 3) != 0 ||
+        (required != NULL && strcmp(required, network->module) == 0);
+}
+
 /* Open what there is; of what is missing, say why. `access`: what they have to grant. */
 static void open_all(struct rails *rails, uint32_t access)
 {
@@ -51,10 +64,14 @@ static void open_all(struct rails *rails, uint32_t access)
         struct mrp_provider_info *info = &rails->infos[rails->n];
         struct mrp_provider *provider;
 
+        if (!is_for_us(&networks[i])) {
+            continue;
+        }
         params.options = networks[i].options;
         if (mrp_provider_open(rails->context, networks[i].module, &params, &provider) !=
             MRP_OK) {
             assert_int_equal(mrp_error_last()->status, MRP_ERR_UNAVAILABLE);
+            assert_int_not_equal(strncmp(networks[i].module, "mpi", 3), 0);
             if (!said[i]) {
                 printf("SKIP: mixed rails, %s %s: %s\n", networks[i].module,
                     networks[i].options != NULL ? networks[i].options : "",
