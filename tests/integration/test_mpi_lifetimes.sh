@@ -9,7 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../mpi/support.sh"
 scenarios='not-initialised finalized-first-dynamic finalized-first-alloc-mem
     finalized-first-allocated finalized-first-context wrong-abi single funneled
     funneled-open serialized-without-lock serialized-with-lock owed-is-detached
-    opens-while-another-grows own-window-freed-dynamic own-window-freed-allocated'
+    opens-while-another-grows own-window-freed-dynamic own-window-freed-allocated
+    fails-alone-dynamic fails-alone-allocated'
 
 for module in mpi mpich; do
     program=$build_dir/tests/mpi/lifetimes-$module

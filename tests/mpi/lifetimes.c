@@ -493,6 +493,51 @@ static void opens_while_another_grows(void)
     MPI_Finalize();
 }
 
+/* Of MPI's own; the module calls this one. */
+static bool fails_to_set;
+
+MRP_API int MPI_Win_set_attr(MPI_Win win, int key, void *value)
+{
+    return fails_to_set ? MPI_ERR_NO_MEM : PMPI_Win_set_attr(win, key, value);
+}
+
+/* One rank fails when the window is there: it does not wait for the others, who go on,
+ * and whose closing waits for its MPI_Finalize. */
+static void fails_alone_with(const char *options)
+{
+    struct mrp_context *context;
+    struct mrp_provider *provider;
+    int rank, is_open, go = 1;
+
+    start(MPI_THREAD_MULTIPLE);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    CHECK(mrp_context_create(NULL, &context) == MRP_OK);
+    fails_to_set = rank == 1;
+    is_open = open_provider(context, options, &provider) == MRP_OK;
+    fails_to_set = false;
+    if (rank == 1) {
+        CHECK(!is_open);
+        CHECK(strstr(mrp_error_last()->text, "MPI_Win_set_attr") != NULL);
+        MPI_Send(&go, 1, MPI_INT, 0, 0, MPI_COMM_WORLD);
+    } else {
+        CHECK(is_open);
+        MPI_Recv(&go, 1, MPI_INT, 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        CHECK(mrp_provider_close(provider) == MRP_OK);
+    }
+    CHECK(mrp_context_destroy(context) == MRP_OK);
+    MPI_Finalize();
+}
+
+static void fails_alone_dynamic(void)
+{
+    fails_alone_with("window=dynamic");
+}
+
+static void fails_alone_allocated(void)
+{
+    fails_alone_with("window=allocated,size=8M");
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -506,6 +551,8 @@ int main(int argc, char **argv)
         {"finalized-first-context", finalized_first_context},
         {"own-window-freed-dynamic", own_window_freed_dynamic},
         {"own-window-freed-allocated", own_window_freed_allocated},
+        {"fails-alone-dynamic", fails_alone_dynamic},
+        {"fails-alone-allocated", fails_alone_allocated},
         {"wrong-abi", wrong_abi},
         {"one-rank", one_rank},
         {"single", single},

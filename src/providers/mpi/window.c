@@ -144,11 +144,15 @@ static int free_own_windows(MPI_Comm comm, int comm_key, void *value, void *extr
     (void)value;
     (void)extra;
     pthread_mutex_lock(&windows_mutex);
-    for (struct mrp_mpi_window *window = own_windows; window != NULL;
-         window = window->next) {
+    while (own_windows != NULL) {
+        struct mrp_mpi_window *window = own_windows;
+
+        own_windows = window->next;
         free_window(window);
+        if (window->n_users == 0) { /* see leave_window */
+            discard(window);
+        }
     }
-    own_windows = NULL;
     pthread_mutex_unlock(&windows_mutex);
     return MPI_SUCCESS;
 }
@@ -166,6 +170,9 @@ static enum mrp_status list_own_window(struct mrp_mpi_window *window)
         }
     }
     if (code != MPI_SUCCESS) {
+        if (self_key != MPI_KEYVAL_INVALID) { /* the next one tries again */
+            MPI_Comm_free_keyval(&self_key);
+        }
         return fail_open("MPI_Comm_set_attr", code, "");
     }
     window->next = own_windows;
@@ -239,6 +246,20 @@ static enum mrp_status duplicate(MPI_Comm comm, MPI_Comm *own)
     return code == MPI_SUCCESS ? MRP_OK : fail_open("MPI_Comm_dup", code, "");
 }
 
+/* It was made on all ranks, and this one alone may have failed since: freeing it would wait
+ * for the others, who go on. MPI_Finalize frees it on all. */
+static void leave_window(struct mrp_mpi_window *window)
+{
+    struct mrp_error cause = *mrp_error_last();
+
+    pthread_mutex_lock(&windows_mutex);
+    window->n_users = 0;
+    (void)list_own_window(window);
+    pthread_mutex_unlock(&windows_mutex);
+    mrp_fail_at(cause.function, cause.status, cause.native,
+        "%s. The other ranks may have opened theirs: close it there", cause.text);
+}
+
 enum mrp_status mrp_mpi_window_create(
     MPI_Comm comm, const struct mrp_mpi_choice *choice, struct mrp_mpi_window **created)
 {
@@ -263,6 +284,10 @@ enum mrp_status mrp_mpi_window_create(
             status = list_own_window(window);
         }
         pthread_mutex_unlock(&windows_mutex);
+    }
+    if (status != MRP_OK && window->win != MPI_WIN_NULL) {
+        leave_window(window);
+        return status;
     }
     if (status != MRP_OK) {
         free_window(window);
