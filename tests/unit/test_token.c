@@ -2,6 +2,7 @@
  *
  * Tokens: from a region to 32 bytes and back, by the owner; everything else is refused.
  */
+#include "context/wire.h"
 #include "pool/pool.h"
 #include "support/pool_fixture.h"
 
@@ -210,6 +211,40 @@ static void resolve__of_a_corrupted_token_is_refused(void **state)
     pool_fixture_free(region);
 }
 
+/* Under a check that is right: more bytes than the region has, or others than its own. */
+static void resolve__of_bytes_that_are_not_the_regions_is_refused(void **state)
+{
+    static const size_t sizes[] = {100, 20000, 9 * MRP_MIB};
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+
+    params.headroom = 64;
+    pool_fixture_create(f, &params);
+    for (size_t i = 0; i < 3; i++) {
+        struct mrp_region *region = pool_fixture_alloc(f, sizes[i]), *found;
+        size_t capacity = mrp_region_capacity(region);
+        struct mrp_token token = token_of(region);
+        struct mrp_wire_token fields, forged;
+
+        assert_int_equal(mrp_token_decode(&token, &fields), MRP_OK);
+        forged = fields;
+        forged.length = capacity;
+        mrp_token_encode(&forged, &token);
+        assert_int_equal(mrp_token_resolve(f->pool, &token, &found), MRP_OK);
+        forged.length = capacity + 1;
+        mrp_token_encode(&forged, &token);
+        refuse_token(f->pool, &token, MRP_ERR_STALE, "token");
+        forged.offset = fields.offset + capacity;
+        forged.length = 1;
+        mrp_token_encode(&forged, &token);
+        refuse_token(f->pool, &token, MRP_ERR_STALE, "token");
+        forged.offset = fields.offset - 1; /* the headroom's last byte */
+        mrp_token_encode(&forged, &token);
+        refuse_token(f->pool, &token, MRP_ERR_STALE, "token");
+        pool_fixture_free(region);
+    }
+}
+
 static void token__null_arguments_are_refused(void **state)
 {
     struct pool_fixture *f = *state;
@@ -238,6 +273,7 @@ int main(void)
         POOL_TEST(resolve__of_a_slice_is_its_root),
         POOL_TEST(resolve__of_another_pool_is_refused),
         POOL_TEST(resolve__of_a_corrupted_token_is_refused),
+        POOL_TEST(resolve__of_bytes_that_are_not_the_regions_is_refused),
         POOL_TEST(token__null_arguments_are_refused),
     };
 
