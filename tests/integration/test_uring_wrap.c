@@ -230,9 +230,9 @@ static void wrap__single_issuer(void **test)
     struct mrp_uring_wrap_params params = params_of(&ring);
     struct station station = station_wrap(&params);
     unsigned char *memory = map_memory(4096);
+    struct mrp_region *kept = take(&station, memory), *next;
     struct other_thread other = {&station, memory, take(&station, memory), 1, 1, ""};
     size_t before = pinned();
-    struct mrp_region *next;
     pthread_t thread;
 
     (void)test;
@@ -242,10 +242,14 @@ static void wrap__single_issuer(void **test)
     assert_non_null(strstr(other.text, "IORING_SETUP_SINGLE_ISSUER"));
     assert_int_equal(other.freed, MRP_OK);
     assert_int_equal(pinned(), before); /* until the ring's thread comes by */
-    next = take(&station, memory);
+    next = take(&station, memory); /* which registers in its place */
     assert_int_equal(pinned(), before);
-    assert_int_equal(mrp_region_free(next), MRP_OK);
-    assert_true(pinned() < before);
+    other.to_free = next;
+    assert_int_equal(pthread_create(&thread, NULL, run_other, &other), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(pinned(), before);
+    assert_int_equal(mrp_region_free(kept), MRP_OK); /* and deregisters that, too */
+    assert_true(pinned() + 2 * 4096 <= before);
     station_close(&station);
     io_uring_queue_exit(&ring);
     assert_int_equal(munmap(memory, 4096), 0);
