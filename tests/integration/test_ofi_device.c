@@ -91,6 +91,38 @@ static void device__with_a_cache_writes_anywhere(void **state)
     writer_test(&verbs, write_into_a_source);
 }
 
+struct described {
+    size_t n_verbs, n_cached;
+};
+
+static void count_cached(const struct mrp_device *device, void *user)
+{
+    struct described *described = user;
+
+    if (strncmp(device->name, "verbs", 5) == 0) {
+        described->n_verbs++;
+        described->n_cached += strstr(device->detail, "FI_MR_CACHE_MAX_COUNT=0") != NULL;
+    }
+}
+
+/* Of the cache beside ours, and not where it is off. */
+static void devices__tell_of_the_cache(void **state)
+{
+    struct described with = {0, 0}, without = {0, 0};
+
+    (void)state;
+    if (mrp_module_devices("ofi", count_cached, &with) != MRP_OK || with.n_verbs == 0) {
+        printf("SKIP: devices__tell_of_the_cache: no verbs device\n");
+        return;
+    }
+    setenv("FI_MR_CACHE_MAX_COUNT", "0", 1);
+    assert_int_equal(mrp_module_devices("ofi", count_cached, &without), MRP_OK);
+    unsetenv("FI_MR_CACHE_MAX_COUNT");
+    assert_int_equal(with.n_cached, with.n_verbs);
+    assert_int_equal(without.n_verbs, with.n_verbs);
+    assert_int_equal(without.n_cached, 0);
+}
+
 /* The last bytes of the chunk take a write, one that ends a byte later is refused. */
 static void write_past_the_chunk(struct peer *peer, pid_t writer)
 {
@@ -370,6 +402,7 @@ int main(void)
         cmocka_unit_test(device__takes_no_other_key),
         cmocka_unit_test(memlock__bounds_the_pool),
         cmocka_unit_test(memlock__is_named),
+        cmocka_unit_test(devices__tell_of_the_cache),
         cmocka_unit_test(rails__two_devices),
         cmocka_unit_test(rails__of_every_kind),
     };

@@ -48,7 +48,7 @@ static void write_detail(char *text, size_t size, const struct fi_info *info)
 {
     int mode = info->domain_attr->mr_mode;
 
-    snprintf(text, size, "%s endpoints; remote %s; keys %s%s%s",
+    snprintf(text, size, "%s endpoints; remote %s; keys %s%s%s%s",
         info->ep_attr->type == FI_EP_MSG ? "connected" : "connectionless",
         (mode & FI_MR_VIRT_ADDR) != 0 ? "virtual addresses" : "offsets",
         (mode & FI_MR_RAW) != 0            ? "are blobs"
@@ -56,13 +56,17 @@ static void write_detail(char *text, size_t size, const struct fi_info *info)
                                            : "by the caller",
         (mode & FI_MR_LOCAL) != 0 ? "; local descriptors needed" : "",
         (mode & FI_MR_ENDPOINT) != 0 ? "; bound to an endpoint: only by wrapping a domain"
-                                     : "");
+                                     : "",
+        mrp_ofi_has_cache(info)
+            ? "; libfabric's registration cache keeps what mrpool gives up pinned and "
+              "reachable: FI_MR_CACHE_MAX_COUNT=0 turns it off"
+            : "");
 }
 
 static void visit_info(const struct fi_info *info, mrp_device_visitor *visit, void *user)
 {
     struct mrp_device device = {sizeof(device), NULL, NULL, NULL, NULL};
-    char options[256], detail[160];
+    char options[256], detail[352];
 
     write_options(options, sizeof(options), info);
     write_detail(detail, sizeof(detail), info);

@@ -183,6 +183,21 @@ static struct fi_info *make_hints(const struct mrp_ofi_choice *choice)
     return hints;
 }
 
+/* By the name of the layer that registers, and libfabric's own variables. */
+bool mrp_ofi_has_cache(const struct fi_info *info)
+{
+    const char *provider = text_or(info->fabric_attr->prov_name, "");
+    const char *count = getenv("FI_MR_CACHE_MAX_COUNT");
+    const char *size = getenv("FI_MR_CACHE_MAX_SIZE");
+    size_t length = strcspn(provider, ";");
+    bool is_caching =
+        (length == strlen("verbs") && strncmp(provider, "verbs", length) == 0) ||
+        (length == strlen("efa") && strncmp(provider, "efa", length) == 0);
+
+    return is_caching && (count == NULL || strcmp(count, "0") != 0) &&
+        (size == NULL || strcmp(size, "0") != 0);
+}
+
 int mrp_ofi_getinfo(const struct mrp_ofi_choice *choice, enum fi_ep_type type,
     uint64_t caps, int mr_mode, struct fi_info **list)
 {

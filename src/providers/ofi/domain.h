@@ -95,6 +95,10 @@ enum mrp_status mrp_ofi_domain_wrap(
 /* The rights a registration can carry, enum mrp_access. */
 uint32_t mrp_ofi_domain_access(const struct mrp_ofi_domain *domain);
 
+/* Whether libfabric keeps registrations that were closed, with their keys, for the next
+ * one of the same memory: some of its providers do, unless told to keep none. */
+bool mrp_ofi_has_cache(const struct fi_info *info);
+
 /* fi_getinfo for one kind of endpoint; 0 or a libfabric code. */
 int mrp_ofi_getinfo(const struct mrp_ofi_choice *choice, enum fi_ep_type type,
     uint64_t caps, int mr_mode, struct fi_info **list);

@@ -95,17 +95,6 @@ static bool is_pinning(const char *provider)
     return true;
 }
 
-/* libfabric keeps registrations that were closed, with their keys, for the next one of
- * the same memory, unless it is told to keep none. */
-static bool has_cache(void)
-{
-    const char *count = getenv("FI_MR_CACHE_MAX_COUNT");
-    const char *size = getenv("FI_MR_CACHE_MAX_SIZE");
-
-    return (count == NULL || strcmp(count, "0") != 0) &&
-        (size == NULL || strcmp(size, "0") != 0);
-}
-
 /* Whether nobody gets at the memory of a registration once it has been closed: as found by
  * tests/integration/test_ofi_revoke.c. A device looks at each packet. Software compares the
  * key when a write begins, and goes on with it (tcp, net, sockets, udp); shm compares none
@@ -118,7 +107,8 @@ static bool is_revoking(const struct mrp_ofi_domain *domain)
     if (domain->revokes != MRP_OFI_REVOKES_AUTO) {
         return domain->revokes == MRP_OFI_REVOKES_ON;
     }
-    return provider != NULL && strcmp(provider, "verbs") == 0 && !has_cache();
+    return provider != NULL && strcmp(provider, "verbs") == 0 &&
+        !mrp_ofi_has_cache(domain->info);
 }
 
 static uint32_t domain_traits(const struct mrp_ofi_domain *domain)
