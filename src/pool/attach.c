@@ -99,9 +99,6 @@ static void settle(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigne
     }
     slot->n_registrations++;
     slot->registered_size += chunk->mapping.size;
-    if (slot->state == MRP_RAIL_ACTIVE) {
-        mrp_key_open(pool, chunk, rail);
-    }
 }
 
 /* Register within the context's budgets. No lock. */
@@ -150,9 +147,6 @@ enum mrp_status mrp_rail_attach(
     if (status != MRP_OK && mrp_load_relaxed(&pool->n_refusals) != n_refusals) {
         mrp_line_room(pool);
     }
-    if (status == MRP_OK && !mrp_rail_takes(&pool->rails[rail])) { /* failed, or leaves */
-        status = mrp_rail_refuse_locked("mrp_region_ensure", pool, rail);
-    }
     pthread_mutex_unlock(&pool->mutex);
     return status;
 }
@@ -165,9 +159,6 @@ enum mrp_status mrp_rail_detach(
     struct mrp_charge charge;
     enum mrp_status status;
 
-    pthread_mutex_lock(&pool->mutex);
-    mrp_key_shut(pool, rail, chunk->id);
-    pthread_mutex_unlock(&pool->mutex);
     status = mrp_chunk_detach(chunk, rail);
     charge = charge_of(chunk, was_pinned && !mrp_chunk_is_pinned(chunk));
     mrp_budget_lift(&pool->context->budget, &charge);
@@ -187,7 +178,6 @@ enum mrp_status mrp_rail_detach(
 /* Whether all lines of the chunk are open: the way of most calls, without the mutex. */
 static bool is_shown(const struct mrp_pool *pool, uint32_t chunk, uint64_t rails)
 {
-
     for (; rails != 0; rails &= rails - 1) {
         unsigned rail = (unsigned)__builtin_ctzll(rails);
 
@@ -198,30 +188,6 @@ static bool is_shown(const struct mrp_pool *pool, uint32_t chunk, uint64_t rails
         }
     }
     return true;
-}
-
-/* All, or none of them. The chunk is held. */
-static enum mrp_status attach_all(
-    struct mrp_pool *pool, struct mrp_chunk *chunk, uint64_t rails)
-{
-    uint64_t attached = 0;
-    enum mrp_status status = MRP_OK;
-    struct mrp_error cause;
-
-    for (; status == MRP_OK && rails != 0; rails &= rails - 1) {
-        unsigned rail = (unsigned)__builtin_ctzll(rails);
-
-        status = mrp_rail_attach(pool, chunk, rail);
-        attached |= status == MRP_OK ? mrp_rail_bit(rail) : 0;
-    }
-    if (status != MRP_OK) {
-        cause = *mrp_error_last();
-        for (; attached != 0; attached &= attached - 1) {
-            mrp_rail_detach(pool, chunk, (unsigned)__builtin_ctzll(attached));
-        }
-        mrp_error_restore(&cause);
-    }
-    return status;
 }
 
 /* Under the mutex. */
@@ -237,15 +203,48 @@ static enum mrp_status check_active(const struct mrp_pool *pool, uint64_t rails)
     return MRP_OK;
 }
 
-/* Those it is not registered with. What a rail has registered while it was joining may not
- * be shown yet: its line opens now. Under the mutex; the chunk is held, the rails active. */
-static uint64_t unregistered(
+/* Open the lines of all, if none has failed meanwhile, or leaves. */
+static enum mrp_status show(
     struct mrp_pool *pool, const struct mrp_chunk *chunk, uint64_t rails)
 {
-    for (uint64_t there = rails & chunk->registered; there != 0; there &= there - 1) {
-        mrp_key_open(pool, chunk, (unsigned)__builtin_ctzll(there));
+    enum mrp_status status;
+
+    pthread_mutex_lock(&pool->mutex);
+    status = check_active(pool, rails);
+    for (; status == MRP_OK && rails != 0; rails &= rails - 1) {
+        mrp_key_open(pool, chunk, (unsigned)__builtin_ctzll(rails));
     }
-    return rails & ~chunk->registered;
+    pthread_mutex_unlock(&pool->mutex);
+    return status;
+}
+
+/* All, or none of them; nobody sees a key before the last is there, as none that has been
+ * seen may be taken back. What a rail has registered while it was joining, and has not
+ * shown yet, is shown, too. The chunk is held. */
+static enum mrp_status attach_all(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, uint64_t rails)
+{
+    uint64_t missing = rails & ~chunk->registered, attached = 0;
+    enum mrp_status status = MRP_OK;
+    struct mrp_error cause;
+
+    for (; status == MRP_OK && missing != 0; missing &= missing - 1) {
+        unsigned rail = (unsigned)__builtin_ctzll(missing);
+
+        status = mrp_rail_attach(pool, chunk, rail);
+        attached |= status == MRP_OK ? mrp_rail_bit(rail) : 0;
+    }
+    if (status == MRP_OK) {
+        status = show(pool, chunk, rails);
+    }
+    if (status != MRP_OK) {
+        cause = *mrp_error_last();
+        for (; attached != 0; attached &= attached - 1) {
+            mrp_rail_detach(pool, chunk, (unsigned)__builtin_ctzll(attached));
+        }
+        mrp_error_restore(&cause);
+    }
+    return status;
 }
 
 enum mrp_status mrp_region_ensure(const struct mrp_region *region, uint64_t rail_mask)
@@ -272,7 +271,6 @@ enum mrp_status mrp_region_ensure(const struct mrp_region *region, uint64_t rail
                                  "another thread",
                                  (const void *)region)
                            : check_active(pool, rail_mask);
-    rail_mask = status == MRP_OK ? unregistered(pool, chunk, rail_mask) : 0;
     pthread_mutex_unlock(&pool->mutex);
     if (chunk == NULL) {
         return status;

@@ -93,11 +93,12 @@ void mrp_chunk_unhold(struct mrp_pool *pool, struct mrp_chunk *chunk);
  *  will be when the hold ends. No lock. */
 bool mrp_chunk_postpone(struct mrp_chunk *chunk);
 
-/** Charge, register, open the line: all or nothing. The chunk is held. No lock. */
+/** Charge and register, or nothing; its line stays shut. The chunk is held. No lock. */
 enum mrp_status mrp_rail_attach(
     struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail);
 
-/** The way back. MRP_ERR_REGISTER: deregistered as far as the pool is concerned. */
+/** The way back, of what is not shown. MRP_ERR_REGISTER: deregistered as far as the pool is
+ *  concerned. */
 enum mrp_status mrp_rail_detach(
     struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail);
 

@@ -83,6 +83,75 @@ static void ensure__says_that_the_rail_failed_meanwhile(void **state)
     pool_fixture_free(ensure.region);
 }
 
+static void ensure_1_and_2(void *argument)
+{
+    struct beside *beside = argument;
+
+    mrp_error_clear();
+    beside->status = mrp_region_ensure(beside->region, 6);
+    beside->error = *mrp_error_last();
+}
+
+/* A key that somebody has seen is in use: of several rails none is shown before the last is
+ * there, so that nothing is taken back which was shown. */
+static void ensure__shows_no_key_before_all_are_there(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct beside both = {.rail = 1}, one = {.rail = 1};
+    struct gate gate;
+
+    pool_fixture_create(f, NULL);
+    assert_int_equal(add(f, f->rails[1], MRP_RAIL_LAZY), 1);
+    assert_int_equal(add(f, f->rails[2], MRP_RAIL_LAZY), 2);
+    both.region = one.region = pool_fixture_alloc(f, 2 * MRP_MIB);
+    test_provider_fail_next(&f->networks[2], 1, 1, MRP_ERR_REGISTER);
+    gate_init(&gate, 1);
+    gate_at(&f->networks[2], &gate);
+    beside_begin(&both, f, ensure_1_and_2);
+    gate_await(&gate);
+    assert_int_equal(f->networks[1].n_live, 1);
+    refuse_keys(f, both.region, 1, MRP_ERR_UNSUPPORTED, "mrp_region_ensure first");
+    beside_begin(&one, f, beside_ensure);
+    assert_true(beside_goes_on(&one));
+    gate_open(&gate);
+    beside_refused(&both, MRP_ERR_REGISTER, "fails as told");
+    assert_int_equal(beside_end(&one), MRP_OK); /* it has done it itself */
+    assert_int_equal(f->networks[1].n_register, 2);
+    assert_int_equal(f->networks[1].n_live, 1);
+    check_keys(f, one.region, 1, f->rails[1]);
+    f->networks[2].fail_at = 0;
+    assert_int_equal(mrp_region_ensure(both.region, 6), MRP_OK);
+    check_keys(f, both.region, 1, f->rails[1]);
+    check_keys(f, both.region, 2, f->rails[2]);
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+    pool_fixture_free(both.region);
+}
+
+/* Of two rails the one fails that has been registered with already. */
+static void ensure__looks_at_all_rails_in_the_end(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct beside both = {.rail = 1};
+    struct gate gate;
+
+    pool_fixture_create(f, NULL);
+    assert_int_equal(add(f, f->rails[1], MRP_RAIL_LAZY), 1);
+    assert_int_equal(add(f, f->rails[2], MRP_RAIL_LAZY), 2);
+    both.region = pool_fixture_alloc(f, 2 * MRP_MIB);
+    gate_init(&gate, 1);
+    gate_at(&f->networks[2], &gate);
+    beside_begin(&both, f, ensure_1_and_2);
+    gate_await(&gate);
+    assert_int_equal(mrp_pool_rail_fail(f->pool, 1, "port 1 is down"), MRP_OK);
+    gate_open(&gate);
+    beside_refused(&both, MRP_ERR_UNAVAILABLE, "port 1 is down");
+    assert_int_equal(f->networks[1].n_live, 0);
+    assert_int_equal(f->networks[2].n_live, 0);
+    refuse_keys(f, both.region, 2, MRP_ERR_UNSUPPORTED, "mrp_region_ensure first");
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+    pool_fixture_free(both.region);
+}
+
 /* -- a rail joins -- */
 
 /* Nobody sees a key of a rail that may not come to be. */
@@ -233,6 +302,8 @@ int main(void)
         POOL_TEST(remove__waits_for_a_chunk_that_is_ensured),
         POOL_TEST(ensure__of_two_threads_registers_once),
         POOL_TEST(ensure__says_that_the_rail_failed_meanwhile),
+        POOL_TEST(ensure__shows_no_key_before_all_are_there),
+        POOL_TEST(ensure__looks_at_all_rails_in_the_end),
         POOL_TEST(add__shows_no_key_before_all_are_there),
         POOL_TEST(add__of_a_rail_with_no_room_refuses_nobody_else),
         POOL_TEST(growth__does_not_fail_for_a_rail_that_has_failed),
