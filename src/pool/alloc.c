@@ -297,6 +297,19 @@ static enum mrp_status join_line(struct mrp_pool *pool, unsigned class, size_t s
               pool->member.named.name, size);
 }
 
+/* Some day. No lock. */
+static bool may_have_room(struct mrp_pool *pool, unsigned class, size_t size)
+{
+    bool may;
+
+    pthread_mutex_lock(&pool->mutex);
+    may = mrp_pool_can_ever(pool,
+        class == MRP_CLASS_BARE ? mrp_large_chunk_size(pool, size)
+                                : mrp_least_chunk(pool, class));
+    pthread_mutex_unlock(&pool->mutex);
+    return may;
+}
+
 enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
     struct mrp_waiter *waiter, struct mrp_region **allocated)
 {
@@ -328,10 +341,7 @@ enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
     if (region == NULL) {
         status = mrp_error_last()->status;
     }
-    if (mrp_is_no_more(status) &&
-        mrp_pool_can_ever(pool,
-            class == MRP_CLASS_BARE ? mrp_large_chunk_size(pool, size)
-                                    : mrp_least_chunk(pool, class))) {
+    if (mrp_is_no_more(status) && may_have_room(pool, class, size)) {
         status = join_line(pool, class, size, waiter, &region);
     }
     if (status != MRP_OK) {

@@ -192,11 +192,12 @@ struct mrp_region *mrp_pool_join(
     struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter);
 
 /** Milliseconds that a request which has just failed stands in line for `size` bytes of
- *  chunk; 0: not at all. */
+ *  chunk; 0: not at all. Under the mutex. */
 uint32_t mrp_pool_patience(
     struct mrp_pool *pool, size_t size, const struct mrp_region_request *request);
 
-/** Whether a chunk of so many bytes is within the budgets at all. */
+/** Whether a chunk of so many bytes, on the rails of now, is within the budgets at all. Under
+ *  the mutex. */
 bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size);
 
 /** Bytes of the smallest chunk that the class can grow by. */

@@ -278,7 +278,7 @@ struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t al
     struct want want = {
         size, alignment, request->flags, mrp_place_node(pool, request->node)};
     struct mrp_region *region = NULL;
-    uint32_t wait_ms;
+    uint32_t wait_ms = 0;
 
     if (mrp_large_chunk_size(pool, size) == 0) {
         mrp_fail(MRP_ERR_INVALID, 0, "cannot allocate %zu bytes: no machine has as many",
@@ -292,9 +292,11 @@ struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t al
     } else {
         region = find_large(pool, &want);
     }
-    wait_ms = region == NULL
-        ? mrp_pool_patience(pool, mrp_large_chunk_size(pool, size), request)
-        : 0;
+    if (region == NULL) {
+        pthread_mutex_lock(&pool->mutex);
+        wait_ms = mrp_pool_patience(pool, mrp_large_chunk_size(pool, size), request);
+        pthread_mutex_unlock(&pool->mutex);
+    }
     if (wait_ms > 0) {
         region = wait_for_large(pool, &want, wait_ms);
     }

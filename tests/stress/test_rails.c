@@ -69,7 +69,7 @@ struct load {
     struct stress_world world;
     struct network networks[N_NETWORKS];
     atomic_bool is_over;
-    atomic_size_t n_resolved, n_changes, n_ensured;
+    atomic_size_t n_resolved, n_changes, n_ensured, n_refused;
     struct mrp_region *region;
 };
 
@@ -303,21 +303,12 @@ static void resolve_often(struct load *load, char *address)
     STRESS_CHECK(n_mixed == 0);
 }
 
-/* Two rails take turns at one index while an address is resolved there; on one processor,
- * so that lookups stand still half-way while the rail changes. */
-static void take_turns(struct stress_thread *thread)
+/* Two rails take turns at one index. */
+static void change_often(struct load *load)
 {
-    struct load *load = thread->shared;
-    char *address = mrp_region_address(load->region);
     struct timespec start, now;
     unsigned rail = 99;
 
-    if (thread->number > 0) {
-        while (!atomic_load(&load->is_over) && stress_goes_on()) {
-            resolve_often(load, address);
-        }
-        return;
-    }
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (now = start; now.tv_sec - start.tv_sec < 2 && stress_goes_on();
          clock_gettime(CLOCK_MONOTONIC, &now)) {
@@ -326,13 +317,26 @@ static void take_turns(struct stress_thread *thread)
         STRESS_CHECK(mrp_pool_rail_add(load->world.pool, network->provider,
                          MRP_RAIL_EAGER, &rail) == MRP_OK);
         STRESS_CHECK(rail == 0);
-        if (load->n_changes % 8 == 0) { /* let them run while it is there */
+        if (load->n_changes % 8 == 0) { /* let the others run while it is there */
             nanosleep(&(struct timespec){.tv_nsec = 10000}, NULL);
         }
         STRESS_CHECK(mrp_pool_rail_remove(load->world.pool, 0) == MRP_OK);
         atomic_fetch_add(&load->n_changes, 1);
     }
     atomic_store(&load->is_over, true);
+}
+
+/* On one processor, so that lookups stand still half-way while the rail changes. */
+static void take_turns(struct stress_thread *thread)
+{
+    struct load *load = thread->shared;
+
+    if (thread->number == 0) {
+        change_often(load);
+    }
+    while (!atomic_load(&load->is_over) && stress_goes_on()) {
+        resolve_often(load, mrp_region_address(load->region));
+    }
 }
 
 static void resolve__mixes_no_two_rails(void **state)
@@ -357,11 +361,61 @@ static void resolve__mixes_no_two_rails(void **state)
     stress_destroy(&load.world);
 }
 
+/* -- requests that are refused -- */
+
+static void not_called(
+    struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status)
+{
+    (void)waiter;
+    (void)region;
+    (void)status;
+}
+
+/* Who cannot have memory finds out whether to wait for some, what rails there are meanwhile
+ * and whatever becomes of them. */
+static void be_refused(struct load *load)
+{
+    struct mrp_waiter waiter = MRP_WAITER_INIT(not_called, NULL);
+    struct mrp_region *region;
+
+    STRESS_CHECK(mrp_region_alloc(load->world.pool, 64 * MRP_MIB) == NULL);
+    STRESS_CHECK(mrp_region_alloc_async(
+                     load->world.pool, 64 * MRP_MIB, &waiter, &region) == MRP_ERR_LIMIT);
+    atomic_fetch_add(&load->n_refused, 2);
+}
+
+static void refuse(struct stress_thread *thread)
+{
+    struct load *load = thread->shared;
+
+    if (thread->number == 0) {
+        change_often(load);
+    }
+    while (!atomic_load(&load->is_over) && stress_goes_on()) {
+        be_refused(load);
+    }
+}
+
+static void rails__come_and_go_beside_refusals(void **state)
+{
+    struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
+    struct load load;
+
+    (void)state;
+    params.max_bytes = 32 * MRP_MIB;
+    create(&load, &params, 0);
+    stress_run(2, refuse, &load);
+    print_message("%zu changes of rails, %zu requests refused\n",
+        atomic_load(&load.n_changes), atomic_load(&load.n_refused));
+    stress_destroy(&load.world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rails__come_and_go_beside_everything),
         cmocka_unit_test(rails__come_and_go_and_fail),
+        cmocka_unit_test(rails__come_and_go_beside_refusals),
         cmocka_unit_test(resolve__mixes_no_two_rails),
     };
 
