@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "test_system.h"
 
+#include "sanitizers.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -15,21 +17,11 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-/* gcc defines macros, clang has features. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TEST_SANITIZED true
-#elif defined(__has_feature)
-#define TEST_SANITIZED \
-    (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define TEST_SANITIZED false
-#endif
-
 bool test_is_watched(void)
 {
     const char *under = getenv("MRP_TEST_UNDER");
 
-    return TEST_SANITIZED || (under != NULL && under[0] != '\0');
+    return TEST_ASAN || TEST_TSAN || (under != NULL && under[0] != '\0');
 }
 
 void test_skip(const char *test, const char *reason)

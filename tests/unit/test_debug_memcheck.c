@@ -7,18 +7,11 @@
  */
 #include "base/memcheck.h"
 #include "debug.h"
+#include "support/sanitizers.h"
 
 #include <sys/mman.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define HAS_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#endif
-
-#ifdef HAS_ASAN
+#if TEST_ASAN
 void *__asan_region_is_poisoned(void *begin, size_t size);
 int __asan_address_is_poisoned(const volatile void *address);
 

@@ -5,11 +5,11 @@
  * stops it; x86-64 only.
  */
 #include "rails.h"
+#include "support/test_system.h"
 
 #include <signal.h>
-#include <stdlib.h>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#ifdef __x86_64__
 #define CAN_STEP 1
 #else
 #define CAN_STEP 0
@@ -62,11 +62,10 @@ static inline void set_trap_flag(bool is_on)
 static void resolve__stopped_anywhere_tells_of_one_rail(void **state)
 {
     struct sigaction action = {.sa_handler = on_step}, before;
-    const char *under = getenv("MRP_TEST_UNDER");
     struct mrp_region *region;
     char *address;
 
-    if (!CAN_STEP || (under != NULL && under[0] != '\0')) {
+    if (!CAN_STEP || test_is_watched()) {
         print_message("SKIP: resolve__stopped_anywhere_tells_of_one_rail: this needs "
                       "x86-64, and no tool that watches\n");
         return;
