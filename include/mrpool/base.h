@@ -84,6 +84,20 @@ MRP_API void mrp_error_clear(void);
 MRP_API enum mrp_status mrp_fail_at(const char *function, enum mrp_status status,
     int native, const char *format, ...) MRP_PRINTF(4, 5);
 
+/** Copy a size-first parameter struct of a caller into *params, which has params_size bytes
+ *  as the reader's header knows it: members that an older caller's struct does not have
+ *  become zero, those that a newer one has beyond them must be. NULL gives all zero.
+ *
+ *  For providers and backends that take a struct of their own, before they look at
+ *  another member. `what` names the struct. MRP_ERR_INVALID: struct_size is none, or a
+ *  member that is not known here is set. */
+MRP_API enum mrp_status mrp_params_read(
+    void *params, size_t params_size, const void *given, const char *what);
+
+/** MRP_ERR_INVALID when the struct `what` has one of a lock pair without the other. */
+MRP_API enum mrp_status mrp_params_check_lock(
+    void (*lock)(void *lock_arg), void (*unlock)(void *lock_arg), const char *what);
+
 /** "0.1.0": the version of the library that is running. */
 MRP_API const char *mrp_version(void);
 

@@ -51,7 +51,7 @@ extern "C" {
 struct mrp_mpi_wrap_params {
     size_t struct_size;
     /** with win MPI_WIN_NULL: the provider duplicates it and makes its own window on that.
-     *  MPI_COMM_NULL: MPI_COMM_WORLD. Ignored with a window */
+     *  MPI_COMM_NULL: MPI_COMM_WORLD. Ignored with a window. Zero is as good as null */
     MPI_Comm comm;
     MPI_Win win; /**< stays the caller's; outlives the provider */
     const char *options; /**< as mrp_provider_params.options: "window=allocated" */

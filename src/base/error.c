@@ -138,15 +138,25 @@ enum mrp_status mrp_params_read(
     for (size_t i = params_size; i < given_size; i++) {
         if (((const unsigned char *)given)[i] != 0) {
             return mrp_fail(MRP_ERR_INVALID, 0,
-                "%s: byte %zu is set, but mrpool %s knows only %zu bytes of it: the "
-                "program was built for a newer library",
-                what, i, mrp_version(), params_size);
+                "%s: byte %zu is set, but only %zu bytes of it are known (mrpool %s): "
+                "the program was built for a newer library or module",
+                what, i, params_size, mrp_version());
         }
     }
     memset(params, 0, params_size);
     memcpy(params, given, given_size < params_size ? given_size : params_size);
     memcpy(params, &params_size, sizeof params_size);
     return MRP_OK;
+}
+
+enum mrp_status mrp_params_check_lock(
+    void (*lock)(void *lock_arg), void (*unlock)(void *lock_arg), const char *what)
+{
+    if ((lock == NULL) == (unlock == NULL)) {
+        return MRP_OK;
+    }
+    return mrp_fail(MRP_ERR_INVALID, 0, "%s has %s without %s: pass both or none", what,
+        lock != NULL ? "lock" : "unlock", lock != NULL ? "unlock" : "lock");
 }
 
 enum mrp_status mrp_info_write(

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Helpers round the public error record: parameter structs in, info structs out.
+ * Helpers round the public error record, and info structs out (parameter structs in: base.h).
  */
 #ifndef MRP_BASE_ERROR_H
 #define MRP_BASE_ERROR_H
 
 #include "mrpool/base.h"
-
-/** Copy a size-first parameter struct of the caller into *params (params_size bytes, this
- *  library's idea of it). NULL gives all defaults. Members beyond params_size must be
- *  zero. */
-enum mrp_status mrp_params_read(
-    void *params, size_t params_size, const void *given, const char *what);
 
 /** Copy this library's info struct (info_size bytes) into the caller's, as much of it as
  * the caller's struct_size has room for. */

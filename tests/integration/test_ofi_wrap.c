@@ -38,7 +38,7 @@ static void wrap__wrong_params(void **test)
     (void)test;
     wrong = right;
     wrong.struct_size = 0;
-    assert_wrap_fails(&wrong, MRP_ERR_INVALID, "MRP_OFI_WRAP_PARAMS_INIT");
+    assert_wrap_fails(&wrong, MRP_ERR_INVALID, "_INIT macro");
     wrong = right;
     wrong.domain = NULL;
     assert_wrap_fails(&wrong, MRP_ERR_INVALID, "domain");

@@ -55,7 +55,7 @@ static void wrap__wrong_params(void **test)
     assert_wrap_fails(NULL, MRP_ERR_INVALID, "params is NULL");
     wrong = params_of(&ring);
     wrong.struct_size = 0;
-    assert_wrap_fails(&wrong, MRP_ERR_INVALID, "MRP_URING_WRAP_PARAMS_INIT");
+    assert_wrap_fails(&wrong, MRP_ERR_INVALID, "_INIT macro");
     wrong = params_of(NULL);
     assert_wrap_fails(&wrong, MRP_ERR_INVALID, "ring is NULL");
     closed.ring_fd = 1 << 20;

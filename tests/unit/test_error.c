@@ -330,6 +330,23 @@ static void params__struct_size_that_cannot_be_is_refused(void **unused)
     }
 }
 
+static void lock_nothing(void *lock_arg)
+{
+    (void)lock_arg;
+}
+
+static void params__lock_pair_is_both_or_none(void **unused)
+{
+    (void)unused;
+
+    assert_accepted(mrp_params_check_lock(NULL, NULL, "what"));
+    assert_accepted(mrp_params_check_lock(lock_nothing, lock_nothing, "what"));
+    assert_refused(mrp_params_check_lock(lock_nothing, NULL, "what"), MRP_ERR_INVALID,
+        "what has lock without unlock");
+    assert_refused(mrp_params_check_lock(NULL, lock_nothing, "what"), MRP_ERR_INVALID,
+        "what has unlock without lock");
+}
+
 static void info__gives_as_much_as_there_is_room_for(void **unused)
 {
     const struct known info = {sizeof info, 1, 2};
@@ -366,6 +383,7 @@ int main(void)
         cmocka_unit_test(params__older_struct_leaves_the_rest_zero),
         cmocka_unit_test(params__newer_struct_must_be_zero_beyond_what_is_known),
         cmocka_unit_test(params__struct_size_that_cannot_be_is_refused),
+        cmocka_unit_test(params__lock_pair_is_both_or_none),
         cmocka_unit_test(info__gives_as_much_as_there_is_room_for),
     };
 

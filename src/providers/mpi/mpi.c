@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     SETTING_WINDOW,
@@ -32,58 +31,23 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
         "(" MRP_MPI_LIMIT_VARIABLE " of Open MPI); 0: as many as MPI takes"},
 };
 
-/* -- the caller's params -- */
-
-#define PARAMS_SIZE_MIN (offsetof(struct mrp_mpi_wrap_params, win) + sizeof(MPI_Win))
-
-/* Members that the caller's header does not have yet are zero; those that ours does not
- * have yet must be. */
-static enum mrp_status copy_params(
-    const struct mrp_mpi_wrap_params *given, struct mrp_mpi_wrap_params *params)
-{
-    const unsigned char *bytes = (const unsigned char *)given;
-
-    if (given->struct_size < PARAMS_SIZE_MIN ||
-        given->struct_size % sizeof(size_t) != 0 || given->struct_size > 1u << 16) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "mrp_mpi_wrap_params.struct_size is %zu: use MRP_MPI_WRAP_PARAMS_INIT",
-            given->struct_size);
-    }
-    for (size_t i = sizeof(*params); i < given->struct_size; i++) {
-        if (bytes[i] != 0) {
-            return mrp_fail(MRP_ERR_INVALID, 0,
-                "mrp_mpi_wrap_params: byte %zu of %zu is set, this module knows %zu: "
-                "leave newer members zero or update the module",
-                i, given->struct_size, sizeof(*params));
-        }
-    }
-    memset(params, 0, sizeof(*params));
-    memcpy(params, given,
-        given->struct_size < sizeof(*params) ? given->struct_size : sizeof(*params));
-    if ((params->lock == NULL) != (params->unlock == NULL)) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "mrp_mpi_wrap_params has %s without %s: pass both or none",
-            params->lock != NULL ? "lock" : "unlock",
-            params->lock != NULL ? "unlock" : "lock");
-    }
-    return MRP_OK;
-}
-
 /* -- open -- */
 
+/* A handle of zero is none, in Open MPI and in MPICH: nobody has set the member. */
 static enum mrp_status take_window(struct mrp_mpi_provider *provider,
     const struct mrp_mpi_wrap_params *params, const struct mrp_mpi_choice *choice)
 {
-    MPI_Comm comm = params->comm != MPI_COMM_NULL ? params->comm : MPI_COMM_WORLD;
+    bool has_comm = params->comm != (MPI_Comm)0 && params->comm != MPI_COMM_NULL;
+    bool has_window = params->win != (MPI_Win)0 && params->win != MPI_WIN_NULL;
+    MPI_Comm comm = has_comm ? params->comm : MPI_COMM_WORLD;
     enum mrp_status status = mrp_mpi_check_thread(&provider->calls, "opening a provider");
 
     if (status != MRP_OK) {
         return status;
     }
     mrp_mpi_lock(&provider->calls);
-    status = params->win != MPI_WIN_NULL
-        ? mrp_mpi_window_wrap(params->win, choice, &provider->window)
-        : mrp_mpi_window_create(comm, choice, &provider->window);
+    status = has_window ? mrp_mpi_window_wrap(params->win, choice, &provider->window)
+                        : mrp_mpi_window_create(comm, choice, &provider->window);
     mrp_mpi_unlock(&provider->calls);
     return status;
 }
@@ -107,15 +71,19 @@ static enum mrp_status open_provider(
 {
     const struct mrp_mpi_choice choice = {request->numbers[SETTING_WINDOW] == 0,
         request->numbers[SETTING_SIZE], request->numbers[SETTING_MAX_ATTACH]};
-    struct mrp_mpi_wrap_params params = MRP_MPI_WRAP_PARAMS_INIT;
+    struct mrp_mpi_wrap_params params;
     struct mrp_mpi_provider *provider;
     enum mrp_status status = mrp_mpi_check_library();
 
     if (status == MRP_OK) {
         status = mrp_mpi_check_up();
     }
-    if (status == MRP_OK && request->native != NULL) {
-        status = copy_params(request->native, &params);
+    if (status == MRP_OK) {
+        status = mrp_params_read(
+            &params, sizeof(params), request->native, "mrp_mpi_wrap_params");
+    }
+    if (status == MRP_OK) {
+        status = mrp_params_check_lock(params.lock, params.unlock, "mrp_mpi_wrap_params");
     }
     if (status != MRP_OK) {
         return status;

@@ -2,39 +2,6 @@
 #include "domain.h"
 
 #include <rdma/fi_endpoint.h>
-#include <string.h>
-
-/* The smallest struct ever: up to the members nothing works without. */
-#define PARAMS_SIZE_MIN \
-    (offsetof(struct mrp_ofi_wrap_params, info) + sizeof(const struct fi_info *))
-
-/* Members that the caller's header does not have yet are zero; those that ours does not
- * have yet must be. */
-static enum mrp_status copy_params(
-    const struct mrp_ofi_wrap_params *given, struct mrp_ofi_wrap_params *params)
-{
-    const unsigned char *bytes = (const unsigned char *)given;
-
-    if (given->struct_size < PARAMS_SIZE_MIN ||
-        given->struct_size % sizeof(size_t) != 0 || given->struct_size > 1u << 16) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "mrp_ofi_wrap_params.struct_size is %zu: use MRP_OFI_WRAP_PARAMS_INIT",
-            given->struct_size);
-    }
-    for (size_t i = sizeof(*params); i < given->struct_size; i++) {
-        if (bytes[i] != 0) {
-            return mrp_fail(MRP_ERR_INVALID, 0,
-                "mrp_ofi_wrap_params: byte %zu of %zu is set, this module knows %zu: "
-                "leave "
-                "newer members zero or update the module",
-                i, given->struct_size, sizeof(*params));
-        }
-    }
-    memset(params, 0, sizeof(*params));
-    memcpy(params, given,
-        given->struct_size < sizeof(*params) ? given->struct_size : sizeof(*params));
-    return MRP_OK;
-}
 
 static enum mrp_status check_domain(const struct mrp_ofi_wrap_params *params)
 {
@@ -75,17 +42,6 @@ static enum mrp_status check_endpoints(const struct mrp_ofi_wrap_params *params)
     return MRP_OK;
 }
 
-static enum mrp_status check_callbacks(const struct mrp_ofi_wrap_params *params)
-{
-    if ((params->lock == NULL) != (params->unlock == NULL)) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "mrp_ofi_wrap_params has %s without %s: pass both or none",
-            params->lock != NULL ? "lock" : "unlock",
-            params->lock != NULL ? "unlock" : "lock");
-    }
-    return MRP_OK;
-}
-
 static enum mrp_status check_params(const struct mrp_ofi_wrap_params *params)
 {
     enum mrp_status status = check_domain(params);
@@ -93,7 +49,9 @@ static enum mrp_status check_params(const struct mrp_ofi_wrap_params *params)
     if (status == MRP_OK) {
         status = check_endpoints(params);
     }
-    return status == MRP_OK ? check_callbacks(params) : status;
+    return status == MRP_OK
+        ? mrp_params_check_lock(params->lock, params->unlock, "mrp_ofi_wrap_params")
+        : status;
 }
 
 static void apply_params(
@@ -116,7 +74,8 @@ enum mrp_status mrp_ofi_domain_wrap(
 {
     struct mrp_ofi_wrap_params params;
     struct mrp_ofi_domain *domain;
-    enum mrp_status status = copy_params(given, &params);
+    enum mrp_status status =
+        mrp_params_read(&params, sizeof(params), given, "mrp_ofi_wrap_params");
 
     if (status == MRP_OK) {
         status = check_params(&params);

@@ -1,39 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "ring.h"
 
-#include <string.h>
-
-/* The smallest struct ever: up to the members nothing works without. */
-#define PARAMS_SIZE_MIN \
-    (offsetof(struct mrp_uring_wrap_params, ring) + sizeof(struct io_uring *))
-
-/* Members that the caller's header does not have yet are zero; those that ours does not
- * have yet must be. */
-static enum mrp_status copy_params(
-    const struct mrp_uring_wrap_params *given, struct mrp_uring_wrap_params *params)
-{
-    const unsigned char *bytes = (const unsigned char *)given;
-
-    if (given->struct_size < PARAMS_SIZE_MIN ||
-        given->struct_size % sizeof(size_t) != 0 || given->struct_size > 1u << 16) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "mrp_uring_wrap_params.struct_size is %zu: use MRP_URING_WRAP_PARAMS_INIT",
-            given->struct_size);
-    }
-    for (size_t i = sizeof(*params); i < given->struct_size; i++) {
-        if (bytes[i] != 0) {
-            return mrp_fail(MRP_ERR_INVALID, 0,
-                "mrp_uring_wrap_params: byte %zu of %zu is set, this module knows %zu: "
-                "leave newer members zero or update the module",
-                i, given->struct_size, sizeof(*params));
-        }
-    }
-    memset(params, 0, sizeof(*params));
-    memcpy(params, given,
-        given->struct_size < sizeof(*params) ? given->struct_size : sizeof(*params));
-    return MRP_OK;
-}
-
 static enum mrp_status check_params(const struct mrp_uring_wrap_params *params)
 {
     if (params->ring == NULL) {
@@ -55,13 +22,7 @@ static enum mrp_status check_params(const struct mrp_uring_wrap_params *params)
             "%d fixed buffers",
             params->count, params->first, MRP_URING_BUFFERS_MAX);
     }
-    if ((params->lock == NULL) != (params->unlock == NULL)) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "mrp_uring_wrap_params has %s without %s: pass both or none",
-            params->lock != NULL ? "lock" : "unlock",
-            params->lock != NULL ? "unlock" : "lock");
-    }
-    return MRP_OK;
+    return mrp_params_check_lock(params->lock, params->unlock, "mrp_uring_wrap_params");
 }
 
 static enum mrp_status take_table(
@@ -79,7 +40,8 @@ enum mrp_status mrp_uring_ring_wrap(
 {
     struct mrp_uring_wrap_params params;
     struct mrp_uring_ring *ring;
-    enum mrp_status status = copy_params(given, &params);
+    enum mrp_status status =
+        mrp_params_read(&params, sizeof(params), given, "mrp_uring_wrap_params");
 
     if (status == MRP_OK) {
         status = check_params(&params);
