@@ -161,6 +161,13 @@ MRP_API enum mrp_status mrp_module_devices(
 
 /* -- the contract -- */
 
+/** MRP_NODE(n) of a device, for mrp_provider_info.node: the NUMA node that /sys gives to
+ *  `folder`/`name` ("/sys/class/infiniband", "mlx5_0") or to what holds it, as with
+ *  virtual functions; for an RDMA device in software that of the network interface below
+ *  it. 0: not known, there is no such device, or the name is NULL or has a '/'. Reads a
+ *  few files. Thread-safe. */
+MRP_API int mrp_device_node(const char *folder, const char *name);
+
 /** One registration wanted. */
 struct mrp_register_request {
     size_t struct_size;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * libfabric: the module's table. domain.c opens a domain of its own, wrap.c takes the
- * caller's, register.c and keys.c do the work, devices.c and node.c look around.
+ * caller's, register.c and keys.c do the work, devices.c looks around.
  */
 #include "devices.h"
 #include "domain.h"
 #include "keys.h"
-#include "node.h"
 #include "register.h"
 
 #include <rdma/fi_endpoint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +134,26 @@ static size_t domain_key_size(const struct mrp_ofi_domain *domain)
                                               : sizeof(uint64_t);
 }
 
+static int device_node(const struct fi_info *info)
+{
+    const struct fid_nic *nic = info->nic;
+    char address[32];
+    int node = 0;
+
+    if (nic != NULL && nic->bus_attr != NULL && nic->bus_attr->bus_type == FI_BUS_PCI) {
+        const struct fi_pci_attr *pci = &nic->bus_attr->attr.pci;
+
+        snprintf(address, sizeof(address), "%04x:%02x:%02x.%x", pci->domain_id,
+            pci->bus_id, pci->device_id, pci->function_id);
+        node = mrp_device_node("/sys/bus/pci/devices", address);
+    }
+    if (node == 0 && nic != NULL && nic->device_attr != NULL) {
+        node = mrp_device_node("/sys/class/infiniband", nic->device_attr->name);
+    }
+    /* tcp and its like name the domain after the network interface. */
+    return node != 0 ? node : mrp_device_node("/sys/class/net", info->domain_attr->name);
+}
+
 /* max_size stays 0: libfabric knows a largest message, but no largest registration.
  * mr_cnt is called the "optimal number" in fi_domain(3); providers with hardware put its
  * limit there, those without 0 or SIZE_MAX. */
@@ -152,7 +172,7 @@ static void query_domain(void *state, struct mrp_provider_info *info)
     info->max_registrations = n_registrations != SIZE_MAX ? n_registrations : 0;
     info->max_size = 0;
     info->key_size = domain_key_size(domain);
-    info->node = mrp_ofi_device_node(domain->info);
+    info->node = device_node(domain->info);
 }
 
 static const void *show_native(void *state)

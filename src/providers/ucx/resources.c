@@ -75,37 +75,19 @@ bool mrp_ucx_resource_has_device(const struct mrp_ucx_resource *resource)
     return strncmp(resource->device, "memory", strlen("memory")) != 0;
 }
 
-/* /sys says -1 for a device of no node. */
-static int read_node(const char *class_name, const char *name, size_t length)
-{
-    char path[256];
-    FILE *file;
-    int node = -1;
-
-    snprintf(path, sizeof path, "/sys/class/%s/%.*s/device/numa_node", class_name,
-        (int)length, name);
-    file = fopen(path, "re");
-    if (file == NULL) {
-        return 0;
-    }
-    if (fscanf(file, "%d", &node) != 1) {
-        node = -1;
-    }
-    fclose(file);
-    return node >= 0 ? MRP_NODE(node) : 0;
-}
-
 int mrp_ucx_resource_node(const struct mrp_ucx_resource *resource)
 {
-    size_t length = strcspn(resource->device, ":"); /* the port stands behind it */
+    char name[sizeof resource->device];
     int node;
 
-    /* Names come from UCX, but a '/' would lead elsewhere. */
-    if (!mrp_ucx_resource_has_device(resource) || strchr(resource->device, '/') != NULL) {
+    if (!mrp_ucx_resource_has_device(resource)) {
         return 0;
     }
-    node = read_node("infiniband", resource->device, length);
-    return node != 0 ? node : read_node("net", resource->device, length);
+    /* the port stands behind it */
+    snprintf(
+        name, sizeof name, "%.*s", (int)strcspn(resource->device, ":"), resource->device);
+    node = mrp_device_node("/sys/class/infiniband", name);
+    return node != 0 ? node : mrp_device_node("/sys/class/net", name);
 }
 
 void mrp_ucx_config_value(

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "device.h"
 
-#include "node.h"
 #include "ports.h"
 
 #include <errno.h>
@@ -119,7 +118,7 @@ enum mrp_status mrp_verbs_device_describe(
     device->max_mr = attr.orig_attr.max_mr > 0 ? (size_t)attr.orig_attr.max_mr : 0;
     device->max_mr_size = limit_of(attr.orig_attr.max_mr_size);
     device->has_dmabuf = has_dmabuf(device->native.pd);
-    device->node = mrp_verbs_device_node(context->device);
+    device->node = mrp_device_node("/sys/class/infiniband", context->device->name);
     return MRP_OK;
 }
 

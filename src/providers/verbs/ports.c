@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "ports.h"
 
-#include "node.h"
+#include "mrpool/provider.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -173,7 +173,7 @@ static void visit_port(struct ibv_context *context, unsigned port,
     struct ibv_port_attr attr;
     char domain[32], options[IBV_SYSFS_NAME_MAX + 32], list[80 * (GIDS_SHOWN + 1)];
     char detail[sizeof(list) + 160], node_text[24] = "no node";
-    int node = mrp_verbs_device_node(context->device);
+    int node = mrp_device_node("/sys/class/infiniband", context->device->name);
 
     if (ibv_query_port(context, (uint8_t)port, &attr) != 0) {
         return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Verbs: the module's table. device.c opens a device of its own, wrap.c takes the caller's
- * domain, register.c does the work, ports.c and node.c look around.
+ * domain, register.c does the work, ports.c looks around.
  */
 #include "device.h"
 #include "ports.h"
