@@ -194,17 +194,12 @@ static enum mrp_status cma_register(void *state,
     struct cma *cma = state;
     struct key *key;
 
-    if (request->kind != MRP_MEMORY_HOST || request->native_flags != 0) {
+    if (request->native_flags != 0 || request->has_dmabuf) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "cma: host memory without flags, not kind %d with flags 0x%llx",
-            (int)request->kind, (unsigned long long)request->native_flags);
+            "cma: memory by its address alone: no flags (0x%llx), no dma-buf",
+            (unsigned long long)request->native_flags);
     }
-    if ((request->access & ~(uint32_t)(MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE)) != 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "cma: access %#x: the kernel copies, it has no remote atomics",
-            request->access);
-    }
-    if (request->size == 0 || !is_mapped(request->address, request->size)) {
+    if (!is_mapped(request->address, request->size)) {
         return mrp_fail(MRP_ERR_INVALID, EFAULT,
             "cma: %zu bytes at %p are not all mapped and readable", request->size,
             request->address);

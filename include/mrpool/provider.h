@@ -168,14 +168,17 @@ MRP_API enum mrp_status mrp_module_devices(
  *  few files. Thread-safe. */
 MRP_API int mrp_device_node(const char *folder, const char *name);
 
-/** One registration wanted. */
+/** One registration wanted. The core has held it against what query said: register_memory
+ *  need not check again what is called checked here, and has to refuse what it has no use
+ *  for of the rest. */
 struct mrp_register_request {
     size_t struct_size;
-    void *address;
-    size_t size; /**< bytes, at least 1 */
-    uint32_t access; /**< enum mrp_access */
+    void *address; /**< checked: not NULL */
+    size_t size; /**< bytes; checked: 1 to max_size */
+    uint32_t
+        access; /**< enum mrp_access; checked: at least one, none but those granted */
     uint64_t native_flags; /**< passed on to the network library as they are */
-    enum mrp_memory_kind kind;
+    enum mrp_memory_kind kind; /**< checked: one of memory_kinds */
     int device;
     int dmabuf_fd; /**< valid when has_dmabuf; the provider does not close it */
     uint64_t dmabuf_offset;

@@ -144,17 +144,24 @@ void mrp_provider_state_close(struct mrp_provider_state *provider)
 enum mrp_status mrp_provider_grants(
     const struct mrp_provider_state *provider, uint32_t access, enum mrp_memory_kind kind)
 {
+    if (access == 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "access 0 of provider %s: one or more bits of enum mrp_access",
+            provider->named.name);
+    }
     if ((access & ~provider->info.access) != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "provider %s cannot grant access %#x, only %#x: ask for less, or use a "
-            "provider with "
-            "remote access",
+            "provider %s cannot grant access %#x, only %#x: ask for less, or open it "
+            "with "
+            "what that needs (remote access, atomics)",
             provider->named.name, access, provider->info.access);
     }
     if ((provider->info.memory_kinds >> kind & 1) == 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "provider %s cannot register memory of kind %d", provider->named.name,
-            (int)kind);
+            "provider %s cannot register memory of kind %d: open it for device memory, "
+            "or "
+            "take a backend of host memory",
+            provider->named.name, (int)kind);
     }
     return MRP_OK;
 }
@@ -171,11 +178,15 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
     if (status != MRP_OK) {
         return status;
     }
+    if (request->address == NULL || request->size == 0) {
+        return mrp_fail(MRP_ERR_INVALID, 0,
+            "provider %s: %zu bytes at %p: nothing to register", provider->named.name,
+            request->size, request->address);
+    }
     if (info->max_size != 0 && request->size > info->max_size) {
         return mrp_fail(MRP_ERR_LIMIT, 0,
             "provider %s registers at most %zu bytes at once, not %zu: use smaller "
-            "chunks "
-            "(chunk_max, MRPOOL_CHUNK_MAX)",
+            "chunks (chunk_max, MRPOOL_CHUNK_MAX)",
             provider->named.name, info->max_size, request->size);
     }
     mrp_error_clear();

@@ -263,19 +263,6 @@ static void register__any_size_and_alignment(void **state)
     close_case(&opened);
 }
 
-static void register__never_wider_than_the_access_granted(void **state)
-{
-    struct opened opened = open_case(*state);
-    struct mrp_registration registration;
-
-    if ((opened.info.access & MRP_ACCESS_REMOTE) == 0) {
-        opened.info.access |= MRP_ACCESS_REMOTE_READ;
-        assert_int_equal(take(&opened, 0, 4096, &registration), MRP_ERR_UNSUPPORTED);
-        assert_null(registration.native);
-    }
-    close_case(&opened);
-}
-
 static void register__local_access_alone(void **state)
 {
     struct opened opened = open_case(*state);
@@ -439,7 +426,6 @@ int main(void)
         PROVIDER_TEST(query__agrees_with_itself),
         PROVIDER_TEST(open__again_and_again),
         PROVIDER_TEST(register__any_size_and_alignment),
-        PROVIDER_TEST(register__never_wider_than_the_access_granted),
         PROVIDER_TEST(register__local_access_alone),
         PROVIDER_TEST(register__overlaps_go_in_any_order),
         PROVIDER_TEST(register__keys_are_unique_while_live),

@@ -3,6 +3,7 @@
  * Every provider through the public calls: what a user of the library sees of it.
  */
 #include "support/test_providers.h"
+#include "context/context.h"
 #include "support/provider_cases.h"
 
 #include "mrpool/mrpool.h"
@@ -210,6 +211,61 @@ static void pool_create__refuses_access_it_cannot_grant(void **state)
             create_pool(&opened, MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE, &pool),
             MRP_ERR_UNSUPPORTED);
     }
+    close_case(&opened);
+}
+
+static void assert_not_registered(const struct opened *opened,
+    const struct mrp_register_request *request, enum mrp_status expected)
+{
+    struct mrp_registration registration = {.struct_size = sizeof(registration)};
+    struct mrp_provider_state *provider;
+
+    assert_int_equal(mrp_provider_get(opened->provider, &provider), MRP_OK);
+    assert_int_equal(mrp_provider_register(provider, request, &registration), expected);
+    assert_null(registration.native);
+    assert_int_equal(query(opened->provider).n_registrations, 0);
+}
+
+/* What the contract calls checked: the slot is not called. */
+static void register__refuses_what_query_did_not_promise(void **state)
+{
+    struct opened opened = open_case(*state);
+    const struct mrp_register_request right = {
+        .struct_size = sizeof(right),
+        .address = opened.memory,
+        .size = 4096,
+        .access = opened.info.access,
+    };
+    struct mrp_register_request wrong = right;
+    struct test_trace trace = {.n_register = 0};
+
+    wrong.address = NULL;
+    assert_not_registered(&opened, &wrong, MRP_ERR_INVALID);
+    wrong = right;
+    wrong.size = 0;
+    assert_not_registered(&opened, &wrong, MRP_ERR_INVALID);
+    wrong.size = opened.info.max_size + 1;
+    if (opened.info.max_size > 0) {
+        assert_not_registered(&opened, &wrong, MRP_ERR_LIMIT);
+    }
+    wrong = right;
+    wrong.access = 0;
+    assert_not_registered(&opened, &wrong, MRP_ERR_INVALID);
+    for (uint32_t right_asked = 1; right_asked != 0; right_asked <<= 1) {
+        wrong.access = MRP_ACCESS_LOCAL | right_asked;
+        if ((wrong.access & ~opened.info.access) != 0) {
+            assert_not_registered(&opened, &wrong, MRP_ERR_UNSUPPORTED);
+        }
+    }
+    wrong = right;
+    for (int kind = 0; kind < 32; kind++) {
+        wrong.kind = (enum mrp_memory_kind)kind;
+        if ((opened.info.memory_kinds >> kind & 1) == 0) {
+            assert_not_registered(&opened, &wrong, MRP_ERR_UNSUPPORTED);
+        }
+    }
+    (void)test_trace_read(opened.provider, &trace);
+    assert_int_equal(trace.n_register, 0);
     close_case(&opened);
 }
 
@@ -473,6 +529,7 @@ int main(void)
         PROVIDER_TEST(open__refuses_options_it_does_not_know),
         PROVIDER_TEST(close__is_busy_while_a_pool_has_it),
         PROVIDER_TEST(pool_create__refuses_access_it_cannot_grant),
+        PROVIDER_TEST(register__refuses_what_query_did_not_promise),
         PROVIDER_TEST(region_alloc__comes_registered),
         PROVIDER_TEST(region_register__any_size_and_alignment),
         PROVIDER_TEST(region_register__overlaps_go_in_any_order),

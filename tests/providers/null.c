@@ -50,16 +50,8 @@ static bool is_raw(const struct null_provider *provider)
     return provider->key_size == sizeof(struct null_key);
 }
 
-static enum mrp_status check_limits(
-    const struct null_provider *provider, const struct mrp_register_request *request)
+static enum mrp_status check_limits(const struct null_provider *provider)
 {
-    if ((request->access & ~(uint32_t)MRP_ACCESS_LOCAL) != 0 && provider->key_size == 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0, "null: remote access, but keys=none");
-    }
-    if (provider->max_size > 0 && request->size > provider->max_size) {
-        return mrp_fail(MRP_ERR_LIMIT, 0, "null: %zu bytes, max_size is %zu",
-            request->size, provider->max_size);
-    }
     if (provider->max_registrations > 0 &&
         provider->n_live >= provider->max_registrations) {
         return mrp_fail(MRP_ERR_LIMIT, 0, "null: max_registrations, %zu, are live",
@@ -72,7 +64,7 @@ static enum mrp_status null_register(void *state,
     const struct mrp_register_request *request, struct mrp_registration *registration)
 {
     struct null_provider *provider = state;
-    enum mrp_status status = check_limits(provider, request);
+    enum mrp_status status = check_limits(provider);
     struct null_key *key;
 
     if (status != MRP_OK) {

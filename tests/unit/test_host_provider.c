@@ -293,14 +293,6 @@ static void register__refuses_what_it_cannot_do(void **state)
     struct mrp_register_request request = request_of(memory, page_size());
 
     (void)state;
-    request.access = MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE_READ;
-    assert_int_equal(mrp_provider_host.register_memory(NULL, &request, &registration),
-        MRP_ERR_UNSUPPORTED);
-    request = request_of(memory, page_size());
-    request.kind = MRP_MEMORY_CUDA;
-    assert_int_equal(mrp_provider_host.register_memory(NULL, &request, &registration),
-        MRP_ERR_UNSUPPORTED);
-    request = request_of(memory, page_size());
     request.native_flags = 1;
     assert_int_equal(mrp_provider_host.register_memory(NULL, &request, &registration),
         MRP_ERR_UNSUPPORTED);

@@ -128,17 +128,6 @@ static enum mrp_status pin_take(const struct mrp_host_pin *pin)
 
 static enum mrp_status check_request(const struct mrp_register_request *request)
 {
-    if (request->kind != MRP_MEMORY_HOST) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "host: pins host memory only, not kind %d", (int)request->kind);
-    }
-    if ((request->access & ~(uint32_t)MRP_ACCESS_LOCAL) != 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "host: access 0x%x includes remote access, which needs a network: take "
-            "another "
-            "provider",
-            (unsigned)request->access);
-    }
     if (request->native_flags != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
             "host: native_flags 0x%llx, but there is no network library to pass them to",

@@ -70,19 +70,9 @@ void mrp_mpi_leave(struct mrp_mpi_provider *provider, bool may_call)
 
 static enum mrp_status check_request(const struct mrp_register_request *request)
 {
-    if (request->address == NULL || request->size == 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%zu bytes at %p: nothing to register",
-            request->size, request->address);
-    }
-    if (request->access == 0 || (request->access & ~(uint32_t)MRP_ACCESS_ALL) != 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "access %#x: one or more bits of enum mrp_access (%#x)", request->access,
-            MRP_ACCESS_ALL);
-    }
-    if (request->has_dmabuf || request->kind != MRP_MEMORY_HOST) {
+    if (request->has_dmabuf) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "%s: MPI-3.1 windows take host memory by its address",
-            request->has_dmabuf ? "a dma-buf" : "device memory");
+            "a dma-buf: MPI-3.1 windows take host memory by its address");
     }
     if (request->native_flags != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,

@@ -12,73 +12,18 @@
 
 static const uint32_t remote_rights = MRP_ACCESS_REMOTE | MRP_ACCESS_REMOTE_ATOMIC;
 
-static const char *kind_name(enum mrp_memory_kind kind)
-{
-    return kind == MRP_MEMORY_CUDA ? "CUDA"
-        : kind == MRP_MEMORY_ROCM  ? "ROCm"
-                                   : "unknown";
-}
-
 /* -- what is refused before libfabric sees it -- */
-
-static enum mrp_status check_access(
-    const struct mrp_ofi_domain *domain, const struct mrp_register_request *request)
-{
-    uint32_t possible = mrp_ofi_domain_access(domain);
-
-    if (request->access == 0 || (request->access & ~(uint32_t)MRP_ACCESS_ALL) != 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "access %#x: one or more bits of enum mrp_access (%#x)", request->access,
-            MRP_ACCESS_ALL);
-    }
-    if ((request->access & ~possible) != 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "access %#x on %s, which grants %#x: its fi_info has caps %#llx; open the "
-            "domain with FI_RMA (and FI_ATOMIC) or ask for less",
-            request->access, domain->device, possible,
-            (unsigned long long)domain->info->caps);
-    }
-    return MRP_OK;
-}
-
-static enum mrp_status check_kind(
-    const struct mrp_ofi_domain *domain, const struct mrp_register_request *request)
-{
-    if (request->has_dmabuf) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "dma-buf on %s: this module speaks the libfabric API %u.%u, FI_MR_DMABUF "
-            "came "
-            "with 1.20; register the address instead",
-            domain->device, FI_MAJOR(MRP_OFI_API), FI_MINOR(MRP_OFI_API));
-    }
-    if (request->kind == MRP_MEMORY_HOST) {
-        return MRP_OK;
-    }
-    if (request->kind != MRP_MEMORY_CUDA && request->kind != MRP_MEMORY_ROCM) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "memory kind %d is none of enum mrp_memory_kind", (int)request->kind);
-    }
-    if ((domain->info->caps & FI_HMEM) == 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "%s memory on %s: the domain was opened without FI_HMEM; set "
-            "MRPOOL_OFI_HMEM=on, "
-            "or for a wrapped domain ask fi_getinfo for FI_HMEM and FI_MR_HMEM",
-            kind_name(request->kind), domain->device);
-    }
-    return MRP_OK;
-}
 
 static enum mrp_status check_request(
     const struct mrp_ofi_domain *domain, const struct mrp_register_request *request)
 {
-    enum mrp_status status;
-
-    if (request->address == NULL || request->size == 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%zu bytes at %p: nothing to register",
-            request->size, request->address);
+    if (!request->has_dmabuf) {
+        return MRP_OK;
     }
-    status = check_kind(domain, request);
-    return status == MRP_OK ? check_access(domain, request) : status;
+    return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+        "dma-buf on %s: this module speaks the libfabric API %u.%u, FI_MR_DMABUF came "
+        "with 1.20; register the address instead",
+        domain->device, FI_MAJOR(MRP_OFI_API), FI_MINOR(MRP_OFI_API));
 }
 
 /* -- the calls -- */
@@ -279,7 +224,7 @@ static void explain(char *text, size_t size, const struct mrp_ofi_domain *domain
             mrp_ofi_key_attempts(domain), domain->info->domain_attr->mr_key_size);
     } else if (code == -FI_ENOSYS && request->kind != MRP_MEMORY_HOST) {
         snprintf(text, size, ": this libfabric has no support for %s, or found no device",
-            kind_name(request->kind));
+            request->kind == MRP_MEMORY_CUDA ? "CUDA" : "ROCm");
     } else if ((code == -FI_ENOMEM || code == -FI_EAGAIN) &&
         mrp_system_query(&system) == MRP_OK) {
         snprintf(text, size,

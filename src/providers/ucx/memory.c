@@ -90,6 +90,8 @@ static bool delist(
 
 /* -- UCX's calls -- */
 
+/* Without rights (prot), which means all: who will register it, and for what, is not known
+ * yet, and the registration is this handle. */
 static ucs_status_t allocate(struct mrp_ucx_context *context, void *address, size_t size,
     struct mrp_ucx_block *block)
 {

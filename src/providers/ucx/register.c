@@ -36,52 +36,9 @@ enum mrp_status mrp_ucx_status(ucs_status_t code)
 
 /* -- what is refused before UCX sees it -- */
 
-static enum mrp_status check_access(
+static enum mrp_status check_request(
     const struct mrp_ucx_context *context, const struct mrp_register_request *request)
 {
-    uint32_t possible = mrp_ucx_context_access(context);
-
-    if (request->access == 0 || (request->access & ~(uint32_t)MRP_ACCESS_ALL) != 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "access %#x: one or more bits of enum mrp_access (%#x)", request->access,
-            MRP_ACCESS_ALL);
-    }
-    if ((request->access & ~possible) != 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "access %#x on %s, which grants %#x: its features are %#llx; open the "
-            "context with UCP_FEATURE_RMA (and UCP_FEATURE_AMO64), or ask for less",
-            request->access, context->device, possible,
-            (unsigned long long)context->features);
-    }
-    return MRP_OK;
-}
-
-static ucs_memory_type_t native_type(enum mrp_memory_kind kind)
-{
-    return kind == MRP_MEMORY_CUDA ? UCS_MEMORY_TYPE_CUDA
-        : kind == MRP_MEMORY_ROCM  ? UCS_MEMORY_TYPE_ROCM
-        : kind == MRP_MEMORY_HOST  ? UCS_MEMORY_TYPE_HOST
-                                   : UCS_MEMORY_TYPE_UNKNOWN;
-}
-
-static enum mrp_status check_memory(
-    const struct mrp_ucx_context *context, const struct mrp_register_request *request)
-{
-    ucs_memory_type_t type = native_type(request->kind);
-
-    if (request->address == NULL || request->size == 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%zu bytes at %p: nothing to register",
-            request->size, request->address);
-    }
-    if (type == UCS_MEMORY_TYPE_UNKNOWN) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "memory kind %d is none of enum mrp_memory_kind", (int)request->kind);
-    }
-    if ((context->memory_types >> type & 1) == 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "%s memory on %s: this UCX was built without it, or found no device",
-            ucs_memory_type_names[type], context->device);
-    }
     if (request->has_dmabuf) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
             "dma-buf on %s: ucp_mem_map takes addresses only; register the address "
@@ -100,6 +57,13 @@ static enum mrp_status check_memory(
 }
 
 /* -- the calls -- */
+
+static ucs_memory_type_t native_type(enum mrp_memory_kind kind)
+{
+    return kind == MRP_MEMORY_CUDA ? UCS_MEMORY_TYPE_CUDA
+        : kind == MRP_MEMORY_ROCM  ? UCS_MEMORY_TYPE_ROCM
+                                   : UCS_MEMORY_TYPE_HOST;
+}
 
 static unsigned native_access(uint32_t access)
 {
@@ -237,11 +201,8 @@ enum mrp_status mrp_ucx_register_memory(void *state,
     struct mrp_registration made = {.struct_size = registration->struct_size};
     struct mrp_ucx_context *context = state;
     struct mrp_ucx_log log;
-    enum mrp_status status = check_memory(context, request);
+    enum mrp_status status = check_request(context, request);
 
-    if (status == MRP_OK) {
-        status = check_access(context, request);
-    }
     if (status != MRP_OK) {
         return status;
     }

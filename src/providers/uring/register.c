@@ -15,31 +15,14 @@ static const struct iovec nothing = {NULL, 0};
 static enum mrp_status check_request(
     const struct mrp_uring_ring *ring, const struct mrp_register_request *request)
 {
-    if (request->address == NULL || request->size == 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%zu bytes at %p: nothing to register",
-            request->size, request->address);
-    }
-    if (request->kind != MRP_MEMORY_HOST || request->has_dmabuf) {
+    if (request->has_dmabuf) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "%s: fixed buffers are host memory, not %s", ring->device,
-            request->has_dmabuf ? "a dma-buf" : "a device's");
-    }
-    if ((request->access & ~(uint32_t)MRP_ACCESS_LOCAL) != 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "%s: access %#x includes remote access, which fixed buffers do not give: "
-            "take another provider for that",
-            ring->device, request->access);
+            "%s: fixed buffers are host memory, not a dma-buf", ring->device);
     }
     if (request->native_flags != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
             "%s: native_flags %#llx, but fixed buffers know none", ring->device,
             (unsigned long long)request->native_flags);
-    }
-    if (request->size > MRP_URING_BUFFER_SIZE_MAX) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "%s: %zu bytes, the kernel takes %zu in one fixed buffer: register it in "
-            "parts",
-            ring->device, request->size, MRP_URING_BUFFER_SIZE_MAX);
     }
     return MRP_OK;
 }

@@ -12,24 +12,7 @@ static const uint32_t remote_rights = MRP_ACCESS_REMOTE | MRP_ACCESS_REMOTE_ATOM
 
 /* -- what is refused before the device sees it -- */
 
-static enum mrp_status check_access(
-    const struct mrp_verbs_device *device, const struct mrp_register_request *request)
-{
-    if (request->access == 0 || (request->access & ~(uint32_t)MRP_ACCESS_ALL) != 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0,
-            "access %#x: one or more bits of enum mrp_access (%#x)", request->access,
-            MRP_ACCESS_ALL);
-    }
-    if ((request->access & ~device->access) != 0) {
-        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
-            "access %#x on %s, which grants %#x%s: ask for less", request->access,
-            device->name, device->access,
-            device->on_demand ? " with on-demand paging" : "");
-    }
-    return MRP_OK;
-}
-
-/* Of them the caller may add what enum mrp_access has no word for. An address that is an
+/* Of flags the caller may add what enum mrp_access has no word for. An address that is an
  * offset would not be the one that remote_base promises. */
 static enum mrp_status check_flags(
     const struct mrp_verbs_device *device, const struct mrp_register_request *request)
@@ -71,19 +54,12 @@ static enum mrp_status check_request(
 {
     enum mrp_status status;
 
-    if (request->address == NULL || request->size == 0) {
-        return mrp_fail(MRP_ERR_INVALID, 0, "%zu bytes at %p: nothing to register",
-            request->size, request->address);
-    }
     if (atomic_load(&device->is_lost)) {
         return mrp_fail(MRP_ERR_UNAVAILABLE, ENODEV,
             "%s is lost: it failed or was taken out; close its provider and open another",
             device->name);
     }
-    status = check_access(device, request);
-    if (status == MRP_OK) {
-        status = check_flags(device, request);
-    }
+    status = check_flags(device, request);
     return status == MRP_OK ? check_kind(device, request) : status;
 }
 
