@@ -7,6 +7,7 @@
 #include "ucx_station.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -475,6 +476,9 @@ int main(void)
         cmocka_unit_test(backend__serves_other_rails_too),
         cmocka_unit_test(backend__goes_with_the_context),
     };
+
+    /* no heap of a UCX thread's own, 64 MiB of addresses, beside what mapped_size is for */
+    mallopt(M_ARENA_MAX, 1);
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
