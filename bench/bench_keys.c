@@ -222,18 +222,8 @@ static int run_keys(void)
 
 static void parse_counts(const char *list, struct argp_state *state)
 {
-    char item[32];
-
-    options.n_counts = 0;
-    while (list != NULL) {
-        list = bench_next_item(list, item, sizeof item);
-        if (options.n_counts == COUNTS_MAX ||
-            !bench_parse_count(item, 2, 64, &options.counts[options.n_counts])) {
-            argp_error(state, "--processes: '%s': up to %d numbers from 2 to 64", item,
-                COUNTS_MAX);
-        }
-        options.n_counts++;
-    }
+    options.n_counts =
+        bench_numbers(list, "--processes", 2, 64, 1, options.counts, COUNTS_MAX, state);
 }
 
 enum {

@@ -88,46 +88,6 @@ static void set_defaults(struct pool_options *options)
     }
 }
 
-static void parse_sizes(
-    struct pool_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    options->n_sizes = 0;
-    while (list != NULL) {
-        size_t *size = &options->sizes[options->n_sizes];
-
-        list = bench_next_item(list, item, sizeof item);
-        if (options->n_sizes == POOL_SIZES_MAX) {
-            argp_error(state, "--sizes: at most %d of them", POOL_SIZES_MAX);
-        }
-        if (!bench_parse_size(item, size) || *size < 64 || *size > POOL_LARGE) {
-            argp_error(state, "--sizes: '%s' is no size from 64 to 1M", item);
-        }
-        options->n_sizes++;
-    }
-}
-
-static void parse_threads(
-    struct pool_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    options->n_threads = 0;
-    while (list != NULL) {
-        list = bench_next_item(list, item, sizeof item);
-        if (options->n_threads == POOL_THREADS_MAX) {
-            argp_error(state, "--threads: at most %d of them", POOL_THREADS_MAX);
-        }
-        if (!bench_parse_count(
-                item, 1, WORKER_THREADS_MAX, &options->threads[options->n_threads])) {
-            argp_error(state, "--threads: '%s' is no number from 1 to %d", item,
-                WORKER_THREADS_MAX);
-        }
-        options->n_threads++;
-    }
-}
-
 enum {
     OPTION_SIZES = 's',
     OPTION_THREADS = 't',
@@ -146,10 +106,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
         state->child_inputs[0] = &options->common;
         return 0;
     case OPTION_SIZES:
-        parse_sizes(options, text, state);
+        options->n_sizes = bench_numbers(
+            text, "--sizes", 64, POOL_LARGE, 1, options->sizes, POOL_SIZES_MAX, state);
         return 0;
     case OPTION_THREADS:
-        parse_threads(options, text, state);
+        options->n_threads = bench_numbers(text, "--threads", 1, WORKER_THREADS_MAX, 1,
+            options->threads, POOL_THREADS_MAX, state);
         return 0;
     case OPTION_PATTERNS:
         bench_choose(text, "--patterns", "pattern", pool_choice_names,

@@ -127,46 +127,6 @@ static void set_default_sizes(struct reg_options *options)
     }
 }
 
-static void parse_sizes(
-    struct reg_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    options->n_sizes = 0;
-    while (list != NULL) {
-        list = bench_next_item(list, item, sizeof item);
-        if (options->n_sizes == SIZES_MAX) {
-            argp_error(state, "--sizes: at most %d of them", SIZES_MAX);
-        }
-        if (!bench_parse_size(item, &options->sizes[options->n_sizes]) ||
-            options->sizes[options->n_sizes] % 4096 != 0) {
-            argp_error(
-                state, "--sizes: '%s' is not a multiple of 4K (4K, 64K, 1M)", item);
-        }
-        options->n_sizes++;
-    }
-}
-
-static void parse_pages(
-    struct reg_options *options, const char *list, struct argp_state *state)
-{
-    char item[32];
-
-    options->pages_given = true;
-    while (list != NULL) {
-        size_t i = 0;
-
-        list = bench_next_item(list, item, sizeof item);
-        while (i < BENCH_PAGES_ALL && strcmp(bench_pages_all[i].name, item) != 0) {
-            i++;
-        }
-        if (i == BENCH_PAGES_ALL) {
-            argp_error(state, "--pages: '%s' is none of 4k, thp, 2m", item);
-        }
-        options->pages[i] = true;
-    }
-}
-
 enum {
     OPTION_SIZES = 's',
     OPTION_PAGES = 'p',
@@ -184,10 +144,13 @@ static error_t parse(int key, char *text, struct argp_state *state)
         state->child_inputs[0] = &options->common;
         return 0;
     case OPTION_SIZES:
-        parse_sizes(options, text, state);
+        options->n_sizes = bench_numbers(text, "--sizes", 4096, (size_t)1 << 40, 4096,
+            options->sizes, SIZES_MAX, state);
         return 0;
     case OPTION_PAGES:
-        parse_pages(options, text, state);
+        options->pages_given = true;
+        bench_choose(text, "--pages", "kind of page", &bench_pages_all[0].name,
+            sizeof bench_pages_all[0], BENCH_PAGES_ALL, options->pages, state);
         return 0;
     case OPTION_PROVIDERS:
         problem = bench_targets_parse(text, &options->targets);

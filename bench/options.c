@@ -36,6 +36,29 @@ void bench_choose(const char *list, const char *option, const char *kind,
     }
 }
 
+size_t bench_numbers(const char *list, const char *option, size_t least, size_t most,
+    size_t step, size_t *numbers, size_t n_max, struct argp_state *state)
+{
+    char item[32];
+    size_t n = 0;
+
+    while (list != NULL) {
+        list = bench_next_item(list, item, sizeof item);
+        if (n == n_max) {
+            argp_error(state, "%s: at most %zu of them", option, n_max);
+        }
+        if (!bench_parse_size(item, &numbers[n]) || numbers[n] < least ||
+            numbers[n] > most || numbers[n] % step != 0) {
+            argp_error(state, "%s: '%s' is not from %s to %s%s%s", option, item,
+                bench_size_option(least).text, bench_size_option(most).text,
+                step > 1 ? ", in steps of " : "",
+                step > 1 ? bench_size_option(step).text : "");
+        }
+        n++;
+    }
+    return n;
+}
+
 enum {
     OPTION_JSON = 256,
     OPTION_CSV,

@@ -42,6 +42,11 @@ void bench_choose(const char *list, const char *option, const char *kind,
     const char *const *names, size_t stride, size_t n, bool *chosen,
     struct argp_state *state);
 
+/** Read such a list of at most n_max numbers, sizes as people write them, each from `least`
+ *  to `most` and a multiple of `step`; else it is an error that says option. @return how many. */
+size_t bench_numbers(const char *list, const char *option, size_t least, size_t most,
+    size_t step, size_t *numbers, size_t n_max, struct argp_state *state);
+
 struct bench_command {
     const char *name;
     const char *purpose;
