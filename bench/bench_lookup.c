@@ -331,9 +331,8 @@ static void print_words(const struct bench *bench, const struct bench_subject *s
     }
     snprintf(text, sizeof text,
         "Finding a region takes %d %% of the time of UCX's lookup, %d %% where each "
-        "lookup "
-        "waits for the one before; an address to its keys in one step takes %d %% and "
-        "%d %%.",
+        "lookup waits for the one before; an address to its keys in one step takes %d %% "
+        "and %d %%.",
         percent_of_ucx(bench, subject, CASE_FIND),
         percent_of_ucx(bench, subject, CASE_FIND CHAIN),
         percent_of_ucx(bench, subject, CASE_RESOLVE),

@@ -272,8 +272,7 @@ static int run(int argc, char **argv)
     static const char doc[] =
         "Measure mrp_memory_alloc, query and free with 1,024 and with 65,536 blocks live."
         "\vThe ratio, in the table, --json and --csv, is the cost with few divided by "
-        "the "
-        "cost with many: 0.5 means that it has doubled.";
+        "the cost with many: 0.5 means that it has doubled.";
     const struct argp argp = {NULL, parse, NULL, doc, bench_options_child, NULL, NULL};
     struct bench_options options = BENCH_OPTIONS_INIT;
 

@@ -101,9 +101,8 @@ static void print_load(const struct bench *bench)
     print_subjects(bench,
         "A mixed load on two threads, in phases: what is held for each live byte while "
         "it is steady, after a peak of three times as much has gone and a trim, with "
-        "small "
-        "sizes, after three quarters of these have gone, any of them, and idle after "
-        "that; what is left when all is freed and trimmed.",
+        "small sizes, after three quarters of these have gone, any of them, and idle "
+        "after that; what is left when all is freed and trimmed.",
         held_titles, held, sizeof held / sizeof held[0]);
     print_subjects(bench,
         "What a region cost there: taken, a byte of each page written, freed.",

@@ -161,8 +161,7 @@ static enum mrp_status report_no_fit(
     }
     return mrp_fail(MRP_ERR_LIMIT, 0,
         "the array is exhausted: %zu bytes aligned to %zu wanted, %zu of %zu bytes used "
-        "by "
-        "%zu mappings, largest gap %zu: free some, or give a larger array",
+        "by %zu mappings, largest gap %zu: free some, or give a larger array",
         request->size, request->alignment, array->used_size, array->size, array->n_runs,
         largest_gap(array));
 }
@@ -252,8 +251,7 @@ static enum mrp_status run_take(
     if (!run || array->base + run->offset != mapping->address) {
         return mrp_fail(MRP_ERR_STALE, 0,
             "no mapping at %p among the %zu of the array of %zu bytes at %p: it was "
-            "given "
-            "back before, or is another backend's",
+            "given back before, or is another backend's",
             mapping->address, array->n_runs, array->size, (void *)array->base);
     }
     *link = run->next;

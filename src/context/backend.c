@@ -377,8 +377,7 @@ enum mrp_status mrp_provider_backend(
     if (status == MRP_OK && has_own_state(provider->ops.backend)) {
         status = mrp_fail(MRP_ERR_INVALID, 0,
             "provider %s: its backend's create and destroy must be NULL: its state is "
-            "the "
-            "provider's",
+            "the provider's",
             provider->named.name);
     }
     if (status == MRP_OK) {

@@ -273,8 +273,7 @@ enum mrp_status mrp_context_destroy(struct mrp_context *handle)
     if (report.count > 0) {
         status = mrp_fail(MRP_ERR_LEAKED, 0,
             "context %s: %zu blocks or regions (%zu bytes) were still live and have been "
-            "freed; "
-            "the first: %s",
+            "freed; the first: %s",
             context->name, report.count, report.size, report.first);
     }
     free(context);

@@ -152,15 +152,13 @@ enum mrp_status mrp_provider_grants(
     if ((access & ~provider->info.access) != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
             "provider %s cannot grant access %#x, only %#x: ask for less, or open it "
-            "with "
-            "what that needs (remote access, atomics)",
+            "with what that needs (remote access, atomics)",
             provider->named.name, access, provider->info.access);
     }
     if ((provider->info.memory_kinds >> kind & 1) == 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
             "provider %s cannot register memory of kind %d: open it for device memory, "
-            "or "
-            "take a backend of host memory",
+            "or take a backend of host memory",
             provider->named.name, (int)kind);
     }
     return MRP_OK;

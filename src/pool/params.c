@@ -146,8 +146,8 @@ static enum mrp_status check_isolation(const struct mrp_pool_params *params)
         if (given->max_size != 0 || given->preallocate != 0 || given->reserve != 0) {
             return mrp_fail(MRP_ERR_INVALID, 0,
                 "isolate gives each region a mapping of its own, and tiers nothing to "
-                "cut: "
-                "leave tiers[%zu] zero (max_size is %zu, preallocate %zu, reserve %zu)",
+                "cut: leave tiers[%zu] zero (max_size is %zu, preallocate %zu, reserve "
+                "%zu)",
                 tier, given->max_size, given->preallocate, given->reserve);
         }
     }
@@ -277,8 +277,7 @@ static enum mrp_status resolve_budgets(
         (params->chunk_min != 0 || params->chunk_max != 0)) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "chunk_min %zu, chunk_max %zu: backend %s has one chunk for all its %zu "
-            "bytes; "
-            "leave both 0",
+            "bytes; leave both 0",
             params->chunk_min, params->chunk_max, pool->backend->named.name,
             pool->backend->max_size);
     }
@@ -358,8 +357,7 @@ static enum mrp_status resolve_limits(
     if (status == MRP_OK && pool->reserve > pool->max_bytes) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "reserve is %zu, but max_bytes %zu: what is kept idle is a part of what may "
-            "be "
-            "mapped",
+            "be mapped",
             pool->reserve, pool->max_bytes);
     }
     for (size_t tier = 0; status == MRP_OK && tier < MRP_TIERS; tier++) {

@@ -152,8 +152,7 @@ static enum mrp_status reserve_user_data(struct mrp_pool *pool)
     if (address == NULL) {
         return mrp_fail(MRP_ERR_MEMORY, errno,
             "cannot reserve %zu MiB of addresses for user data: lower user_size, or "
-            "raise "
-            "the address space limit (ulimit -v)",
+            "raise the address space limit (ulimit -v)",
             pool->user_reserved / MRP_MIB);
     }
     pool->user_base = address;

@@ -31,8 +31,7 @@ enum mrp_status mrp_pool_check_handle(const struct mrp_pool *pool)
     }
     return mrp_fail(MRP_ERR_FORKED, 0,
         "the pool belongs to the parent process: its memory is not registered for this "
-        "one; "
-        "create a pool of your own after fork");
+        "one; create a pool of your own after fork");
 }
 
 enum mrp_status mrp_region_check_handle(const struct mrp_region *region)

@@ -262,8 +262,7 @@ const char *mrp_pool_waiting_remedy(
     if (report->stats.n_waiting > 0) {
         snprintf(text, MRP_REMEDY_SIZE,
             "they wait for a free that makes room: free regions, or raise the budget "
-            "that "
-            "is used up%s%s",
+            "that is used up%s%s",
             cached > 0 ? "; a thread that blocks should call mrp_thread_flush first: "
                          "caches hold "
                        : "",
@@ -279,8 +278,7 @@ const char *mrp_pool_quarantine_remedy(
     if (report->stats.n_quarantined > 0 && report->quarantine_age > QUARANTINE_LONG) {
         snprintf(text, MRP_REMEDY_SIZE,
             "the oldest was abandoned %s ago and is nobody's until its fence is "
-            "reported: "
-            "call mrp_pool_drained once the network cannot touch it any more%s",
+            "reported: call mrp_pool_drained once the network cannot touch it any more%s",
             mrp_age_words(report->quarantine_age).text,
             report->is_isolated ? ""
                                 : "; an isolated pool (isolate) could revoke its keys");

@@ -115,8 +115,7 @@ enum mrp_status mrp_ofi_domain_check(const struct mrp_ofi_domain *domain)
     if ((domain->mr_mode & FI_MR_MMU_NOTIFY) != 0) {
         return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
             "%s needs FI_MR_MMU_NOTIFY: fi_mr_refresh after every change of a page, "
-            "which "
-            "a pool cannot promise; choose another provider",
+            "which a pool cannot promise; choose another provider",
             domain->device);
     }
     if ((domain->mr_mode & FI_MR_ENDPOINT) != 0 && domain->endpoint == NULL) {

@@ -34,8 +34,7 @@ static const struct mrp_setting_spec settings[N_SETTINGS] = {
     [SETTING_ENDPOINT] = {"MRPOOL_OFI_ENDPOINT", MRP_SETTING_CHOICE, 0, 0, "auto|rdm|msg",
         "auto",
         "endpoints the domain is for: connectionless (rdm), connected (msg), or "
-        "whichever "
-        "there is"},
+        "whichever there is"},
     [SETTING_HMEM] = {"MRPOOL_OFI_HMEM", MRP_SETTING_SWITCH, 0, 0, NULL, "off",
         "open a domain that registers device memory too (FI_HMEM)"},
     [SETTING_REVOKES] = {"MRPOOL_OFI_REVOKES", MRP_SETTING_CHOICE, 0, 0, "auto|on|off",
