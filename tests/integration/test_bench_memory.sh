@@ -3,36 +3,13 @@
 # the series, wrong options. Counts are judged; times and shares are not: this machine has other work.
 # ctest: TIMEOUT 240
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
-build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
-bench=$build_dir/bench/mrpool-bench
-# shellcheck source=tests/integration/support/program.sh
-. "$here/support/program.sh"
-
-if [[ ! -x $bench || ! -x $build_dir/bench/workers/worker-memory-mrpool ]]; then
-    echo "SKIP: mrpool-bench or its workers are not built"
-    exit 77
-fi
-while IFS='=' read -r name _; do
-    [[ $name == MRPOOL_* ]] && unset "$name"
-done < <(env)
+# shellcheck source=tests/integration/support/bench.sh
+. "$(dirname "${BASH_SOURCE[0]}")/support/bench.sh"
+needs_worker memory-mrpool
+result_key="case threads"
 
 memory() {
     "$bench" memory --quick "$@"
-}
-
-# holds EXPRESSION: true in python of the last output, as JSON in `it`; `results` by case and threads
-holds() {
-    n_checks=$((n_checks + 1))
-    python3 - "$work/out" "$1" <<'PYTHON' || problem "JSON does not hold: $1"
-import json
-import sys
-
-it = json.load(open(sys.argv[1], encoding="utf-8"))
-results = {(r["case"], r["threads"]): r for r in it["results"]}
-sys.exit(0 if eval(sys.argv[2], {"it": it, "results": results}) else 1)
-PYTHON
 }
 
 check_load() {

@@ -4,30 +4,10 @@
 # larger-than-huge ones, through the functions and through inline.h. What is right, and
 # what MRPOOL_DEBUG=off hides from them, is not.
 set -eu
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
-build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
-CC=${CC:-cc}
+# shellcheck source=tests/unit/support/build.sh
+. "$(dirname "${BASH_SOURCE[0]}")/support/build.sh"
 unset MRPOOL_DEBUG
-
-skip() {
-    echo "SKIP: $*"
-    exit 77
-}
-
-command -v "$CC" >/dev/null || skip "no compiler"
-library=$(find "$build_dir" -maxdepth 2 -name libmrpool.so -print -quit)
-[[ -n $library ]] || skip "libmrpool.so is not built"
-lib_dir=$(dirname "$library")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-status=0
 n_checked=0
-
-fail() {
-    echo "FAIL: $*"
-    status=1
-}
 
 cat >"$work/touch.c" <<'PROGRAM'
 #include <mrpool/inline.h>

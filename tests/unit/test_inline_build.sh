@@ -2,28 +2,8 @@
 # mrpool/inline.h in C and in C++, with the shared and with the static library; an object
 # compiled against another layout neither links nor loads.
 set -eu
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
-build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
-CC=${CC:-cc}
-
-skip() {
-    echo "SKIP: $*"
-    exit 77
-}
-
-command -v "$CC" >/dev/null || skip "no compiler"
-library=$(find "$build_dir" -maxdepth 2 -name libmrpool.so -print -quit)
-[[ -n $library ]] || skip "libmrpool.so is not built"
-lib_dir=$(dirname "$library")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-status=0
-
-fail() {
-    echo "FAIL: $*"
-    status=1
-}
+# shellcheck source=tests/unit/support/build.sh
+. "$(dirname "${BASH_SOURCE[0]}")/support/build.sh"
 
 # C and C++ alike: both forms, mixed, on all settings of checks.
 cat >"$work/mix.c" <<'PROGRAM'
