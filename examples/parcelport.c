@@ -7,19 +7,14 @@
  */
 #include "parcelport.h"
 
+#include "options.h"
 #include "parcelport_launch.h"
 #include "parcelport_load.h"
 #include "parcelport_network.h"
 #include "parcelport_packet.h"
 #include "parcelport_report.h"
 
-#include <argp.h>
-#include <ctype.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* What this program was built with; the first one is the default. */
@@ -93,30 +88,6 @@ static const char options_doc[] =
     "                                         memory and keys are short\n\n"
     "The exit status is 0 only when every byte was right, nothing was registered after "
     "the warm-up, and every stale token was refused.";
-
-/* A number with an optional K, M or G, within bounds; anything else ends the program. */
-static uint64_t option_number(
-    struct argp_state *state, const char *text, uint64_t least, uint64_t most)
-{
-    static const char units[] = "KMG";
-    const char *unit;
-    char *end;
-    uint64_t number;
-    unsigned shift = 0;
-
-    errno = 0;
-    number = strtoull(text, &end, 10);
-    if (*end != '\0' && (unit = strchr(units, toupper((unsigned char)*end))) != NULL) {
-        shift = 10 * (unsigned)(unit - units + 1);
-        end++;
-    }
-    if (errno != 0 || !isdigit((unsigned char)text[0]) || *end != '\0' ||
-        number > most >> shift || number << shift < least) {
-        argp_error(state, "'%s' is not a number from %" PRIu64 " to %" PRIu64, text,
-            least, most);
-    }
-    return number << shift;
-}
 
 static const struct network_ops *option_network(
     struct argp_state *state, const char *name)

@@ -18,15 +18,14 @@
  */
 #include "pattern.h"
 #include "peer.h"
+#include "pool_checks.h"
 #include "uring_send_options.h"
 
 #include "mrpool/mrpool.h"
 #include "mrpool/uring.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <liburing.h>
-#include <stdlib.h>
 
 /* Linux 6.2: whether the pages were copied. Newer than Debian 12's liburing. */
 #ifndef IORING_SEND_ZC_REPORT_USAGE
@@ -66,11 +65,6 @@ struct sender {
     size_t most_held;
     uint64_t n_sends, n_copied, n_bytes;
 };
-
-static bool mrp_ok(const char *what, enum mrp_status status)
-{
-    return status == MRP_OK || complain("%s: %s", what, mrp_error_last()->text);
-}
 
 static bool uring_ok(const char *call, int code)
 {
@@ -212,20 +206,6 @@ static bool memory_warm_up(struct sender *sender)
         }
     }
     return good;
-}
-
-/* The provider first, then the ring, then the memory would be the order of a program that
- * goes on; at the end the context takes provider and memory along. */
-static bool memory_close(struct sender *sender)
-{
-    bool has_failed = peer_complaint[0] != '\0';
-    enum mrp_status status;
-
-    if (sender->context == NULL) {
-        return true;
-    }
-    status = mrp_context_destroy(sender->context);
-    return (status == MRP_ERR_LEAKED && has_failed) || mrp_ok("closing", status);
 }
 
 /* -- sending -- */
@@ -374,25 +354,6 @@ static bool send_all(struct sender *sender)
     return true;
 }
 
-/* Registrations so far, as the provider and the pool count them. */
-struct trace {
-    size_t n_live;
-    uint64_t n_growths;
-};
-
-static bool trace_take(struct sender *sender, struct trace *trace)
-{
-    struct mrp_provider_info info = MRP_PROVIDER_INFO_INIT;
-    struct mrp_pool_stats stats = {.struct_size = sizeof(stats)};
-
-    if (!mrp_ok("provider", mrp_provider_query(sender->provider, &info)) ||
-        !mrp_ok("statistics", mrp_pool_stats(sender->pool, &stats))) {
-        return false;
-    }
-    *trace = (struct trace){info.n_registrations, stats.n_growths};
-    return true;
-}
-
 /* -- both -- */
 
 /* The receiver connects twice: to hear what to do, and for the messages. */
@@ -465,11 +426,11 @@ static void print_result(
 
 static bool run_sender(struct sender *sender)
 {
-    struct trace warm, end;
+    struct trace warm;
     uint64_t started;
 
     if (!meet(sender) || !ring_open(sender) || !memory_open(sender) ||
-        !memory_warm_up(sender) || !trace_take(sender, &warm) ||
+        !memory_warm_up(sender) || !trace_take(sender->provider, sender->pool, &warm) ||
         !plan_send(&sender->options->plan, &sender->peer)) {
         return false;
     }
@@ -478,13 +439,8 @@ static bool run_sender(struct sender *sender)
         return false;
     }
     started = now_ns() - started;
-    if (!trace_take(sender, &end)) {
+    if (!trace_compare(sender->provider, sender->pool, &warm)) {
         return false;
-    }
-    if (end.n_live != warm.n_live || end.n_growths != warm.n_growths) {
-        return complain("after the warm-up: %zu registrations instead of %zu, pool grown "
-                        "%" PRIu64 " times",
-            end.n_live, warm.n_live, end.n_growths - warm.n_growths);
     }
     print_result(sender, &warm, started);
     return true;
@@ -511,7 +467,9 @@ int main(int argc, char **argv)
         }
     }
     alarm((unsigned)options.timeout); /* closing is a wait like any other */
-    good &= memory_close(&sender);
+    /* The provider first, then the ring, then the memory would be the order of a program
+     * that goes on; at the end the context takes provider and memory along. */
+    good &= context_close(sender.context, sender.pool);
     if (sender.has_ring) {
         io_uring_queue_exit(&sender.ring);
     }

@@ -5,11 +5,8 @@
 #ifndef EXAMPLES_URING_SEND_OPTIONS_H
 #define EXAMPLES_URING_SEND_OPTIONS_H
 
+#include "options.h"
 #include "peer.h"
-
-#include <argp.h>
-#include <inttypes.h>
-#include <stdlib.h>
 
 #define WINDOW_MAX 1024
 #define SIZE_LARGEST ((size_t)1 << 20)
@@ -57,28 +54,6 @@ static const char options_doc[] =
     "  uring_send --messages 100000 --max-size 4K --window 128\n\n"
     "The exit status is 0 only when every byte was right and nothing was registered "
     "after the warm-up.";
-
-/* A number with an optional K or M, within bounds; anything else ends the program. */
-static uint64_t option_number(
-    struct argp_state *state, const char *text, uint64_t least, uint64_t most)
-{
-    unsigned shift = 0;
-    uint64_t number;
-    char *end;
-
-    errno = 0;
-    number = strtoull(text, &end, 10);
-    if (*end == 'K' || *end == 'M') {
-        shift = *end == 'K' ? 10 : 20;
-        end++;
-    }
-    if (errno != 0 || !isdigit((unsigned char)text[0]) || *end != '\0' ||
-        number > most >> shift || number << shift < least) {
-        argp_error(state, "'%s' is not a number from %" PRIu64 " to %" PRIu64, text,
-            least, most);
-    }
-    return number << shift;
-}
 
 static error_t options_take(int key, char *argument, struct argp_state *state)
 {

@@ -170,7 +170,7 @@ lost_parent() {
     fail "a killed parent leaves its child running"
 }
 
-moves tcp --rounds 1
+moves tcp --rounds 1 --max-size 64M
 moves shm --rounds 1
 moves sockets --rounds 1
 moves udp --rounds 1 --max-size 1M
