@@ -18,18 +18,14 @@
  *   mpirun -n 4 mpi_rma
  *   mpirun -n 4 mpi_rma --window allocated
  */
+#include "options.h"
 #include "pattern.h"
 
 #include "mrpool/mpi.h"
 #include "mrpool/mrpool.h"
 
-#include <argp.h>
-#include <ctype.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /* Guard bytes before and after each payload: the pool's headroom and tailroom. */
 #define GUARD 64
@@ -202,15 +198,23 @@ static void region_verify(const struct mrp_region *region, uint64_t seed)
 
 /* -- the peers' regions -- */
 
-static struct mrp_remote *find_remote(struct example *example,
-    const struct mrp_token *token, struct mrp_remote_region *found)
+/* With keys that we hold. Those of a chunk that the peer has replaced go. */
+static bool find_remote(struct example *example, const struct mrp_token *token,
+    struct mrp_remote_region *found)
 {
     for (size_t i = 0; i < example->n_remotes; i++) {
-        if (mrp_remote_resolve(example->remotes[i], token, found) == MRP_OK) {
-            return example->remotes[i];
+        enum mrp_status status = mrp_remote_resolve(example->remotes[i], token, found);
+
+        if (status == MRP_OK) {
+            return true;
+        }
+        if (status == MRP_ERR_STALE) {
+            mrp_check("closing keys", mrp_remote_close(example->remotes[i]));
+            example->remotes[i] = example->remotes[--example->n_remotes];
+            return false;
         }
     }
-    return NULL;
+    return false;
 }
 
 /* Offer `region` to rank `from`, and resolve what rank `to` offers. The keys of a chunk
@@ -227,7 +231,7 @@ static void remote_resolve(struct example *example, const struct mrp_region *reg
     mrp_check("token", mrp_region_token(region, &own));
     MPI_Sendrecv(own.bytes, sizeof(own.bytes), MPI_BYTE, from, 0, token.bytes,
         sizeof(token.bytes), MPI_BYTE, to, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-    wants = find_remote(example, &token, found) == NULL;
+    wants = !find_remote(example, &token, found);
     MPI_Sendrecv(&wants, 1, MPI_INT, to, 1, &is_wanted, 1, MPI_INT, from, 1,
         MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     mrp_check("keys", mrp_region_key_pack(region, 1, keys, &keys_size));
@@ -451,25 +455,10 @@ static const struct argp_option options_table[] = {
         0},
     {"alloc-mem", 'a', NULL, 0, "dynamic: the pool's memory is of MPI_Alloc_mem", 0},
     {"rounds", 'r', "N", 0, "rounds after the warm-up (3)", 0},
-    {"max-size", 's', "BYTES", 0, "largest transfer (4194304; at most 16777216)", 0},
+    {"max-size", 's', "BYTES", 0, "largest transfer (4M; at most 16M)", 0},
     {"seed", 'e', "N", 0, "of the pattern (1)", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
-
-static size_t parse_number(
-    struct argp_state *state, const char *text, size_t least, size_t most)
-{
-    char *end;
-    unsigned long long value;
-
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    if (errno != 0 || !isdigit((unsigned char)text[0]) || *end != '\0' || value < least ||
-        value > most) {
-        argp_error(state, "'%s' is not a number from %zu to %zu", text, least, most);
-    }
-    return value;
-}
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
@@ -486,13 +475,13 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->from_mpi = true;
         return 0;
     case 'r':
-        options->rounds = parse_number(state, text, 1, 1000000);
+        options->rounds = option_number(state, text, 1, 1000000);
         return 0;
     case 's':
-        options->max_size = parse_number(state, text, 1, sizes[N_SIZES - 1]);
+        options->max_size = option_number(state, text, 1, sizes[N_SIZES - 1]);
         return 0;
     case 'e':
-        options->seed = parse_number(state, text, 0, SIZE_MAX);
+        options->seed = option_number(state, text, 0, UINT64_MAX);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -28,7 +28,7 @@ for module in mpi mpich; do
     done
     moves "$module" 2 --alloc-mem
     for wrong in "--max-size=16777217" "--max-size=99999999999999999999999" "--max-size= 1" \
-        "--rounds=0" "--rounds=-1" "--seed=1K"; do
+        "--rounds=0" "--rounds=-1" "--seed=1X"; do
         if "$build_dir/examples/$name" "$wrong" >"$work/out" 2>&1 ||
             ! grep -q 'is not a number from' "$work/out"; then
             fail "$name takes $wrong: $(tail -n 3 "$work/out")"
