@@ -206,7 +206,7 @@ static const char doc[] =
     "\vLatency is one message at a time, until it has arrived: for libfabric completed "
     "with FI_DELIVERY_COMPLETE, for UCX flushed, for MPI flushed, for verbs "
     "acknowledged. Bandwidth has 16 messages under way (16 MiB at most), each with a "
-    "buffer of its own; of gets over verbs the queue pair has one at a time under way. "
+    "buffer of its own; of gets over verbs no more than both devices serve at once. "
     "All include what the buffer costs. Times are wall-clock time: both processes and "
     "the network's own threads share the machine. Verified once before measuring.\n"
     "In --json and --csv a case is called put/latency/pool or put/message/register, "

@@ -12,7 +12,8 @@
 #include <infiniband/verbs.h>
 #include <inttypes.h>
 
-/* Operations that may be under way at once. */
+/* Operations that may be under way at once. Of reads and atomics no more than both devices
+ * have room for. */
 #define VERBS_BATCH 16
 
 struct verbs_endpoint {
@@ -20,13 +21,14 @@ struct verbs_endpoint {
     uint8_t port;
     int gid_index;
     struct ibv_port_attr attr; /* of the port */
+    uint8_t reads_asked, reads_served; /* under way at once: ours, and the peer's */
     struct ibv_cq *cq;
     struct ibv_qp *qp;
 };
 
 /* What the two tell each other of their queue pairs. */
 struct verbs_address {
-    unsigned qp, lid, mtu;
+    unsigned qp, lid, mtu, reads; /* reads: how many of the other's it serves at once */
     union ibv_gid gid;
 };
 
@@ -35,6 +37,28 @@ struct verbs_address {
 static bool verbs_check(const char *call, int code)
 {
     return code == 0 || complain("%s: %s", call, strerror(code));
+}
+
+/* Of which one at least is small: a queue pair takes up to 255. */
+static uint8_t verbs_lesser(unsigned one, unsigned other)
+{
+    return (uint8_t)(one < other ? one : other);
+}
+
+static bool verbs_learn(struct verbs_endpoint *endpoint)
+{
+    struct ibv_device_attr device;
+    struct ibv_context *context = endpoint->pd->context;
+
+    if (!verbs_check("ibv_query_device", ibv_query_device(context, &device)) ||
+        !verbs_check(
+            "ibv_query_port", ibv_query_port(context, endpoint->port, &endpoint->attr))) {
+        return false;
+    }
+    endpoint->reads_asked =
+        verbs_lesser(VERBS_BATCH, (unsigned)device.max_qp_init_rd_atom);
+    endpoint->reads_served = verbs_lesser(VERBS_BATCH, (unsigned)device.max_qp_rd_atom);
+    return true;
 }
 
 static bool verbs_to_init(struct verbs_endpoint *endpoint)
@@ -64,8 +88,7 @@ static bool verbs_open(
     endpoint->pd = pd;
     endpoint->port = port;
     endpoint->gid_index = gid_index;
-    if (!verbs_check(
-            "ibv_query_port", ibv_query_port(pd->context, port, &endpoint->attr))) {
+    if (!verbs_learn(endpoint)) {
         return false;
     }
     endpoint->cq = ibv_create_cq(pd->context, VERBS_BATCH, NULL, NULL, 0);
@@ -106,8 +129,9 @@ static bool verbs_exchange(
                 endpoint->pd->context, endpoint->port, endpoint->gid_index, &gid))) {
         return false;
     }
-    size = snprintf(text, sizeof(text), "qp %u lid %u mtu %u gid ", endpoint->qp->qp_num,
-        endpoint->attr.lid, (unsigned)endpoint->attr.active_mtu);
+    size = snprintf(text, sizeof(text), "qp %u lid %u mtu %u reads %u gid ",
+        endpoint->qp->qp_num, endpoint->attr.lid, (unsigned)endpoint->attr.active_mtu,
+        endpoint->reads_served);
     for (size_t i = 0; i < sizeof(gid.raw); i++) {
         size += snprintf(text + size, sizeof(text) - (size_t)size, "%02x", gid.raw[i]);
     }
@@ -116,8 +140,8 @@ static bool verbs_exchange(
         return false;
     }
     size = 0;
-    if (sscanf((char *)message.body, "qp %u lid %u mtu %u gid %n", &other->qp,
-            &other->lid, &other->mtu, &size) != 3 ||
+    if (sscanf((char *)message.body, "qp %u lid %u mtu %u reads %u gid %n", &other->qp,
+            &other->lid, &other->mtu, &other->reads, &size) != 4 ||
         size == 0 || other->mtu < IBV_MTU_256 || other->mtu > IBV_MTU_4096) {
         return complain("the peer's address is not understood");
     }
@@ -142,7 +166,7 @@ static bool verbs_to_receive(
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RTR,
         .path_mtu = (enum ibv_mtu)(other->mtu < mtu ? other->mtu : mtu),
         .dest_qp_num = other->qp,
-        .max_dest_rd_atomic = 1,
+        .max_dest_rd_atomic = endpoint->reads_served,
         .min_rnr_timer = 12};
 
     attr.ah_attr.port_num = endpoint->port;
@@ -157,13 +181,14 @@ static bool verbs_to_receive(
                 IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER));
 }
 
-static bool verbs_to_send(const struct verbs_endpoint *endpoint)
+static bool verbs_to_send(
+    const struct verbs_endpoint *endpoint, const struct verbs_address *other)
 {
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RTS,
         .timeout = 18, /* 4.096 us x 2^18: a second */
         .retry_cnt = 7,
         .rnr_retry = 7,
-        .max_rd_atomic = 1};
+        .max_rd_atomic = verbs_lesser(other->reads, endpoint->reads_asked)};
 
     return verbs_check("ibv_modify_qp to RTS",
         ibv_modify_qp(endpoint->qp, &attr,
@@ -178,7 +203,7 @@ static bool verbs_connect(struct verbs_endpoint *endpoint, struct peer *peer)
     struct peer_message ready;
 
     return verbs_exchange(endpoint, peer, &other) && verbs_to_receive(endpoint, &other) &&
-        verbs_to_send(endpoint) && peer_send(peer, PEER_VERIFIED, NULL, 0) &&
+        verbs_to_send(endpoint, &other) && peer_send(peer, PEER_VERIFIED, NULL, 0) &&
         peer_receive(peer, PEER_VERIFIED, &ready);
 }
 
