@@ -156,3 +156,21 @@ void mrp_budget_read(
     *max = budget->max;
     pthread_mutex_unlock(&budget->mutex);
 }
+
+static size_t lack(size_t used, size_t charge, size_t max)
+{
+    return fits(used, charge, max) ? 0 : used + charge - max;
+}
+
+bool mrp_budget_lacks(struct mrp_budget *budget, const struct mrp_charge *charge,
+    struct mrp_charge *lacking)
+{
+    struct mrp_charge used, max;
+
+    mrp_budget_read(budget, &used, &max);
+    lacking->bytes = lack(used.bytes, charge->bytes, max.bytes);
+    lacking->pinned = lack(used.pinned, charge->pinned, max.pinned);
+    lacking->n_registrations =
+        lack(used.n_registrations, charge->n_registrations, max.n_registrations);
+    return lacking->bytes > 0 || lacking->pinned > 0 || lacking->n_registrations > 0;
+}

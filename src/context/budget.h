@@ -40,6 +40,10 @@ enum mrp_status mrp_budget_charge(
 void mrp_budget_force(struct mrp_budget *budget, const struct mrp_charge *charge);
 void mrp_budget_lift(struct mrp_budget *budget, const struct mrp_charge *charge);
 
+/** What is missing for the charge at this moment; false: nothing. */
+bool mrp_budget_lacks(struct mrp_budget *budget, const struct mrp_charge *charge,
+    struct mrp_charge *lacking);
+
 /** Use and limits at one moment. */
 void mrp_budget_read(
     struct mrp_budget *budget, struct mrp_charge *used, struct mrp_charge *max);

@@ -63,6 +63,9 @@ struct mrp_chunk {
         *kept; /* what rails that have gone would not deregister; or NULL */
     bool is_lost; /* the same, and there was no memory to note it */
     bool keeps_pinned; /* one of them pins */
+    /* the same for who only wants to know what giving it up would lift */
+    _Atomic uint32_t n_registered;
+    _Atomic bool is_pinned;
 
     struct mrp_pool *pool;
     struct mrp_chunk *next,

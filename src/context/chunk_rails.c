@@ -38,6 +38,14 @@ bool mrp_chunk_is_pinned(const struct mrp_chunk *chunk)
     return chunk->keeps_pinned;
 }
 
+/* After each change. */
+static void count(struct mrp_chunk *chunk)
+{
+    mrp_store_relaxed(
+        &chunk->n_registered, (uint32_t)__builtin_popcountll(chunk->registered));
+    mrp_store_relaxed(&chunk->is_pinned, mrp_chunk_is_pinned(chunk));
+}
+
 /* -- in -- */
 
 /* Room for the rails below `n_rails`. Readers have the mutex while they look. */
@@ -94,6 +102,7 @@ enum mrp_status mrp_chunk_attach(
         chunk->rails[rail] = provider;
         chunk->registrations[rail] = registration;
         chunk->registered |= bit(rail);
+        count(chunk);
         pthread_mutex_unlock(&chunk->context->chunks.mutex);
     }
     return status;
@@ -108,6 +117,7 @@ enum mrp_status mrp_chunk_register(
     chunk->registered = 0;
     chunk->kept = NULL;
     chunk->is_lost = chunk->keeps_pinned = false;
+    count(chunk);
     status = reserve(chunk, request->n_rails);
     for (unsigned rail = 0; status == MRP_OK && rail < request->n_rails; rail++) {
         struct mrp_provider_state *provider = request->rails[rail];
@@ -174,6 +184,7 @@ enum mrp_status mrp_chunk_detach(struct mrp_chunk *chunk, unsigned rail)
         keep(chunk, provider);
         status = as_refusal(status);
     }
+    count(chunk);
     return status;
 }
 

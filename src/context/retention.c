@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "context/retention.h"
 
+#include "base/align.h"
 #include "base/clock.h"
+
+#include <string.h>
 
 void mrp_retention_create(
     struct mrp_retention *retention, size_t max_items, size_t max_size)
@@ -204,6 +207,31 @@ struct leaving {
     struct mrp_retained *first, *last;
 };
 
+static struct mrp_charge worth_of(const struct mrp_retained *item)
+{
+    return item->worth != NULL ? item->worth(item) : (struct mrp_charge){0, 0, 0};
+}
+
+static void add_charge(struct mrp_charge *sum, const struct mrp_charge *charge)
+{
+    sum->bytes += charge->bytes;
+    sum->pinned += charge->pinned;
+    sum->n_registrations += charge->n_registrations;
+}
+
+/* As far as there is something to take it from. */
+static void take_charge(struct mrp_charge *rest, const struct mrp_charge *charge)
+{
+    rest->bytes -= mrp_min(rest->bytes, charge->bytes);
+    rest->pinned -= mrp_min(rest->pinned, charge->pinned);
+    rest->n_registrations -= mrp_min(rest->n_registrations, charge->n_registrations);
+}
+
+static bool is_nothing(const struct mrp_charge *charge)
+{
+    return charge->bytes == 0 && charge->pinned == 0 && charge->n_registrations == 0;
+}
+
 /* Under the mutex. */
 static void leave(
     struct mrp_retention *retention, struct mrp_retained *item, struct leaving *leaving)
@@ -211,6 +239,9 @@ static void leave(
     take_off(retention, item);
     *(leaving->last != NULL ? &leaving->last->older : &leaving->first) = item;
     leaving->last = item;
+    item->lifts = worth_of(item);
+    add_charge(&retention->leaving, &item->lifts);
+    retention->n_leaving++;
 }
 
 /* Under the mutex. */
@@ -223,16 +254,22 @@ static void leave_beyond(struct mrp_retention *retention,
 }
 
 /* No lock. */
-static size_t evict_all(const struct leaving *leaving)
+static size_t evict_all(struct mrp_retention *retention, const struct leaving *leaving)
 {
     struct mrp_retained *item = leaving->first, *next;
     size_t n_evicted = 0;
 
     for (; item != NULL; item = next) {
+        struct mrp_charge lifts = item->lifts; /* the item is gone after that */
+
         next = item->older;
         item->older = NULL;
         item->evict(item);
         n_evicted++;
+        pthread_mutex_lock(&retention->mutex);
+        take_charge(&retention->leaving, &lifts);
+        retention->n_leaving--;
+        pthread_mutex_unlock(&retention->mutex);
     }
     return n_evicted;
 }
@@ -250,7 +287,7 @@ void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *ite
     link_there(place != NULL ? place : elsewhere(retention), item);
     leave_beyond(retention, item->home, &leaving);
     pthread_mutex_unlock(&retention->mutex);
-    evict_all(&leaving);
+    evict_all(retention, &leaving);
 }
 
 size_t mrp_retention_evict(
@@ -271,7 +308,50 @@ size_t mrp_retention_evict(
         }
     }
     pthread_mutex_unlock(&retention->mutex);
-    return evict_all(&leaving);
+    return evict_all(retention, &leaving);
+}
+
+size_t mrp_retention_relieve(
+    struct mrp_retention *retention, const struct mrp_charge *lacking, bool *is_coming)
+{
+    struct mrp_charge rest = *lacking, worth, least;
+    struct leaving leaving = {NULL, NULL};
+    struct mrp_retained *item, *newer;
+    bool is_enough;
+
+    pthread_mutex_lock(&retention->mutex);
+    take_charge(&rest, &retention->leaving);
+    least = rest;
+    for (item = retention->lists[false].oldest; item != NULL && !is_nothing(&least);
+         item = item->newer) {
+        worth = worth_of(item);
+        take_charge(&least, &worth);
+    }
+    is_enough = is_nothing(&least);
+    *is_coming = is_enough && retention->n_leaving > 0;
+    for (item = retention->lists[false].oldest;
+         item != NULL && is_enough && !is_nothing(&rest); item = newer) {
+        struct mrp_charge before = rest;
+
+        newer = item->newer;
+        worth = worth_of(item);
+        take_charge(&rest, &worth);
+        if (memcmp(&before, &rest, sizeof rest) != 0) {
+            leave(retention, item, &leaving);
+        }
+    }
+    pthread_mutex_unlock(&retention->mutex);
+    return evict_all(retention, &leaving);
+}
+
+bool mrp_retention_is_evicting(struct mrp_retention *retention)
+{
+    bool is_evicting;
+
+    pthread_mutex_lock(&retention->mutex);
+    is_evicting = retention->n_leaving > 0;
+    pthread_mutex_unlock(&retention->mutex);
+    return is_evicting;
 }
 
 /* Bytes of the owner's that may go. Under the mutex. */
@@ -306,7 +386,7 @@ size_t mrp_retention_evict_aged(struct mrp_retention *retention, const void *own
         }
     }
     pthread_mutex_unlock(&retention->mutex);
-    return evict_all(&leaving);
+    return evict_all(retention, &leaving);
 }
 
 enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
@@ -328,7 +408,7 @@ enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
         leave_beyond(retention, elsewhere(retention), &leaving);
     }
     pthread_mutex_unlock(&retention->mutex);
-    evict_all(&leaving);
+    evict_all(retention, &leaving);
     return place != NULL
         ? MRP_OK
         : mrp_fail(MRP_ERR_LIMIT, 0,

@@ -14,6 +14,7 @@
 #ifndef MRP_CONTEXT_RETENTION_H
 #define MRP_CONTEXT_RETENTION_H
 
+#include "context/budget.h"
 #include "mrpool/backend.h"
 #include "mrpool/base.h"
 
@@ -43,6 +44,10 @@ struct mrp_retained {
     bool is_kept;
     /** Give the memory up. Called under no lock, once the item is off the list. */
     void (*evict)(struct mrp_retained *item);
+    /** What that lifts of the context's budgets; NULL: nothing. Called under the mutex. */
+    struct mrp_charge (*worth)(const struct mrp_retained *item);
+
+    struct mrp_charge lifts; /* worth(), once it is off the list to be evicted */
 };
 
 /** Ends of a list. */
@@ -67,6 +72,8 @@ struct mrp_retention {
     uint64_t last_turn;
     struct mrp_retained_list lists[2]; /* by is_kept */
     size_t max_items, max_size; /* of each place without bounds of its own */
+    struct mrp_charge leaving; /* what evictions that are under way lift */
+    size_t n_leaving; /* of items */
     size_t n_places; /* records that have ever been used */
     struct mrp_retention_place places[MRP_PLACES_MAX + 1]; /* the last is shared */
 };
@@ -90,6 +97,16 @@ struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
  *  `size` bytes have gone. @return how many items went. */
 size_t mrp_retention_evict(
     struct mrp_retention *retention, const void *owner, size_t size);
+
+/** Evict the oldest items, of anybody but none that is kept, which lift some of what is
+ *  lacking, until all of it is lifted, with what other threads' evictions are about to lift.
+ *  None where all that could not be enough. @return how many items went; *is_coming: there
+ *  are other threads' evictions to wait for. */
+size_t mrp_retention_relieve(
+    struct mrp_retention *retention, const struct mrp_charge *lacking, bool *is_coming);
+
+/** Whether evictions are under way. */
+bool mrp_retention_is_evicting(struct mrp_retention *retention);
 
 /** Evict items of `owner` (NULL: of anybody) that were added before `before`, oldest first
  *  and none that is kept, at most `max_items`; passes over those without which less than

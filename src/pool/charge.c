@@ -276,22 +276,6 @@ void mrp_charge_lift(
     }
 }
 
-static bool fits(size_t used, size_t charge, size_t max)
-{
-    return used <= max && charge <= max - used;
-}
-
-bool mrp_idle_helps(const struct mrp_pool *pool, const struct mrp_charge *charge)
-{
-    struct mrp_charge used, max;
-    size_t n_items, idle;
-
-    mrp_retention_count(&pool->context->retention, NULL, &n_items, &idle);
-    mrp_budget_read(&pool->context->budget, &used, &max);
-    return fits(used.bytes - mrp_min(idle, used.bytes), charge->bytes, max.bytes) &&
-        fits(used.pinned - mrp_min(idle, used.pinned), charge->pinned, max.pinned);
-}
-
 bool mrp_pool_can_ever(struct mrp_pool *pool, size_t size)
 {
     struct mrp_chunk_request request = {.node = pool->node};

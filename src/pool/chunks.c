@@ -3,6 +3,7 @@
  * The pool's chunks: what they are called, how one is built and given back, and how much of
  * them stays idle. What they may cost: charge.c.
  */
+#include "base/clock.h"
 #include "base/error.h"
 #include "pool/debug.h"
 #include "pool/growth.h"
@@ -11,6 +12,9 @@
 
 #define CACHE_LEAST (16 * MRP_MIB) /* may lie in all threads' caches in any case, */
 #define CACHE_SHARE 16 /* or this part of the chunks */
+#define EVICTION_LOOK \
+    UINT64_C(1000000) /* ns: how often others' evictions are looked at, */
+#define EVICTION_PATIENCE UINT64_C(1000000000) /* and for how long */
 
 /* -- idle memory -- */
 
@@ -30,6 +34,15 @@ void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evic
     pthread_mutex_unlock(&pool->mutex);
 }
 
+static struct mrp_charge worth(const struct mrp_retained *item)
+{
+    const struct mrp_chunk *chunk = mrp_idle_chunk(item);
+
+    return (struct mrp_charge){mrp_chunk_charge(chunk),
+        mrp_load_relaxed(&chunk->is_pinned) ? item->size : 0,
+        mrp_load_relaxed(&chunk->n_registered)};
+}
+
 void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
     void (*evict)(struct mrp_retained *item))
 {
@@ -38,6 +51,7 @@ void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
     chunk->retained.place = mrp_chunk_place(chunk);
     chunk->retained.is_kept = pool->never_free;
     chunk->retained.evict = evict;
+    chunk->retained.worth = worth;
     mrp_retention_add(&pool->context->retention, &chunk->retained);
 }
 
@@ -157,10 +171,17 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
     return mrp_max(size, least);
 }
 
-/* Charge the budgets, map and register. *asked: somebody beyond this pool was asked, so
- * that idle memory of other pools can help. */
+/* Who has refused a chunk: idle memory of all pools helps but against its own budget. */
+enum refuser {
+    POOL,
+    CONTEXT,
+    SYSTEM /* the network, too */
+};
+
+/* Charge the budgets, map and register. */
 static enum mrp_status try_chunk(struct mrp_pool *pool, struct mrp_chunk_request *request,
-    struct mrp_chunk **made, uint32_t *chunk_id, struct mrp_charge *charge, bool *asked)
+    struct mrp_chunk **made, uint32_t *chunk_id, struct mrp_charge *charge,
+    enum refuser *refuser)
 {
     size_t size = request->backend == NULL ? 0 : request->size;
     /* before the charge: whoever is refused beside it counts */
@@ -168,13 +189,15 @@ static enum mrp_status try_chunk(struct mrp_pool *pool, struct mrp_chunk_request
     uint64_t n_refusals_of_all = mrp_load_relaxed(&pool->context->budget.n_refusals);
     enum mrp_status status = mrp_charge_pool(pool, request, chunk_id);
 
-    *asked = status == MRP_OK;
+    *refuser = POOL;
     if (status != MRP_OK) {
         return status;
     }
     *charge = mrp_charge_of(pool, request->wanted, size, request->size);
+    *refuser = CONTEXT;
     status = mrp_budget_charge(&pool->context->budget, charge);
     if (status == MRP_OK) {
+        *refuser = SYSTEM;
         status = mrp_chunk_create(pool->context, request, made);
         if (status != MRP_OK) {
             mrp_charge_lift(pool, charge, n_refusals_of_all);
@@ -198,24 +221,70 @@ static enum mrp_status try_chunk(struct mrp_pool *pool, struct mrp_chunk_request
     return MRP_OK;
 }
 
+/* A moment, in which another thread's eviction may end; false when that has lasted long
+ * enough: it may be waiting for this one, whose caller is a network's callback. */
+static bool await_eviction(struct mrp_pool *pool, uint64_t deadline)
+{
+    uint64_t now = mrp_clock();
+
+    if (now >= deadline) {
+        return false;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    mrp_wait_until(&pool->grown, &pool->mutex, mrp_min(now + EVICTION_LOOK, deadline));
+    pthread_mutex_unlock(&pool->mutex);
+    return true;
+}
+
+/* The context's budgets have refused the charge. True when it is time to try again. */
+static bool relieve_context(
+    struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t deadline)
+{
+    struct mrp_charge lacking;
+    bool is_coming;
+
+    return !mrp_budget_lacks(&pool->context->budget, charge, &lacking) ||
+        mrp_retention_relieve(&pool->context->retention, &lacking, &is_coming) > 0 ||
+        (is_coming && await_eviction(pool, deadline));
+}
+
+/* The system has. */
+static void relieve_system(struct mrp_pool *pool, size_t size, uint64_t deadline)
+{
+    struct mrp_retention *retention = &pool->context->retention;
+
+    if (mrp_retention_evict(retention, NULL, size) > 0) {
+        return;
+    }
+    while (mrp_retention_is_evicting(retention) && await_eviction(pool, deadline)) {
+    }
+}
+
 enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     struct mrp_chunk_request *request, size_t less, struct mrp_chunk **made,
     uint32_t *chunk_id)
 {
     struct mrp_error before = *mrp_error_last();
-    struct mrp_charge charge = {0, 0, 0};
-    bool asked, again;
-    enum mrp_status status = try_chunk(pool, request, made, chunk_id, &charge, &asked);
+    uint64_t deadline;
+    struct mrp_charge charge;
+    enum refuser refuser;
+    enum mrp_status status = try_chunk(pool, request, made, chunk_id, &charge, &refuser);
 
-    again = asked ? mrp_is_no_more(status) : less < request->size;
-    if (status == MRP_OK || !again) {
+    if (status != MRP_OK &&
+        !(refuser == POOL ? less < request->size : mrp_is_no_more(status))) {
         return status;
     }
-    if (asked && mrp_idle_helps(pool, &charge)) {
-        mrp_retention_evict(&pool->context->retention, NULL, request->size);
+    deadline = mrp_clock() + EVICTION_PATIENCE;
+    if (status != MRP_OK && refuser == SYSTEM) {
+        relieve_system(pool, request->size, deadline);
     }
-    request->size = less;
-    status = try_chunk(pool, request, made, chunk_id, &charge, &asked);
+    if (status != MRP_OK) {
+        request->size = less;
+        do {
+            status = try_chunk(pool, request, made, chunk_id, &charge, &refuser);
+        } while (status == MRP_ERR_LIMIT && refuser == CONTEXT &&
+            relieve_context(pool, &charge, deadline));
+    }
     if (status == MRP_OK) {
         mrp_error_restore(&before);
     }

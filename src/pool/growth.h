@@ -108,10 +108,6 @@ void mrp_charge_tell_refused(struct mrp_pool *pool, uint64_t n_refusals);
 void mrp_charge_lift(
     struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t n_refusals);
 
-/** Whether all idle memory of the context could make room for the charge in its budgets:
- *  else it is not given up for nothing. What the system would say nobody knows. */
-bool mrp_idle_helps(const struct mrp_pool *pool, const struct mrp_charge *charge);
-
 /* -- chunks.c -- */
 
 /** `n` chunks of `size` bytes became idle, or are no longer (negative). Whoever waits for
