@@ -270,6 +270,9 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     enum refuser refuser;
     enum mrp_status status = try_chunk(pool, request, made, chunk_id, &charge, &refuser);
 
+    if (mrp_is_no_more(status) && mrp_quarantine_expire(pool) > 0) {
+        status = try_chunk(pool, request, made, chunk_id, &charge, &refuser);
+    }
     if (status != MRP_OK &&
         !(refuser == POOL ? less < request->size : mrp_is_no_more(status))) {
         return status;

@@ -271,9 +271,9 @@ static uint64_t longest_stay(const struct mrp_pool *pool)
     return pool->quarantine_ms * (NANOSECONDS / 1000);
 }
 
-void mrp_quarantine_expire(struct mrp_pool *pool)
+size_t mrp_quarantine_expire(struct mrp_pool *pool)
 {
-    mrp_quarantine_revoke(pool, longest_stay(pool));
+    return mrp_quarantine_revoke(pool, longest_stay(pool));
 }
 
 void mrp_quarantine_tick(struct mrp_pool *pool)

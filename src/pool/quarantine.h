@@ -49,7 +49,7 @@ size_t mrp_quarantine_revoke(struct mrp_pool *pool, uint64_t age);
 
 /** Revoke what has been here for the pool's quarantine_ms: now, or only when it is time to
  *  look again. No lock may be held. */
-void mrp_quarantine_expire(struct mrp_pool *pool);
+size_t mrp_quarantine_expire(struct mrp_pool *pool);
 void mrp_quarantine_tick(struct mrp_pool *pool);
 
 /** "abandoned 12 s ago, fence 7 never drained", of a region in quarantine. */

@@ -13,14 +13,16 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t coarse_ms = 1000000;
+static _Atomic uint64_t coarse_ms = 1000000;
 
 /* In place of the C library's, for all of the program. */
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
     if (clock == CLOCK_MONOTONIC_COARSE) {
-        *time = (struct timespec){
-            (time_t)(coarse_ms / 1000), (long)(coarse_ms % 1000) * 1000000};
+        uint64_t now_ms = coarse_ms;
+
+        *time =
+            (struct timespec){(time_t)(now_ms / 1000), (long)(now_ms % 1000) * 1000000};
         return 0;
     }
     return (int)syscall(SYS_clock_gettime, clock, time);

@@ -294,6 +294,42 @@ static void revoke__happens_by_itself(void **state)
     }
 }
 
+static void *tick_later(void *pool)
+{
+    while (pool_fixture_stats(pool).n_waiting == 0) {
+        usleep(1000);
+    }
+    usleep(20000); /* its first tries are over */
+    coarse_ms += 50;
+    return NULL;
+}
+
+/* All there is has been abandoned. Who comes when that is long ago is served, and so is who
+ * waits while the time passes: nobody else calls the pool. */
+static void revoke__serves_who_is_at_the_limit(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region_request request = MRP_REGION_REQUEST_INIT;
+    struct mrp_region *region;
+    pthread_t ticker;
+
+    create_revocable(f, 1);
+    f->pool->quarantine_ms = 40;
+    f->pool->max_bytes = MRP_MIB;
+    abandon_one(f, MRP_MIB, 7);
+    assert_none(mrp_region_alloc(f->pool, MRP_MIB), MRP_ERR_LIMIT, "max_bytes");
+    coarse_ms += 50;
+    region = pool_fixture_alloc(f, MRP_MIB);
+    assert_int_equal(mrp_region_abandon(region, 8), MRP_OK);
+    request.wait_ms = 60000;
+    assert_int_equal(pthread_create(&ticker, NULL, tick_later, f->pool), 0);
+    region = mrp_region_alloc_with(f->pool, MRP_MIB, &request);
+    assert_non_null(region);
+    pthread_join(ticker, NULL);
+    pool_fixture_free(region);
+    assert_int_equal(pool_fixture_stats(f->pool).n_revoked, 2);
+}
+
 /* What a rail will not deregister stays mapped, and counts as parked. */
 static void revoke__parks_what_is_not_deregistered(void **state)
 {
@@ -380,6 +416,7 @@ int main(void)
         POOL_TEST(revoke__takes_the_keys_of_old_ones),
         POOL_TEST(revoke__leaves_those_that_drained),
         POOL_TEST(revoke__happens_by_itself),
+        POOL_TEST(revoke__serves_who_is_at_the_limit),
         POOL_TEST(revoke__parks_what_is_not_deregistered),
         POOL_TEST(revoke__is_for_chunks_of_their_own),
         POOL_TEST(revoke__needs_networks_that_can),
