@@ -24,8 +24,6 @@ void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evic
     pool->n_idle += (size_t)n;
     pool->idle_size += n < 0 ? (size_t)0 - size : n > 0 ? size : 0;
     pool->n_evictions += is_evicted;
-    pool->n_released += is_evicted;
-    pool->released_size += is_evicted ? size : 0;
     pool->idle_changes++;
     if (n >= 0) {
         mrp_line_room(pool);
@@ -300,6 +298,7 @@ static enum mrp_status end_chunk(struct mrp_chunk *chunk,
     struct mrp_pool *pool = chunk->pool;
     struct mrp_charge charge;
     struct mrp_chunk_bill bill;
+    bool is_released = chunk->backend != NULL && give_up == mrp_chunk_end;
     enum mrp_status status;
 
     mrp_pool_leave_chunk(pool, chunk);
@@ -317,7 +316,10 @@ static enum mrp_status end_chunk(struct mrp_chunk *chunk,
     status = give_up(chunk, &bill.refused);
     mrp_budget_lift(&pool->context->budget, &charge);
     mrp_discharge_pool(pool, &bill);
+    is_released = is_released && status == MRP_OK; /* else it is parked */
     pthread_mutex_lock(&pool->mutex);
+    pool->n_released += is_released;
+    pool->released_size += is_released ? bill.charged : 0;
     mrp_line_room(
         pool); /* only here: a charge that is taken back after a refusal was none */
     pthread_mutex_unlock(&pool->mutex);

@@ -273,6 +273,7 @@ static void revoke__leaves_those_that_drained(void **state)
 static void revoke__happens_by_itself(void **state)
 {
     struct pool_fixture *f = *state;
+    size_t released;
 
     create_revocable(f, 1);
     f->pool->quarantine_ms = 40;
@@ -287,7 +288,8 @@ static void revoke__happens_by_itself(void **state)
                 pool_fixture_free(pool_fixture_alloc(f, 100));
             }
         } else {
-            assert_int_equal(mrp_pool_trim(f->pool, 0, NULL), MRP_OK);
+            assert_int_equal(mrp_pool_trim(f->pool, 0, &released), MRP_OK);
+            assert_int_equal(released, 16 * MRP_KIB);
         }
         assert_int_equal(pool_fixture_stats(f->pool).n_quarantined, 0);
         assert_int_equal(pool_fixture_stats(f->pool).n_revoked, i);
