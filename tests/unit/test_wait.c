@@ -3,6 +3,7 @@
  * Standing in line at the limit: who waits, how long, in which order they are served, and
  * what wakes them.
  */
+#include "gate.h"
 #include "waiting.h"
 
 #define PAGE 4096
@@ -186,6 +187,30 @@ static void line__newcomers_stand_behind(void **state)
     pool_fixture_free(first.region);
     pool_fixture_free(request_get(&newcomer));
     give_all(f, regions + 1, N_BLOCKS - 1);
+}
+
+/* One in line has been offered room, and is at it: what is left is for those who wait, not
+ * for who comes now, of whatever size. */
+static void line__newcomers_take_no_room_that_is_offered(void **state)
+{
+    static struct request first;
+    struct pool_fixture *f = *state;
+    struct gate gate;
+
+    gate_init(&gate, 3); /* its registration */
+    gate_at(&f->networks[0], &gate);
+    small_chunks_create(f, 4);
+    take_all(f, regions, 2, 2 * CHUNK);
+    request_begin(&first, f, CHUNK + 1, LONG_MS);
+    pool_fixture_free(regions[0]);
+    gate_await(&gate);
+    assert_none(mrp_region_alloc(f->pool, 64), MRP_ERR_LIMIT, "1 requests stand in line");
+    assert_none(
+        mrp_region_alloc(f->pool, 2 * CHUNK), MRP_ERR_LIMIT, "1 requests stand in line");
+    gate_open(&gate);
+    pool_fixture_free(request_get(&first));
+    pool_fixture_free(pool_fixture_alloc(f, 64));
+    pool_fixture_free(regions[1]);
 }
 
 /* -- what wakes -- */
@@ -410,6 +435,7 @@ int main(void)
         POOL_TEST(line__offers_room_in_order_of_arrival),
         POOL_TEST(line__one_that_gives_up_does_not_hold_up_the_others),
         POOL_TEST(line__newcomers_stand_behind),
+        POOL_TEST(line__newcomers_take_no_room_that_is_offered),
         POOL_TEST(wake__by_a_free_of_the_class_by_any_thread),
         POOL_TEST(wake__by_a_slab_of_another_class),
         POOL_TEST(wake__by_a_chunk_for_one_larger_than_huge),
