@@ -72,12 +72,21 @@ static struct mrp_region *alloc_any(struct mrp_pool *pool, unsigned class, size_
 
 static const struct mrp_region_request plain = MRP_REGION_REQUEST_INIT;
 
-/* Now and then, once a magazine has been used up: what has been idle for long goes. */
+/* What has been idle for long goes. In calls that may have been quick. */
+static void decay_now_and_then(struct mrp_pool *pool, const struct mrp_region *region)
+{
+    if (mrp_load_relaxed(&region->generation) % 64 == 0) {
+        mrp_pool_tick(pool);
+    }
+}
+
+/* The same once a magazine has been used up. */
 static void decay(struct mrp_pool *pool, const struct mrp_region *region)
 {
-    if (pool->cache_slot != MRP_NO_SLOT || region == NULL ||
-        mrp_load_relaxed(&region->generation) % 64 == 0) {
+    if (pool->cache_slot != MRP_NO_SLOT || region == NULL) {
         mrp_pool_tick(pool);
+    } else {
+        decay_now_and_then(pool, region);
     }
 }
 
@@ -269,9 +278,8 @@ struct mrp_region *mrp_region_alloc_with(
         return NULL;
     }
     mrp_debug_own(pool, region, request.tag, __builtin_return_address(0));
-    if ((request.flags & MRP_REQUEST_NOGROW) == 0 &&
-        mrp_load_relaxed(&region->generation) % 64 == 0) {
-        mrp_pool_tick(pool);
+    if ((request.flags & MRP_REQUEST_NOGROW) == 0) {
+        decay_now_and_then(pool, region);
     }
     if ((request.flags & MRP_REQUEST_ZERO) != 0) {
         memset(mrp_payload(region), 0, size);
@@ -348,6 +356,7 @@ enum mrp_status mrp_region_alloc_async(struct mrp_pool *pool, size_t size,
         return status;
     }
     mrp_debug_own(pool, region, NULL, __builtin_return_address(0));
+    decay_now_and_then(pool, region);
     waiter->turn = 0;
     *allocated = region;
     return MRP_OK;
@@ -374,6 +383,9 @@ size_t mrp_region_alloc_many(
         for (size_t i = 0; i < taken; i++) {
             mrp_v1_begin(regions[i], size);
         }
+    }
+    if (taken > 0) {
+        decay_now_and_then(pool, regions[0]);
     }
     for (; taken < count; taken++) {
         regions[taken] = mrp_v1_take(pool, size);

@@ -100,6 +100,43 @@ static void decay__goes_on_in_calls_for_large_ones(void **state)
     assert_int_equal(pool_fixture_stats(f->pool).mapped_size, 3 * CHUNK);
 }
 
+static void not_called(
+    struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status)
+{
+    (void)waiter;
+    (void)region;
+    fail_msg("called back with %s", mrp_status_name(status));
+}
+
+/* By a program that has no other calls: an event loop, and one that works in bulk. */
+static void decay__goes_on_in_calls_of_every_kind(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_waiter waiter = MRP_WAITER_INIT(not_called, NULL);
+
+    create(f, DECAY_MS, 0);
+    for (size_t how = 0; how < 2; how++) {
+        take_all(f, regions, 3, 3 * CHUNK);
+        give_all(f, regions, 3);
+        assert_true(pool_fixture_stats(f->pool).n_idle >= 3);
+        for (size_t i = 0; i < 8 + 3 + 3; i++) {
+            coarse_ms += TICK_MS;
+            for (size_t n = 0; n < 64; n++) {
+                if (how == 0) {
+                    assert_int_equal(
+                        mrp_region_alloc_async(f->pool, 64, &waiter, regions), MRP_OK);
+                    pool_fixture_free(regions[0]);
+                } else {
+                    assert_int_equal(mrp_region_alloc_many(f->pool, 64, 9, regions), 9);
+                    assert_int_equal(mrp_region_free_many(regions, 9, NULL), MRP_OK);
+                }
+            }
+        }
+        assert_int_equal(pool_fixture_stats(f->pool).n_idle, 0);
+    }
+    assert_int_equal(mrp_thread_flush(f->pool), MRP_OK);
+}
+
 /* However often the pool looks; and then at the next look. */
 static void decay__takes_nothing_before_its_time(void **state)
 {
@@ -187,6 +224,7 @@ int main(void)
         POOL_TEST(decay__gives_back_what_is_idle_for_long),
         POOL_TEST(decay__gives_back_idle_large_ones),
         POOL_TEST(decay__goes_on_in_calls_for_large_ones),
+        POOL_TEST(decay__goes_on_in_calls_of_every_kind),
         POOL_TEST(decay__takes_nothing_before_its_time),
         POOL_TEST(decay__leaves_the_reserve),
         POOL_TEST(decay__never),
