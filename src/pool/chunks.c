@@ -51,6 +51,9 @@ void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
     chunk->retained.evict = evict;
     chunk->retained.worth = worth;
     mrp_retention_add(&pool->context->retention, &chunk->retained);
+    if (!pool->never_free) { /* room for those of other pools, who can have it evicted */
+        mrp_context_owe(pool->context);
+    }
 }
 
 /* -- granule tables -- */

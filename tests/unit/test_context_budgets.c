@@ -248,6 +248,54 @@ static void budget__wakes_who_waits_in_another_pool(void **state)
     }
 }
 
+static void count_call(
+    struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status)
+{
+    assert_null(region);
+    assert_int_equal(status, MRP_ERR_AGAIN); /* room that only growth can use */
+    ++*(size_t *)waiter->user;
+}
+
+/* The same for who does not sleep, and so cannot look again: by the very call that makes the
+ * room. A region larger than huge is idle after its free, and can be evicted. */
+static void budget__calls_who_waits_in_another_pool(void **state)
+{
+    struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    struct scene scene;
+    size_t n_calls;
+
+    (void)state;
+    params.max_bytes = 4 * CHUNK;
+    for (size_t how = 0; how < 4; how++) {
+        struct mrp_waiter waiter = MRP_WAITER_INIT(count_call, &n_calls);
+        size_t n = how == 3 ? 1 : PAGES_OF(3), rest = PAGES_OF(how == 3 ? 2 : 1);
+        struct mrp_region *region;
+
+        create(&scene, &params, 0);
+        n_calls = 0;
+        assert_int_equal(take_all_of(&scene, 0, n, how == 3 ? 2 * CHUNK : PAGE), n);
+        assert_int_equal(take_all_of(&scene, 1, rest, PAGE), rest);
+        assert_int_equal(mrp_region_alloc_async(scene.pools[1], PAGE, &waiter, &region),
+            MRP_ERR_AGAIN);
+        give_all_of(&scene, 0, n);
+        assert_int_equal(n_calls, how == 3); /* what is in the depot is the pool's */
+        if (how == 0) {
+            assert_int_equal(mrp_pool_trim(scene.pools[0], 0, NULL), MRP_OK);
+        } else if (how == 1) { /* which may be evicted */
+            assert_int_equal(mrp_pool_trim(scene.pools[0], 3 * CHUNK, NULL), MRP_OK);
+        } else if (how == 2) {
+            assert_int_equal(mrp_pool_destroy(scene.pools[0]), MRP_OK);
+            scene.pools[0] = NULL;
+        }
+        assert_int_equal(n_calls, 1);
+        assert_int_equal(
+            mrp_region_alloc_async(scene.pools[1], PAGE, &waiter, &region), MRP_OK);
+        assert_int_equal(mrp_region_free(region), MRP_OK);
+        give_all_of(&scene, 1, rest);
+        destroy(&scene);
+    }
+}
+
 /* -- contradictions -- */
 
 static void budget__that_contradicts_itself_is_refused(void **state)
@@ -315,6 +363,7 @@ int main(void)
         cmocka_unit_test(budget__of_registrations_counts_each_rail),
         cmocka_unit_test(budget__is_lifted_whatever_fails),
         cmocka_unit_test(budget__wakes_who_waits_in_another_pool),
+        cmocka_unit_test(budget__calls_who_waits_in_another_pool),
         cmocka_unit_test(budget__that_contradicts_itself_is_refused),
         cmocka_unit_test(budget__below_one_chunk),
     };
