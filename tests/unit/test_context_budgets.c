@@ -183,6 +183,31 @@ static void budget__of_registrations_counts_each_rail(void **state)
     test_provider_fini(&second);
 }
 
+/* Growth wants twice what there is, and takes as little as it needs where the context has no
+ * more left: then all of it is used. */
+static void budget__that_is_nearly_used_up_gives_a_smaller_chunk(void **state)
+{
+    struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    struct mrp_pool_params pool_params = MRP_POOL_PARAMS_INIT;
+    struct mrp_pool_stats stats = MRP_POOL_STATS_INIT;
+    struct scene scene;
+
+    (void)state;
+    params.max_bytes = 4 * CHUNK;
+    create(&scene, &params, 0);
+    assert_int_equal(mrp_pool_destroy(scene.pools[0]), MRP_OK);
+    pool_params.chunk_min = CHUNK;
+    pool_params.chunk_max = 8 * CHUNK;
+    pool_params.max_bytes = 64 * CHUNK;
+    assert_int_equal(
+        mrp_pool_create(scene.context, &pool_params, &scene.pools[0]), MRP_OK);
+    assert_int_equal(take_all_of(&scene, 0, 4 * PAGES_OF(1), PAGE), PAGES_OF(4));
+    assert_int_equal(mrp_pool_stats(scene.pools[0], &stats), MRP_OK);
+    assert_int_equal(stats.n_chunks, 3); /* of 1, 2 and 1 */
+    give_all_of(&scene, 0, PAGES_OF(4));
+    destroy(&scene);
+}
+
 /* -- lifted -- */
 
 /* Whatever fails on the way, what remains charged is what is mapped. */
@@ -361,6 +386,7 @@ int main(void)
         cmocka_unit_test(budget__of_bytes_is_shared_by_the_pools),
         cmocka_unit_test(budget__of_pinned_bytes_counts_rails_that_pin),
         cmocka_unit_test(budget__of_registrations_counts_each_rail),
+        cmocka_unit_test(budget__that_is_nearly_used_up_gives_a_smaller_chunk),
         cmocka_unit_test(budget__is_lifted_whatever_fails),
         cmocka_unit_test(budget__wakes_who_waits_in_another_pool),
         cmocka_unit_test(budget__calls_who_waits_in_another_pool),
