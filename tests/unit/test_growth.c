@@ -207,14 +207,12 @@ static void *take_and_free_10(void *argument)
     return (void *)(uintptr_t)(mrp_region_free_many(racer->regions, 10, NULL) == MRP_OK);
 }
 
-static void large__10_buffers_of_8_mib_in_threads_in_turn(void **state)
+static void take_turns_with_10_buffers(struct pool_fixture *f)
 {
     static struct racer racer;
-    struct pool_fixture *f = *state;
     pthread_t thread;
     void *is_fine;
 
-    pool_fixture_create(f, NULL);
     racer.pool = f->pool;
     for (size_t i = 0; i < 10 * 5; i++) {
         assert_int_equal(pthread_create(&thread, NULL, take_and_free_10, &racer), 0);
@@ -223,6 +221,27 @@ static void large__10_buffers_of_8_mib_in_threads_in_turn(void **state)
     }
     assert_int_equal(f->networks[0].n_register, 10);
     assert_int_equal(f->networks[0].n_deregister, 0);
+}
+
+static void large__10_buffers_of_8_mib_in_threads_in_turn(void **state)
+{
+    struct pool_fixture *f = *state;
+
+    pool_fixture_create(f, NULL);
+    take_turns_with_10_buffers(f);
+}
+
+/* The same where nothing would be kept otherwise. */
+static void large__10_buffers_of_8_mib_that_never_go(void **state)
+{
+    struct mrp_retention_params nothing = MRP_RETENTION_PARAMS_INIT;
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+
+    assert_int_equal(mrp_context_retain(f->context, &nothing), MRP_OK);
+    params.never_free = true;
+    pool_fixture_create(f, &params);
+    take_turns_with_10_buffers(f);
 }
 
 /* A progress thread must not stand behind the one that registers. */
@@ -427,6 +446,7 @@ int main(void)
         POOL_TEST(grow__8_classes_at_once_make_one_chunk),
         POOL_TEST(grow__8_threads_make_as_many_chunks_as_one),
         POOL_TEST(large__10_buffers_of_8_mib_in_threads_in_turn),
+        POOL_TEST(large__10_buffers_of_8_mib_that_never_go),
         POOL_TEST(grow__nowait_passes_a_thread_that_registers),
         POOL_TEST(cap__max_bytes_is_never_passed),
         POOL_TEST(cap__max_registrations_is_never_passed),
