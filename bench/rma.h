@@ -19,10 +19,9 @@
 #define RMA_SUBJECTS 4
 extern const char *const rma_subjects[RMA_SUBJECTS]; /* pool first */
 
-/** The ratios: to the library's own; to a message with a registration, with the cost of one
- *  added; and of two that are equal. */
+/** The ratios: to the library's own, to what is registered once, and of two that are equal. */
 #define RMA_TO_CACHE "pool/cache"
-#define RMA_TO_REGISTER "pool+registration/register"
+#define RMA_TO_ONCE "pool/once"
 #define RMA_CONTROL "control/once"
 
 struct rma_options {

@@ -28,7 +28,7 @@ import sys
 
 it = json.load(open(sys.argv[1], encoding="utf-8"))
 results = {(r["case"], r["size"]): r for r in it["results"]}
-ratios = ("pool/cache", "pool+registration/register", "control/once")
+ratios = ("pool/cache", "pool/once", "control/once")
 sys.exit(0 if eval(sys.argv[2], {"it": it, "results": results, "ratios": ratios}) else 1)
 PYTHON
 }
