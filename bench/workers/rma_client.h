@@ -283,16 +283,45 @@ static bool release_buffers(struct client *client)
 /* -- rounds -----------------------------------------------------------------------------
  */
 
+/* Which of the buffers are used first is drawn anew: 256 KiB of one place may cost 5 % more
+ * than of another, pages being what they are, and that is nobody's merit. */
+static bool shuffle(struct client *client, enum subject subject)
+{
+    struct shelf *shelf = &client->shelves[subject];
+    struct rma_buffer taken[RMA_WINDOW],
+        *buffers = subject == SUBJECT_POOL ? taken : shelf->buffers;
+    bool done = true;
+
+    for (size_t i = 0; i < client->window && subject == SUBJECT_POOL; i++) {
+        if (!acquire(client, subject, &taken[i])) {
+            return false;
+        }
+    }
+    for (size_t n = client->window; n > 1; n--) { /* Fisher and Yates */
+        size_t chosen = (size_t)rand_r(&client->seed) % n;
+        struct rma_buffer buffer = buffers[chosen];
+
+        buffers[chosen] = buffers[n - 1];
+        buffers[n - 1] = buffer;
+    }
+    for (size_t i = 0; i < client->window && subject == SUBJECT_POOL; i++) {
+        done = release(client, subject, &taken[i]) && done;
+    }
+    return done;
+}
+
 /* The window that is not counted finds the caches as this subject leaves them. */
 static bool run_batch(
     struct client *client, const struct cell *cell, enum subject subject, double *ns)
 {
-    bool is_alone = subject == SUBJECT_REGISTRATION, done = true;
+    bool is_alone = subject == SUBJECT_REGISTRATION;
+    bool done = shuffle(client, is_alone ? SUBJECT_REGISTER : subject);
     double started;
 
     if (!client->options->is_quick) {
-        done = is_alone ? register_only(client, cell->window, cell->window)
-                        : move(client, subject, cell->window, cell->window);
+        done = done &&
+            (is_alone ? register_only(client, cell->window, cell->window)
+                      : move(client, subject, cell->window, cell->window));
     }
     started = worker_wall_ns();
     done = done &&
