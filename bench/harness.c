@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "harness.h"
 
+#include "interval.h"
 #include "report.h"
 
 #include <errno.h>
@@ -133,27 +134,21 @@ enum mrp_status bench_compare(
     return MRP_OK;
 }
 
-static int compare_values(const void *left, const void *right)
-{
-    double a = *(const double *)left, b = *(const double *)right;
-
-    return (a > b) - (a < b);
-}
-
 static void summarise(struct bench_result *result, const struct bench_samples *samples)
 {
     struct bench_samples sorted = *samples;
-    size_t middle = sorted.n / 2;
+    struct interval interval;
 
+    result->low = result->high = NAN;
     if (sorted.n == 0) {
         return;
     }
-    qsort(sorted.values, sorted.n, sizeof sorted.values[0], compare_values);
+    interval = interval_of(sorted.values, sorted.n);
+    result->median = interval.median;
+    result->low = interval.low;
+    result->high = interval.high;
     result->min = sorted.values[0];
     result->max = sorted.values[sorted.n - 1];
-    result->median = sorted.n % 2 == 1
-        ? sorted.values[middle]
-        : (sorted.values[middle - 1] + sorted.values[middle]) / 2;
 }
 
 /* A benchmark has nothing sensible to do without memory. */
@@ -206,10 +201,8 @@ double bench_ratio(const struct bench_result *result)
     return result->baseline->median / result->median;
 }
 
-const struct bench_goal *bench_hold(struct bench *bench,
-    const struct bench_result *result, const struct bench_result *against, double at_most)
+static const struct bench_goal *append_goal(struct bench *bench, struct bench_goal goal)
 {
-    double base = against != NULL ? against->median : 1;
     struct bench_goal *goals =
         reallocarray(bench->goals, bench->n_goals + 1, sizeof *goals);
 
@@ -217,14 +210,41 @@ const struct bench_goal *bench_hold(struct bench *bench,
         out_of_memory();
     }
     bench->goals = goals;
-    goals[bench->n_goals] = (struct bench_goal){
-        result, against, at_most, base > 0 ? result->median / base : 0};
+    goals[bench->n_goals] = goal;
     return &goals[bench->n_goals++];
+}
+
+const struct bench_goal *bench_hold(struct bench *bench,
+    const struct bench_result *result, const struct bench_result *against, double at_most)
+{
+    double base = against != NULL ? against->median : 1;
+    double is = base > 0 ? result->median / base : 0;
+
+    return append_goal(
+        bench, (struct bench_goal){result, against, at_most, is, .low = is, .high = is});
+}
+
+const struct bench_goal *bench_hold_interval(
+    struct bench *bench, const struct bench_result *result, double at_most)
+{
+    return append_goal(bench,
+        (struct bench_goal){.result = result,
+            .at_most = at_most,
+            .is = result->median,
+            .low = result->low,
+            .high = result->high});
 }
 
 bool bench_is_reached(const struct bench_goal *goal)
 {
-    return goal->is <= goal->at_most;
+    return goal->high <= goal->at_most; /* not so with NAN */
+}
+
+const char *bench_verdict(const struct bench_goal *goal)
+{
+    return bench_is_reached(goal)   ? "reached"
+        : goal->low > goal->at_most ? "missed"
+                                    : "open";
 }
 
 static bool is_about(

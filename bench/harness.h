@@ -44,6 +44,7 @@ struct bench_result {
     unsigned threads;
     const char *unit; /* a literal: "ns" */
     double median, min, max;
+    double low, high; /* the median's interval (interval.h); NAN: too few repetitions */
     const struct bench_result *baseline; /* NULL: none */
 };
 
@@ -54,6 +55,7 @@ struct bench_goal {
     const struct bench_result *against; /* NULL: at_most is in the result's unit */
     double at_most;
     double is;
+    double low, high; /* what it may be as well; the same where nothing is known */
 };
 
 struct bench {
@@ -103,7 +105,15 @@ const struct bench_goal *bench_hold(struct bench *bench,
     const struct bench_result *result, const struct bench_result *against,
     double at_most);
 
+/** The same for a result in its own unit, with its interval: until that lies on one side of
+ *  at_most, the goal is neither reached nor missed, but open. */
+const struct bench_goal *bench_hold_interval(
+    struct bench *bench, const struct bench_result *result, double at_most);
+
 bool bench_is_reached(const struct bench_goal *goal);
+
+/** "reached", "missed" or "open". */
+const char *bench_verdict(const struct bench_goal *goal);
 
 /** What exactly was compared with: a name and its version, shown with the results. */
 void bench_compared(struct bench *bench, const char *name, const char *version);

@@ -100,6 +100,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
             argp_error(state, "--repetitions %s: write a number from 1 to %d", text,
                 BENCH_REPETITIONS_MAX);
         }
+        options->has_repetitions = true;
         return 0;
     case OPTION_CPU:
         if (!bench_parse_count(text, 0, 4095, &count)) {

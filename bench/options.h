@@ -21,12 +21,13 @@ enum bench_format {
 struct bench_options {
     enum bench_format format;
     size_t repetitions;
+    bool has_repetitions; /* asked for, not the default */
     bool quick; /* a smoke run: short batches, few of them */
     int cpu; /* pinned to it; -1: where the thread happens to be */
 };
 #define BENCH_OPTIONS_INIT \
     { \
-        BENCH_TABLE, 0, false, -1 \
+        BENCH_TABLE, 0, false, false, -1 \
     }
 
 /** Children of a subcommand's argp; child 0 takes a struct bench_options as its input. */

@@ -4,6 +4,7 @@
 #include "table.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,11 @@ static json_t *size_or_null(size_t size)
 {
     return size == 0 || size == MRP_UNLIMITED ? json_null()
                                               : json_integer((json_int_t)size);
+}
+
+static json_t *number_or_null(double number)
+{
+    return isnan(number) ? json_null() : json_real(number);
 }
 
 static json_t *machine_object(const struct bench_machine *machine)
@@ -45,12 +51,13 @@ static json_t *result_object(const struct bench_result *result)
     if (baseline != NULL) {
         name_case(baseline, baseline_name, sizeof baseline_name);
     }
-    return json_pack("{s:s, s:s?, s:o, s:i, s:s, s:f, s:f, s:f, s:s?, s:o}", "case", name,
-        "provider", result->provider[0] != '\0' ? result->provider : NULL, "size",
-        size_or_null(result->size), "threads", (int)result->threads, "unit", result->unit,
-        "median", result->median, "min", result->min, "max", result->max, "baseline",
-        baseline != NULL ? baseline_name : NULL, "ratio",
-        baseline != NULL ? json_real(bench_ratio(result)) : json_null());
+    return json_pack("{s:s, s:s?, s:o, s:i, s:s, s:f, s:f, s:f, s:s?, s:o, s:o, s:o}",
+        "case", name, "provider", result->provider[0] != '\0' ? result->provider : NULL,
+        "size", size_or_null(result->size), "threads", (int)result->threads, "unit",
+        result->unit, "median", result->median, "min", result->min, "max", result->max,
+        "baseline", baseline != NULL ? baseline_name : NULL, "ratio",
+        baseline != NULL ? json_real(bench_ratio(result)) : json_null(), "low",
+        number_or_null(result->low), "high", number_or_null(result->high));
 }
 
 static json_t *goal_object(const struct bench_goal *goal)
@@ -62,12 +69,14 @@ static json_t *goal_object(const struct bench_goal *goal)
     if (goal->against != NULL) {
         name_case(goal->against, against, sizeof against);
     }
-    return json_pack("{s:s, s:o, s:i, s:s?, s:o, s:s, s:f, s:f, s:b}", "case", name,
-        "size", size_or_null(result->size), "threads", (int)result->threads, "against",
-        goal->against != NULL ? against : NULL, "against_threads",
+    return json_pack("{s:s, s:o, s:i, s:s?, s:o, s:s, s:f, s:f, s:o, s:o, s:b, s:s}",
+        "case", name, "size", size_or_null(result->size), "threads", (int)result->threads,
+        "against", goal->against != NULL ? against : NULL, "against_threads",
         goal->against != NULL ? json_integer(goal->against->threads) : json_null(),
         "unit", goal->against != NULL ? "ratio" : result->unit, "at_most", goal->at_most,
-        "is", goal->is, "reached", bench_is_reached(goal));
+        "is", goal->is, "low", number_or_null(goal->low), "high",
+        number_or_null(goal->high), "reached", bench_is_reached(goal), "verdict",
+        bench_verdict(goal));
 }
 
 static bool add_goals(const struct bench *bench, json_t *root)
@@ -123,7 +132,7 @@ static void print_csv_text(const char *text)
 
 static void print_csv(const struct bench *bench)
 {
-    puts("case,provider,size,threads,unit,median,min,max,baseline,ratio");
+    puts("case,provider,size,threads,unit,median,min,max,baseline,ratio,low,high");
     for (size_t i = 0; i < bench->n_results; i++) {
         const struct bench_result *result = bench->results[i];
         char name[64] = "", baseline[64] = "";
@@ -133,13 +142,18 @@ static void print_csv(const struct bench *bench)
         print_csv_text(result->provider);
         printf("%zu,%u,%s,%.6g,%.6g,%.6g,", result->size, result->threads, result->unit,
             result->median, result->min, result->max);
-        if (result->baseline == NULL) {
-            puts(",");
-            continue;
+        if (result->baseline != NULL) {
+            name_case(result->baseline, baseline, sizeof baseline);
+            print_csv_text(baseline);
+            printf("%.6g,", bench_ratio(result));
+        } else {
+            fputs(",,", stdout);
         }
-        name_case(result->baseline, baseline, sizeof baseline);
-        print_csv_text(baseline);
-        printf("%.6g\n", bench_ratio(result));
+        if (!isnan(result->low)) {
+            printf("%.6g,%.6g\n", result->low, result->high);
+        } else {
+            puts(",");
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define ARGUMENTS_MAX 32
-#define CASES_MAX (RMA_SIZES_MAX * 17)
+#define CASES_MAX (RMA_SIZES_MAX * 2 * 2 * 9) /* six subjects, three ratios */
 
 const char *const rma_subjects[RMA_SUBJECTS] = {"pool", "once", "register", "cache"};
 
@@ -32,7 +32,7 @@ static const struct launcher launchers[] = {
 
 /* A worker's command line. */
 struct command {
-    char path[4096], sizes[256], repetitions[24];
+    char path[4096], sizes[256], repetitions[24], at_most[24], limit[24];
     const char *arguments[ARGUMENTS_MAX];
     size_t n;
 };
@@ -43,6 +43,14 @@ static void add(struct command *command, const char *argument)
         command->arguments[command->n++] = argument;
         command->arguments[command->n] = NULL;
     }
+}
+
+static void add_number(
+    struct command *command, const char *option, char text[24], double number)
+{
+    snprintf(text, 24, "%g", number);
+    add(command, option);
+    add(command, text);
 }
 
 static void write_sizes(const struct rma_options *options, char *text, size_t size)
@@ -81,12 +89,12 @@ static bool make_command(const struct rma_options *options,
     write_sizes(options, command->sizes, sizeof command->sizes);
     add(command, "--sizes");
     add(command, command->sizes);
-    snprintf(command->repetitions, sizeof command->repetitions, "%zu",
-        options->common.repetitions != 0 ? options->common.repetitions
-            : options->common.quick      ? (size_t)1
-                                         : (size_t)11);
-    add(command, "--repetitions");
-    add(command, command->repetitions);
+    if (options->common.has_repetitions || options->common.quick) {
+        add_number(command, "--repetitions", command->repetitions,
+            (double)options->common.repetitions);
+    } /* else as many as it takes */
+    add_number(command, "--at-most", command->at_most, RMA_AT_MOST);
+    add_number(command, "--limit", command->limit, (double)options->limit_s);
     if (options->common.quick) {
         add(command, "--quick");
     }
@@ -132,23 +140,26 @@ struct telling {
     bool is_complete, has_problem;
 };
 
-static void add_value(struct telling *telling, const char *name, size_t size, double ns)
+/* Values of a case come one after the other. */
+static void add_value(
+    struct telling *telling, const char *name, size_t size, double value)
 {
-    struct told *one = NULL;
+    struct told *one =
+        telling->n_cases > 0 ? &telling->cases[telling->n_cases - 1] : NULL;
 
-    for (size_t i = 0; i < telling->n_cases && one == NULL; i++) {
-        if (telling->cases[i].size == size && strcmp(telling->cases[i].name, name) == 0) {
-            one = &telling->cases[i];
+    if (one == NULL || one->size != size || strcmp(one->name, name) != 0) {
+        if (telling->n_cases == CASES_MAX) {
+            return;
         }
-    }
-    if (one == NULL && telling->n_cases < CASES_MAX) {
         one = &telling->cases[telling->n_cases++];
         snprintf(one->name, sizeof one->name, "%s", name);
         one->size = size;
         one->samples.n = 0;
+        bench_progress(
+            telling->bench, "%s: %s, %zu bytes", telling->network->label, name, size);
     }
-    if (one != NULL && one->samples.n < BENCH_REPETITIONS_MAX) {
-        one->samples.values[one->samples.n++] = ns;
+    if (one->samples.n < BENCH_REPETITIONS_MAX) {
+        one->samples.values[one->samples.n++] = value;
     }
 }
 
@@ -157,11 +168,10 @@ static void hear(struct telling *telling, const char *line)
     const char *label = telling->network->label;
     char name[40];
     size_t size;
-    double ns;
+    double value;
 
-    if (sscanf(line, "value %39s %zu %lf", name, &size, &ns) == 3) {
-        add_value(telling, name, size, ns);
-        bench_progress(telling->bench, "%s: %s, %zu bytes", label, name, size);
+    if (sscanf(line, "value %39s %zu %lf", name, &size, &value) == 3) {
+        add_value(telling, name, size, value);
     } else if (strncmp(line, "text ", 5) == 0) {
         snprintf(telling->text, sizeof telling->text, "%.190s", line + 5);
     } else if (strncmp(line, "cache ", 6) == 0) {
@@ -174,6 +184,17 @@ static void hear(struct telling *telling, const char *line)
     }
 }
 
+/* "put/latency/pool/cache" */
+static bool is_ratio(const char *name)
+{
+    size_t n_slashes = 0;
+
+    for (; *name != '\0'; name++) {
+        n_slashes += *name == '/';
+    }
+    return n_slashes == 3;
+}
+
 /* Baseline of every subject: registering for each message. */
 static void record_all(struct telling *telling)
 {
@@ -183,7 +204,7 @@ static void record_all(struct telling *telling)
         for (size_t i = 0; i < telling->n_cases; i++) {
             const struct told *one = &telling->cases[i];
             const char *slash = strrchr(one->name, '/');
-            bool is_baseline = slash == NULL || strcmp(slash, "/register") == 0;
+            bool is_baseline = strcmp(slash, "/register") == 0 && !is_ratio(one->name);
             const struct bench_result *baseline = NULL;
             char other[64];
 
@@ -191,13 +212,13 @@ static void record_all(struct telling *telling)
                 continue;
             }
             subject.size = one->size;
-            if (!is_baseline) {
+            if (!is_baseline && !is_ratio(one->name)) {
                 snprintf(other, sizeof other, "%.*s/register", (int)(slash - one->name),
                     one->name);
                 baseline = bench_find(telling->bench, &subject, other);
             }
-            bench_record(
-                telling->bench, &subject, one->name, "ns", &one->samples, baseline);
+            bench_record(telling->bench, &subject, one->name,
+                is_ratio(one->name) ? "ratio" : "ns", &one->samples, baseline);
         }
     }
 }

@@ -8,6 +8,7 @@
 #include "table.h"
 #include "units.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,6 +48,31 @@ static struct bench_text saved_of(
     return text;
 }
 
+/* "0.97 0.95-0.99 reached" */
+static struct bench_text ratio_of(
+    const struct bench *bench, const struct bench_result *ratio)
+{
+    struct bench_text text = {"-"};
+    const char *verdict = NULL;
+
+    for (size_t i = 0; i < bench->n_goals; i++) {
+        if (bench->goals[i].result == ratio) {
+            verdict = bench_verdict(&bench->goals[i]);
+        }
+    }
+    if (ratio != NULL) {
+        int used = snprintf(text.text, sizeof text.text, "%.2f", ratio->median);
+
+        if (!isnan(ratio->low)) {
+            used += snprintf(text.text + used, sizeof text.text - (size_t)used,
+                " %.2f-%.2f", ratio->low, ratio->high);
+        }
+        snprintf(text.text + used, sizeof text.text - (size_t)used, "%s%s",
+            verdict != NULL ? " " : "", verdict != NULL ? verdict : "");
+    }
+    return text;
+}
+
 /* Networks in the order measured: a result is the first of its own. */
 static bool is_first(const struct bench *bench, size_t index)
 {
@@ -70,33 +96,56 @@ static bool is_first_of_size(const struct bench *bench, size_t index)
     return true;
 }
 
-static void add_row(struct bench_table *table, const struct bench *bench,
-    const char *network, size_t size, const char *operation, bool is_rate)
+/* What one message costs, or how much gets there. */
+static void add_costs(struct bench_table *table, const struct bench *bench,
+    const struct bench_subject *about, const char *operation, bool is_rate)
 {
     const char *figure = is_rate ? "message" : "latency";
-    const struct bench_subject about = {.provider = network, .size = size};
     const struct bench_result *results[RMA_SUBJECTS];
-    struct bench_text cells[8];
-    const char *row[8];
+    struct bench_text cells[7];
+    const char *row[7];
 
-    cells[0] = bench_size_text(size);
+    cells[0] = bench_size_text(about->size);
     for (size_t i = 0; i < RMA_SUBJECTS; i++) {
-        results[i] = rma_find(bench, network, size, operation, figure, rma_subjects[i]);
+        results[i] = rma_find(
+            bench, about->provider, about->size, operation, figure, rma_subjects[i]);
         cells[1 + i] = is_rate ? rate_of(results[i]) : time_of(results[i]);
     }
     cells[5] = saved_of(results[0], results[2]);
-    cells[6] = time_of(bench_find(bench, &about, "registration"));
+    cells[6] = time_of(
+        rma_find(bench, about->provider, about->size, operation, figure, "registration"));
     for (size_t i = 0; i < 7; i++) {
         row[i] = cells[i].text;
     }
     bench_table_add(table, row);
 }
 
-static void print_network(const struct bench *bench, const char *network)
+static void add_ratios(struct bench_table *table, const struct bench *bench,
+    const struct bench_subject *about, const char *operation, bool is_rate)
 {
-    static const char *const titles[] = {
-        "size", "pool", "once", "per message", "library's", "saved", "registering"};
-    struct bench_table *table = bench_table_create(titles, 7);
+    static const char *const ratios[] = {RMA_TO_CACHE, RMA_TO_ONCE, RMA_CONTROL};
+    struct bench_text cells[4];
+    const char *row[4];
+
+    cells[0] = bench_size_text(about->size);
+    for (size_t i = 0; i < 3; i++) {
+        cells[1 + i] = ratio_of(bench,
+            rma_find(bench, about->provider, about->size, operation,
+                is_rate ? "message" : "latency", ratios[i]));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        row[i] = cells[i].text;
+    }
+    bench_table_add(table, row);
+}
+
+typedef void adder(struct bench_table *table, const struct bench *bench,
+    const struct bench_subject *about, const char *operation, bool is_rate);
+
+static void print_network(const struct bench *bench, const char *network, adder *add,
+    const char *const *titles, size_t n_titles)
+{
+    struct bench_table *table = bench_table_create(titles, n_titles);
     char title[160], label[64];
 
     if (table == NULL) {
@@ -109,21 +158,53 @@ static void print_network(const struct bench *bench, const char *network)
         bench_table_group(table, title);
         for (size_t i = 0; i < bench->n_results; i++) {
             const struct bench_result *result = bench->results[i];
+            struct bench_subject about = {.provider = network, .size = result->size};
 
             if (strcmp(result->provider, network) == 0 && is_first_of_size(bench, i)) {
-                add_row(table, bench, network, result->size, operations[part / 2],
-                    part % 2 != 0);
+                add(table, bench, &about, operations[part / 2], part % 2 != 0);
             }
         }
     }
     bench_table_print(table);
     bench_table_destroy(table);
+    putchar('\n');
+}
+
+static void print_all(
+    const struct bench *bench, adder *add, const char *const *titles, size_t n_titles)
+{
+    for (size_t i = 0; i < bench->n_results; i++) {
+        if (is_first(bench, i)) {
+            print_network(bench, bench->results[i]->provider, add, titles, n_titles);
+        }
+    }
+}
+
+/* What the noise makes of two that are equal. */
+static void print_control(const struct bench *bench)
+{
+    size_t n = 0, n_apart = 0;
+    char text[160];
+
+    for (size_t i = 0; i < bench->n_results; i++) {
+        const struct bench_result *result = bench->results[i];
+
+        if (strstr(result->name, RMA_CONTROL) != NULL) {
+            n++;
+            n_apart += result->low > RMA_AT_MOST || result->high < 1 / RMA_AT_MOST;
+        }
+    }
+    snprintf(text, sizeof text,
+        "Control: two that are equal are more than %g times apart in %zu of %zu cases.",
+        RMA_AT_MOST, n_apart, n);
+    bench_print_prose(text, 0);
 }
 
 void rma_print(const struct bench *bench)
 {
-    size_t n_reached = 0;
-    char text[256];
+    static const char *const costs[] = {
+        "size", "pool", "once", "per message", "library's", "saved", "registering"};
+    static const char *const ratios[] = {"size", "<to library's", "<to once", "<control"};
 
     putchar('\n');
     bench_print_prose(
@@ -131,20 +212,16 @@ void rma_print(const struct bench *bench)
         "message; a buffer registered once by hand; one registered for each message; one "
         "that is not registered, which leaves it to the library.",
         0);
-    for (size_t i = 0; i < bench->n_results; i++) {
-        if (is_first(bench, i)) {
-            print_network(bench, bench->results[i]->provider);
-        }
-    }
-    for (size_t i = 0; i < bench->n_goals; i++) {
-        n_reached += bench_is_reached(&bench->goals[i]);
-    }
-    snprintf(text, sizeof text,
-        "Bounds: %zu of %zu reached (the pool at most 1.05 times the cost of `per "
-        "message` and of `library's`).",
-        n_reached, bench->n_goals);
-    putchar('\n');
-    bench_print_prose(text, 0);
+    print_all(bench, add_costs, costs, 7);
+    bench_print_prose(
+        "Ratios, round by round: median, its interval (99 %), and what that says of the "
+        "bound. The pool to the library's own; the pool to what is registered once by "
+        "hand, with which the whole registration is saved; and the control, which is "
+        "that "
+        "against itself on other memory.",
+        0);
+    print_all(bench, add_ratios, ratios, 4);
+    print_control(bench);
 }
 
 /* -- plot -- */
@@ -154,7 +231,7 @@ static const char *const colours[RMA_SUBJECTS] = {
 static const char *const words[RMA_SUBJECTS] = {
     "pool", "registered once", "registered per message", "library's own"};
 
-/* One panel: a network's puts. */
+/* One panel: a network's puts, with the intervals of their medians. */
 static void draw_network(FILE *gnuplot, const struct bench *bench, const char *network)
 {
     char label[64], title[96];
@@ -168,8 +245,11 @@ static void draw_network(FILE *gnuplot, const struct bench *bench, const char *n
             snprintf(name, sizeof name, "put/message/%s", rma_subjects[k]);
             if (strcmp(result->provider, network) == 0 &&
                 strcmp(result->name, name) == 0) {
-                fprintf(gnuplot, "%zu %g\n", result->size,
-                    (double)result->size / result->median);
+                double size = (double)result->size, median = result->median;
+
+                fprintf(gnuplot, "%g %g %g %g\n", size, size / median,
+                    size / (isnan(result->high) ? median : result->high),
+                    size / (isnan(result->low) ? median : result->low));
             }
         }
         fputs("EOD\n", gnuplot);
@@ -181,7 +261,7 @@ static void draw_network(FILE *gnuplot, const struct bench *bench, const char *n
     fputs(" noenhanced\nplot ", gnuplot);
     for (size_t k = 0; k < RMA_SUBJECTS; k++) {
         fprintf(gnuplot,
-            "%s$s%zu using 1:2 with linespoints lw 2 pt 7 ps 0.5 lc rgb '%s' "
+            "%s$s%zu using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.5 lc rgb '%s' "
             "title \"%s\"",
             k > 0 ? ", " : "", k, colours[k], words[k]);
     }

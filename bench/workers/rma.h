@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
  * Workers of mrpool-bench rma: two processes, one of which puts to and gets from a region
- * of the other. rma_main.h measures; one file for each network library (rma_ofi.c, ...) moves
- * the bytes, as its users do: with its own endpoint, round which mrpool's provider is
+ * of the other. rma_client.h measures; one file for each network library (rma_ofi.c, ...)
+ * moves the bytes, as its users do: with its own endpoint, round which mrpool's provider is
  * wrapped.
  *
  * The client tells what it found line by line:
  *   text <library and version>
  *   cache <what the library does with buffers that nobody has registered>
- *   value <put|get>/<latency|message>/<subject> <bytes> <ns>    one repetition
- *   value registration <bytes> <ns>       registering and deregistering, nothing sent
+ *   value <put|get>/<latency|message>/<subject> <bytes> <ns>    of one round
+ *   value <put|get>/<latency|message>/<subject>/<subject> <bytes> <ratio>   of one round
  *   problem <why something was left out>
  *   end
  * latency: one message at a time, until it has arrived. message: time per message with
  * many under way, which is the bandwidth. Both include what the subject does for a buffer.
+ * Values of a case come in the order of the rounds.
  */
 #ifndef BENCH_WORKERS_RMA_H
 #define BENCH_WORKERS_RMA_H

@@ -1,298 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * One-sided messages measured: subjects take turns, a batch each. The rest of a worker: it
- * is one unit, as the examples are whose peer.h it uses.
+ * The rest of a worker of mrpool-bench rma: its two sides, and its options. It is one unit,
+ * as the examples are whose peer.h it uses.
  */
 #ifndef BENCH_WORKERS_RMA_MAIN_H
 #define BENCH_WORKERS_RMA_MAIN_H
 
-#include "rma.h"
+#include "rma_client.h"
 
 #include <argp.h>
 
-#define TARGET_NS 5e6 /* of a batch */
-#define TARGET_NS_QUICK 2e5
-#define BATCH_MAX 4096
-#define WINDOW_BYTES ((size_t)16 << 20) /* under way at once, at most */
 #define TIMEOUT_S 30
-
-enum subject {
-    SUBJECT_POOL, /* a region of the pool, taken for the message */
-    SUBJECT_ONCE, /* one buffer, registered once by hand: nothing is left to save */
-    SUBJECT_REGISTER, /* a buffer registered for the message */
-    SUBJECT_CACHE, /* a buffer that the library registers as it thinks best */
-    SUBJECTS
-};
-
-static const char *const subject_names[SUBJECTS] = {"pool", "once", "register", "cache"};
-
-struct options {
-    struct rma rma;
-    bool is_client, is_quick;
-    const char *host, *address, *sizes;
-    size_t port, repetitions;
-};
-
-struct client {
-    struct rma *rma;
-    const struct options *options;
-    const char *cache; /* NULL: no such subject */
-    bool is_get;
-    size_t size;
-    struct rma_buffer own[RMA_WINDOW]; /* malloc's memory, one for each under way */
-    struct rma_buffer once[RMA_WINDOW];
-};
-
-static bool mrp_ok(const char *what, enum mrp_status status)
-{
-    return status == MRP_OK || complain("%s: %s", what, mrp_error_last()->text);
-}
-
-/* -- a message ------------------------------------------------------------------------
- */
-
-static bool acquire(struct client *client, enum subject subject, struct rma_buffer *with)
-{
-    struct rma *rma = client->rma;
-
-    switch (subject) {
-    case SUBJECT_POOL:
-        with->region = mrp_region_alloc(rma->pool, client->size);
-        if (with->region == NULL) {
-            return complain("region: %s", mrp_error_last()->text);
-        }
-        with->address = mrp_region_address(with->region);
-        return mrp_ok(
-            "descriptor", mrp_region_local_desc(with->region, 0, &with->local_desc));
-    case SUBJECT_REGISTER:
-        return rma_network.register_buffer(rma, with, client->size);
-    default:
-        return true;
-    }
-}
-
-static bool release(struct client *client, enum subject subject, struct rma_buffer *with)
-{
-    switch (subject) {
-    case SUBJECT_POOL:
-        return mrp_ok("free", mrp_region_free(with->region));
-    case SUBJECT_REGISTER:
-        return rma_network.deregister_buffer(client->rma, with);
-    default:
-        return true;
-    }
-}
-
-/* `n` messages, `window` of them under way at once. */
-static bool move(struct client *client, enum subject subject, size_t n, size_t window)
-{
-    struct rma *rma = client->rma;
-    struct rma_buffer with[RMA_WINDOW];
-
-    while (n > 0) {
-        size_t n_posted = n < window ? n : window;
-
-        for (size_t i = 0; i < n_posted; i++) {
-            with[i] = subject == SUBJECT_ONCE ? client->once[i] : client->own[i];
-            if (!acquire(client, subject, &with[i]) ||
-                !rma_network.post(rma, client->is_get, &with[i], client->size)) {
-                return false;
-            }
-        }
-        if (!rma_network.finish(rma, n_posted, client->is_get)) {
-            return false;
-        }
-        for (size_t i = 0; i < n_posted; i++) {
-            if (!release(client, subject, &with[i])) {
-                return false;
-            }
-        }
-        n -= n_posted;
-    }
-    return true;
-}
-
-/* Registering alone, and taking it back. */
-static bool register_only(struct client *client, size_t n)
-{
-    struct rma_buffer with = client->own[0];
-
-    for (size_t i = 0; i < n; i++) {
-        if (!rma_network.register_buffer(client->rma, &with, client->size) ||
-            !rma_network.deregister_buffer(client->rma, &with)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* -- measuring --------------------------------------------------------------------------
- */
-
-struct batch {
-    const char *name; /* of the case; NULL: register_only */
-    enum subject subject;
-    size_t window, n;
-};
-
-static bool run_batch(struct client *client, const struct batch *batch, double *ns)
-{
-    double started = worker_wall_ns();
-    bool done = batch->name == NULL
-        ? register_only(client, batch->n)
-        : move(client, batch->subject, batch->n, batch->window);
-
-    *ns = (worker_wall_ns() - started) / (double)batch->n;
-    return done;
-}
-
-/* So many messages that a batch lasts, twice: the first ones connect, and warm up. */
-static bool size_batch(struct client *client, struct batch *batch)
-{
-    double target = client->options->is_quick ? TARGET_NS_QUICK : TARGET_NS;
-    double ns, again;
-
-    for (batch->n = batch->window; batch->n < BATCH_MAX; batch->n *= 2) {
-        if (!run_batch(client, batch, &ns) || !run_batch(client, batch, &again)) {
-            return false;
-        }
-        if ((ns < again ? ns : again) * (double)batch->n >= target) {
-            break;
-        }
-    }
-    return true;
-}
-
-static void tell(const struct client *client, const struct batch *batch, double ns)
-{
-    if (batch->name == NULL) {
-        printf("value registration %zu %.1f\n", client->size, ns);
-    } else {
-        printf("value %s/%s/%s %zu %.1f\n", client->is_get ? "get" : "put", batch->name,
-            subject_names[batch->subject], client->size, ns);
-    }
-}
-
-/* All subjects of one operation and size, in turn. */
-static bool measure(struct client *client)
-{
-    struct batch batches[2 * SUBJECTS + 1];
-    size_t window = WINDOW_BYTES / client->size, n = 0;
-    double ns;
-
-    window = window > RMA_WINDOW ? RMA_WINDOW : window == 0 ? 1 : window;
-    for (unsigned subject = 0; subject < SUBJECTS; subject++) {
-        if (subject != SUBJECT_CACHE || client->cache != NULL) {
-            batches[n++] = (struct batch){"latency", (enum subject)subject, 1, 0};
-            batches[n++] = (struct batch){"message", (enum subject)subject, window, 0};
-        }
-    }
-    if (!client->is_get) {
-        batches[n++] = (struct batch){NULL, SUBJECT_REGISTER, 1, 0};
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!size_batch(client, &batches[i])) {
-            return false;
-        }
-    }
-    for (size_t repetition = 0; repetition < client->options->repetitions; repetition++) {
-        for (size_t i = 0; i < n; i++) {
-            if (!run_batch(client, &batches[i], &ns)) {
-                return false;
-            }
-            tell(client, &batches[i], ns);
-        }
-    }
-    fflush(stdout);
-    return true;
-}
-
-static bool measure_sizes(struct client *client)
-{
-    const char *next = client->options->sizes;
-
-    while (*next != '\0') {
-        char *end;
-
-        client->size = strtoull(next, &end, 10);
-        next = end + (*end == ',');
-        for (unsigned is_get = 0; is_get < 2; is_get++) {
-            client->is_get = is_get != 0;
-            if (!measure(client)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-/* The bytes get there and back before anything is measured. */
-static bool verify(struct client *client)
-{
-    size_t size = client->rma->max_size;
-    unsigned char *mine = client->own[0].address, *back = client->own[1].address;
-
-    client->size = size;
-    for (size_t i = 0; i < size; i++) {
-        mine[i] = (unsigned char)(i * 31 + (i >> 12) + 7);
-    }
-    memset(back, 0, size);
-    for (unsigned is_get = 0; is_get < 2; is_get++) {
-        struct rma_buffer with = client->own[is_get];
-
-        if (!rma_network.register_buffer(client->rma, &with, size) ||
-            !rma_network.post(client->rma, is_get != 0, &with, size) ||
-            !rma_network.finish(client->rma, 1, is_get != 0) ||
-            !rma_network.deregister_buffer(client->rma, &with)) {
-            return false;
-        }
-    }
-    return memcmp(mine, back, size) == 0 ||
-        complain("what was put is not what was got back");
-}
 
 /* -- the two sides ----------------------------------------------------------------------
  */
-
-/* Buffer i carries messages of which i + 1 fit into the window; the first two also verify
- * the largest. */
-static size_t room_of(size_t i, size_t largest)
-{
-    size_t room = WINDOW_BYTES / (i + 1);
-
-    return i < 2 || room > largest ? largest : room;
-}
-
-static bool prepare_buffers(struct client *client)
-{
-    for (size_t i = 0; i < RMA_WINDOW; i++) {
-        size_t each = room_of(i, client->rma->max_size);
-
-        if (posix_memalign(&client->own[i].address, 4096, each) != 0 ||
-            posix_memalign(&client->once[i].address, 4096, each) != 0) {
-            return complain("no memory for %d buffers of up to %zu bytes", RMA_WINDOW,
-                client->rma->max_size);
-        }
-        memset(client->own[i].address, 1, each);
-        memset(client->once[i].address, 1, each);
-        if (!rma_network.register_buffer(client->rma, &client->once[i], each)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool release_buffers(struct client *client)
-{
-    bool done = true;
-
-    for (size_t i = 0; i < RMA_WINDOW; i++) {
-        done = done && rma_network.deregister_buffer(client->rma, &client->once[i]);
-        free(client->own[i].address);
-        free(client->once[i].address);
-    }
-    return done;
-}
 
 static bool import_target(struct rma *rma)
 {
@@ -315,6 +36,19 @@ static bool import_target(struct rma *rma)
         mrp_ok("token", mrp_remote_resolve(rma->remote, &token, &rma->target));
 }
 
+/* Without a rail: memory just like the other's, but registered by nobody. */
+static bool make_pool(
+    struct rma *rma, struct mrp_provider *const *rail, struct mrp_pool **pool)
+{
+    struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
+
+    params.rails = rail;
+    params.n_rails = rail != NULL ? 1 : 0;
+    params.access = MRP_ACCESS_LOCAL | (rail != NULL ? (uint32_t)MRP_ACCESS_REMOTE : 0);
+    params.never_free = rail != NULL;
+    return mrp_ok("pool", mrp_pool_create(rma->context, &params, pool));
+}
+
 static bool run_client(struct options *options)
 {
     static struct client client;
@@ -329,8 +63,9 @@ static bool run_client(struct options *options)
     if (client.cache != NULL) {
         printf("cache %s\n", client.cache);
     }
-    done = import_target(&options->rma) && prepare_buffers(&client) && verify(&client) &&
-        measure_sizes(&client) && release_buffers(&client);
+    done = import_target(&options->rma) &&
+        make_pool(&options->rma, NULL, &client.plain) && verify(&client) &&
+        measure_sizes(&client);
     done = done && peer_send(&options->rma.peer, PEER_DONE, NULL, 0);
     if (options->rma.remote != NULL) {
         (void)mrp_remote_close(options->rma.remote);
@@ -361,22 +96,11 @@ static bool run_server(struct rma *rma)
     return done && mrp_ok("free", mrp_region_free(region));
 }
 
-static bool make_pool(struct rma *rma)
-{
-    struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
-
-    params.rails = &rma->provider;
-    params.n_rails = 1;
-    params.access = MRP_ACCESS_LOCAL | MRP_ACCESS_REMOTE;
-    params.never_free = true;
-    return mrp_ok("pool", mrp_pool_create(rma->context, &params, &rma->pool));
-}
-
 static bool run(struct options *options)
 {
     struct rma *rma = &options->rma;
     bool done = mrp_ok("context", mrp_context_create(NULL, &rma->context)) &&
-        rma_network.open(rma) && make_pool(rma) &&
+        rma_network.open(rma) && make_pool(rma, &rma->provider, &rma->pool) &&
         (rma->is_server ? run_server(rma) : run_client(options));
 
     if (!done) {
@@ -398,11 +122,11 @@ static bool connect_peers(struct options *options, char **arguments)
 {
     struct rma *rma = &options->rma;
     unsigned port = (unsigned)options->port;
-    char port_text[16], repetitions[16];
+    char port_text[16], repetitions[16], at_most[16], limit[16];
     char *child[] = {arguments[0], "--connect", "127.0.0.1", "--port", port_text,
         "--options", (char *)(uintptr_t)rma->options, "--sizes",
-        (char *)(uintptr_t)options->sizes, "--repetitions", repetitions,
-        options->is_quick ? "--quick" : NULL, NULL};
+        (char *)(uintptr_t)options->sizes, "--repetitions", repetitions, "--at-most",
+        at_most, "--limit", limit, options->is_quick ? "--quick" : NULL, NULL};
     int listener = -1;
     bool done;
 
@@ -419,6 +143,8 @@ static bool connect_peers(struct options *options, char **arguments)
     }
     snprintf(port_text, sizeof port_text, "%u", port);
     snprintf(repetitions, sizeof repetitions, "%zu", options->repetitions);
+    snprintf(at_most, sizeof at_most, "%g", options->at_most);
+    snprintf(limit, sizeof limit, "%g", options->limit_s);
     done = rma_network.share_port != NULL ? rma_network.share_port(rma, &port)
         : options->is_client              ? peer_spawn(&rma->peer, child)
                                           : true;
@@ -435,6 +161,8 @@ enum {
     OPTION_OPTIONS,
     OPTION_SIZES,
     OPTION_REPETITIONS,
+    OPTION_AT_MOST,
+    OPTION_LIMIT,
     OPTION_QUICK
 };
 
@@ -464,6 +192,15 @@ static error_t parse(int key, char *text, struct argp_state *state)
         return 0;
     case OPTION_REPETITIONS:
         options->repetitions = strtoul(text, NULL, 10);
+        if (options->repetitions > ROUNDS_MAX) {
+            argp_error(state, "--repetitions %s: at most %d", text, ROUNDS_MAX);
+        }
+        return 0;
+    case OPTION_AT_MOST:
+        options->at_most = strtod(text, NULL);
+        return 0;
+    case OPTION_LIMIT:
+        options->limit_s = strtod(text, NULL);
         return 0;
     case OPTION_QUICK:
         options->is_quick = true;
@@ -480,7 +217,10 @@ static const struct argp_option rows[] = {
     {"port", OPTION_PORT, "N", 0, "Of the server (0: any)", 0},
     {"options", OPTION_OPTIONS, "TEXT", 0, "Of the network", 0},
     {"sizes", OPTION_SIZES, "LIST", 0, "Bytes, separated by commas", 0},
-    {"repetitions", OPTION_REPETITIONS, "N", 0, "Batches of each subject", 0},
+    {"repetitions", OPTION_REPETITIONS, "N", 0, "Rounds (0: as many as it takes)", 0},
+    {"at-most", OPTION_AT_MOST, "RATIO", 0, "What it takes is to be on one side of this",
+        0},
+    {"limit", OPTION_LIMIT, "SECONDS", 0, "Of one case", 0},
     {"quick", OPTION_QUICK, NULL, 0, "Short batches", 0},
     {0},
 };
@@ -510,7 +250,8 @@ int main(int argc, char **argv)
         .is_client = true,
         .address = "127.0.0.1",
         .sizes = "65536",
-        .repetitions = 3,
+        .at_most = 1,
+        .limit_s = 1,
     };
     const struct argp argp = {rows, parse, NULL,
         "One network of mrpool-bench rma, which starts it.", NULL, NULL, NULL};

@@ -68,8 +68,8 @@ check_waiting() {
 
 check_formats() {
     expect 0 memory --only counts --csv
-    says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio$'
-    says out '^layouts-deregistered/mrpool,,0,1,count,6,6,6,,$'
+    says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio,low,high$'
+    says out '^layouts-deregistered/mrpool,,0,1,count,6,6,6,,,,$'
     expect 0 memory
     says out '^ *glibc +[0-9.]+ +[0-9.]+'
     says out 'ok 6, at most 6: an LRU of 4'

@@ -18,7 +18,7 @@ check_json() {
     expect 0 pool --quick --json
     holds 'it["benchmark"] == "pool" and len(results) == len(it["results"]) > 100'
     holds 'all(list(r) == ["case", "provider", "size", "threads", "unit", "median", "min", "max",
-        "baseline", "ratio"] and r["min"] <= r["median"] <= r["max"] for r in it["results"])'
+        "baseline", "ratio", "low", "high"] and r["min"] <= r["median"] <= r["max"] for r in it["results"])'
     holds "all(any(b['case'] == r['baseline'] $same and
         (r['median'] == 0 or b['median'] == 0 or abs(b['median'] / r['median'] / r['ratio'] - 1) < 0.01)
         for b in it['results']) for r in it['results'] if r['baseline'])"
@@ -49,7 +49,7 @@ check_formats() {
 
     few+=(--patterns "pair,batch" --subjects "mrpool,glibc,mutex")
     expect 0 pool "${few[@]}" --csv
-    says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio$'
+    says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio,low,high$'
     says out '^pair/mrpool,,64,1,ns,'
     expect 0 pool "${few[@]}" --all
     says out '^ *shared 1 +64 B .* glibc '

@@ -126,7 +126,7 @@ check_usage() {
 
 shape='sorted(it) == ["benchmark", "machine", "results"] and len(it["results"]) > 0 and all(
     list(r) == ["case", "provider", "size", "threads", "unit", "median", "min", "max",
-                "baseline", "ratio"]
+                "baseline", "ratio", "low", "high"]
     and r["min"] <= r["median"] <= r["max"]
     and (r["baseline"] is None) == (r["ratio"] is None) for r in it["results"])'
 
@@ -143,10 +143,10 @@ check_benchmarks() {
         holds "$shape"
         holds "$ratios"
         expect 0 "$bench" "$subject" --quick --csv
-        says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio$'
+        says out '^case,provider,size,threads,unit,median,min,max,baseline,ratio,low,high$'
         n_checks=$((n_checks + 1))
         python3 -c 'import csv, sys
-sys.exit(any(len(row) != 10 for row in csv.reader(open(sys.argv[1]))))' "$work/out" ||
+sys.exit(any(len(row) != 12 for row in csv.reader(open(sys.argv[1]))))' "$work/out" ||
             problem "CSV of $subject has rows without 10 columns"
         expect 0 "$bench" "$subject" --quick
         says out '^mrpool .* on '
