@@ -118,17 +118,19 @@ static void put_small(uint64_t key, unsigned char bytes[sizeof(uint64_t)])
 }
 
 /* A registration with a remote key, which stays while the mutex of the chunks is held.
- * MRP_ERR_AGAIN, without a record: the rail has just taken it away. */
+ * MRP_ERR_AGAIN, without a record: the rail has failed, or just taken it away. */
 static enum mrp_status find_key(struct mrp_pool *pool, const struct mrp_chunk *chunk,
     unsigned rail, const struct mrp_registration **found)
 {
     const struct mrp_registration *registration;
+    uint32_t flags = mrp_load_acquire(&mrp_key_line(pool, rail, chunk->id)->flags);
 
-    if ((chunk->registered & mrp_rail_bit(rail)) == 0) {
+    if ((chunk->registered & mrp_rail_bit(rail)) == 0 ||
+        (flags & MRP_KEY_REGISTERED) == 0) {
         return MRP_ERR_AGAIN;
     }
     registration = &chunk->registrations[rail];
-    if (mrp_remote_flags(pool, chunk->id, rail) == 0 ||
+    if ((flags & (MRP_KEY_REMOTE | MRP_KEY_BLOB)) == 0 ||
         registration->key_size > MRP_KEY_SIZE_MAX) {
         return mrp_fail_at("mrp_region_key_pack", MRP_ERR_UNSUPPORTED, 0,
             "rail %u (%s): the chunk has no remote key there (access %#x, key of %zu "

@@ -4,6 +4,8 @@
  */
 #include "gate.h"
 
+#include "pool/pool.h"
+
 /* -- a chunk is ensured -- */
 
 /* The registration under way is the rail's: who removes the rail waits for it, and the
@@ -241,6 +243,54 @@ static void add__of_a_rail_with_no_room_refuses_nobody_else(void **state)
     test_provider_fini(&few);
 }
 
+/* -- a rail fails while its keys are asked for -- */
+
+static void beside_pack(void *argument)
+{
+    struct beside *beside = argument;
+    unsigned char buffer[4096];
+    size_t size = sizeof buffer;
+
+    beside->status = mrp_region_key_pack(beside->region, 3, buffer, &size);
+    beside->error = *mrp_error_last();
+}
+
+static void beside_native(void *argument)
+{
+    struct beside *beside = argument;
+    unsigned char buffer[4096];
+    size_t size = sizeof buffer;
+
+    beside->status = mrp_region_native_key(beside->region, 1, buffer, &size);
+    beside->error = *mrp_error_last();
+}
+
+/* It has seen that the rail works, and waits for what guards the registrations. */
+static void keys__say_that_the_rail_failed_meanwhile(void **state)
+{
+    static void (*const asks[])(void *) = {beside_pack, beside_native};
+    struct pool_fixture *f = *state;
+    pthread_mutex_t *guard;
+    struct mrp_region *region;
+
+    pool_fixture_create(f, NULL);
+    region = pool_fixture_alloc(f, 2 * MRP_MIB);
+    guard = &f->pool->context->chunks.mutex;
+    for (size_t i = 0; i < 2; i++) {
+        struct beside keys = {.region = region};
+
+        assert_int_equal(add(f, f->rails[1], MRP_RAIL_EAGER), 1);
+        pthread_mutex_lock(guard);
+        beside_begin(&keys, f, asks[i]);
+        assert_true(beside_goes_on(&keys));
+        assert_int_equal(mrp_pool_rail_fail(f->pool, 1, "port 1 is down"), MRP_OK);
+        pthread_mutex_unlock(guard);
+        beside_refused(&keys, MRP_ERR_UNAVAILABLE, "port 1 is down");
+        remove_rail(f, 1);
+    }
+    pool_fixture_free(region);
+}
+
 /* -- a request meets a rail that ends -- */
 
 /* Statuses that a device gives which is going, short of saying that it is gone. */
@@ -308,6 +358,7 @@ int main(void)
         POOL_TEST(add__of_a_rail_with_no_room_refuses_nobody_else),
         POOL_TEST(growth__does_not_fail_for_a_rail_that_has_failed),
         POOL_TEST(growth__does_not_fail_for_a_rail_that_leaves),
+        POOL_TEST(keys__say_that_the_rail_failed_meanwhile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
