@@ -245,19 +245,6 @@ static enum mrp_status resolve_chunk_sizes(
     return MRP_OK;
 }
 
-/* What a network is made for is the default where nobody asked for more. */
-static void heed_networks(struct mrp_pool *pool)
-{
-    for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        size_t advised = pool->rails[rail].provider->info.max_registrations;
-
-        if (advised != 0 && advised < pool->max_registrations) {
-            pool->max_registrations = advised;
-            pool->max_registrations_source = "the network";
-        }
-    }
-}
-
 static enum mrp_status resolve_budgets(
     struct mrp_pool *pool, const struct mrp_pool_params *params)
 {
@@ -299,9 +286,6 @@ static enum mrp_status resolve_budgets(
             ? "max_registrations"
             : "MRPOOL_MAX_REGISTRATIONS";
         pool->heeds_networks = params->max_registrations == 0;
-        if (pool->heeds_networks) {
-            heed_networks(pool);
-        }
     }
     return status;
 }

@@ -84,7 +84,6 @@ static enum mrp_status attach_rails(
 static void activate_rails(struct mrp_pool *pool)
 {
     for (unsigned rail = 0; rail < pool->n_rails; rail++) {
-        pool->rails[rail].max_registrations = pool->max_registrations;
         mrp_rail_activate(pool, rail);
     }
 }

@@ -32,12 +32,19 @@ static void recount(struct mrp_pool *pool)
     mrp_store_relaxed(&pool->can_revoke, used != 0 && !pool->has_lasting);
 }
 
+/* What a network is made for is the default where nobody asked for more. */
+static size_t most_registrations(
+    const struct mrp_pool *pool, const struct mrp_provider_state *provider)
+{
+    size_t advised = provider->info.max_registrations, most = pool->max_registrations;
+
+    return pool->heeds_networks && advised != 0 ? mrp_min(advised, most) : most;
+}
+
 void mrp_rail_occupy(struct mrp_pool *pool, unsigned rail,
     struct mrp_provider_state *provider, enum mrp_rail_policy policy,
     enum mrp_rail_state state)
 {
-    size_t advised = provider->info.max_registrations, most = pool->max_registrations;
-
     /* memory that there was without rails may be known to networks of the caller's own */
     pool->has_lasting =
         pool->has_lasting || (mrp_rails_used(pool) == 0 && pool->n_chunk_ids > 0);
@@ -45,8 +52,7 @@ void mrp_rail_occupy(struct mrp_pool *pool, unsigned rail,
         .provider = provider,
         .state = state,
         .policy = policy,
-        .max_registrations =
-            pool->heeds_networks && advised != 0 ? mrp_min(advised, most) : most,
+        .max_registrations = most_registrations(pool, provider),
     };
     mrp_add_relaxed(&provider->n_users, 1);
     recount(pool);
@@ -64,9 +70,12 @@ void mrp_rail_vacate(struct mrp_pool *pool, unsigned rail)
 
 void mrp_rail_activate(struct mrp_pool *pool, unsigned rail)
 {
-    pool->rails[rail].state = MRP_RAIL_ACTIVE;
+    struct mrp_rail *slot = &pool->rails[rail];
+
+    slot->state = MRP_RAIL_ACTIVE;
+    slot->max_registrations = most_registrations(pool, slot->provider);
     /* it may have been used for transfers when it is long gone: this never changes back */
-    pool->has_lasting = pool->has_lasting || !can_revoke(pool, &pool->rails[rail]);
+    pool->has_lasting = pool->has_lasting || !can_revoke(pool, slot);
     recount(pool);
 }
 

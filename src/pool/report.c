@@ -158,7 +158,10 @@ static void collect_settings(const struct mrp_pool *pool, struct mrp_pool_report
         report->stats.mapped_size, pool->max_bytes, pool->max_bytes_source};
     report->has_registrations = report->n_rails > 0;
     report->registrations = (struct mrp_report_budget){report->stats.n_registrations,
-        pool->max_registrations, pool->max_registrations_source};
+        report->stats.max_registrations,
+        report->stats.max_registrations < pool->max_registrations
+            ? "the network"
+            : pool->max_registrations_source};
     report->is_fixed = pool->backend->max_size != 0;
     report->budget_remedy = pool->budget_remedy;
     report->checks = pool->checks;

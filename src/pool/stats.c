@@ -156,12 +156,17 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     found.chunk_size = pool->chunk_size;
     found.mapped_size = pool->mapped_size;
     found.max_bytes = pool->max_bytes;
-    for (size_t rail = 0; rail < pool->n_rails; rail++) {
-        found.n_rails += pool->rails[rail].provider != NULL;
-        found.n_registrations =
-            mrp_max(found.n_registrations, pool->rails[rail].n_charged);
-    }
     found.max_registrations = pool->max_registrations;
+    for (size_t rail = 0; rail < pool->n_rails; rail++) {
+        const struct mrp_rail *slot = &pool->rails[rail];
+
+        if (slot->provider != NULL) {
+            found.n_rails++;
+            found.n_registrations = mrp_max(found.n_registrations, slot->n_charged);
+            found.max_registrations =
+                mrp_min(found.max_registrations, slot->max_registrations);
+        }
+    }
     found.n_growths = pool->n_growths;
     found.n_evictions = pool->n_evictions;
     found.n_released = pool->n_released;

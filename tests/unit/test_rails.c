@@ -332,6 +332,33 @@ static void max_registrations__is_per_rail(void **state)
     }
 }
 
+/* Each rail has its own; one that leaves does not leave its limit behind. */
+static void max_registrations__of_one_network_is_not_the_next_ones(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_provider *rails[2] = {NULL, f->rails[0]};
+    struct test_provider few;
+
+    test_provider_init(&few);
+    few.max_registrations = 2;
+    assert_int_equal(
+        mrp_provider_create(f->context, "few", test_provider_ops(), &few, &rails[0]),
+        MRP_OK);
+    params.rails = rails;
+    params.n_rails = 2;
+    pool_fixture_create(f, &params);
+    assert_int_equal(query(f, 0).max_registrations, 2);
+    assert_int_equal(query(f, 1).max_registrations, 1024);
+    assert_int_equal(pool_fixture_stats(f->pool).max_registrations, 2);
+    remove_rail(f, 0);
+    assert_int_equal(add(f, f->rails[1], MRP_RAIL_EAGER), 0);
+    assert_int_equal(query(f, 0).max_registrations, 1024);
+    assert_int_equal(pool_fixture_stats(f->pool).max_registrations, 1024);
+    assert_int_equal(mrp_provider_close(rails[0]), MRP_OK);
+    test_provider_fini(&few);
+}
+
 /* -- keys for peers without the library -- */
 
 static void native_key__is_the_networks_own(void **state)
@@ -400,6 +427,7 @@ int main(void)
         POOL_TEST(add__up_to_64_rails),
         POOL_TEST(add__is_charged_to_the_budgets),
         POOL_TEST(max_registrations__is_per_rail),
+        POOL_TEST(max_registrations__of_one_network_is_not_the_next_ones),
         POOL_TEST(native_key__is_the_networks_own),
     };
 
