@@ -86,8 +86,8 @@ struct mrp_rail {
     size_t n_charged; /* chunks registered, or being so; not those beyond the budgets */
     size_t n_registrations, registered_size;
     uint64_t n_failures;
-    enum mrp_status join_status; /* why it cannot join, in one that is joining */
-    char reason[MRP_RAIL_REASON_SIZE]; /* in words; or why it failed */
+    bool has_missed; /* joining, and growth has gone on without it */
+    char reason[MRP_RAIL_REASON_SIZE]; /* why it failed */
 };
 
 /** Where a chunk's number leads. The generation counts the chunks that have had it. */

@@ -197,34 +197,39 @@ static enum mrp_status find_slot(
     return mrp_range_commit(pool, &pool->key_areas[*rail], MRP_KEYS_OFFSET + end, "keys");
 }
 
-/* What growth has met with meanwhile counts, too. Under the mutex. */
-static enum mrp_status check_joined(const struct mrp_pool *pool, unsigned rail)
+/* Register what is there. Growth may have gone on without the rail meanwhile, which was full
+ * or refused: then once more, now that there may be room, or to say why not. */
+static enum mrp_status register_what_is_there(struct mrp_pool *pool, unsigned rail)
 {
-    const struct mrp_rail *slot = &pool->rails[rail];
-
-    return slot->join_status == MRP_OK
-        ? MRP_OK
-        : mrp_fail_at("mrp_pool_rail_add", slot->join_status, 0, "%s", slot->reason);
-}
-
-/* Register what is there, and then let everybody see the rail; or undo it all. */
-static enum mrp_status join(struct mrp_pool *pool, unsigned rail)
-{
-    enum mrp_status status;
-    struct mrp_error cause;
+    struct mrp_rail *slot = &pool->rails[rail];
+    enum mrp_status status = MRP_OK;
 
     pthread_mutex_lock(&pool->mutex);
-    mrp_passages_await(pool); /* who builds a chunk without it */
-    pthread_mutex_unlock(&pool->mutex);
-    status = register_all(pool, rail);
-    pthread_mutex_lock(&pool->mutex);
-    if (status == MRP_OK) {
-        status = check_joined(pool, rail);
+    do {
+        slot->has_missed = false;
+        mrp_passages_await(pool); /* who builds a chunk without it */
+        pthread_mutex_unlock(&pool->mutex);
+        status = register_all(pool, rail);
+        pthread_mutex_lock(&pool->mutex);
+    } while (status == MRP_OK && slot->has_missed);
+    if (slot->state == MRP_RAIL_FAILED) { /* growth has met it, or who uses it says so */
+        status = mrp_fail_at("mrp_pool_rail_add", MRP_ERR_UNAVAILABLE, 0,
+            "provider %s failed while it joined pool %s: %s", slot->provider->named.name,
+            pool->member.named.name, slot->reason);
     }
     if (status == MRP_OK) {
         mrp_rail_activate(pool, rail);
     }
     pthread_mutex_unlock(&pool->mutex);
+    return status;
+}
+
+/* Then let everybody see the rail; or undo it all. */
+static enum mrp_status join(struct mrp_pool *pool, unsigned rail)
+{
+    enum mrp_status status = register_what_is_there(pool, rail);
+    struct mrp_error cause;
+
     if (status == MRP_OK) {
         open_all(pool, rail);
     } else {

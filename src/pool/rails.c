@@ -153,8 +153,8 @@ static bool may_be_near(const struct mrp_rail *rail, int node)
 static bool is_chosen(
     const struct mrp_rail *rail, unsigned index, const struct mrp_chunk_request *request)
 {
-    if (rail->provider == NULL || !mrp_rail_takes(rail) || rail->join_status != MRP_OK) {
-        return false; /* the last: its joining has failed already */
+    if (rail->provider == NULL || !mrp_rail_takes(rail) || rail->has_missed) {
+        return false; /* the last: who adds it sees to what is made without it */
     }
     if (request->only != 0) {
         return (request->only & mrp_rail_bit(index)) != 0;
@@ -185,20 +185,11 @@ void mrp_rails_choose(const struct mrp_pool *pool, struct mrp_chunk_request *req
 
 /* -- rails that fail -- */
 
-static void set_reason(struct mrp_rail *slot, const char *reason)
+/* No request suffers from a rail that nobody uses yet: growth goes on without, and who adds
+ * it comes once more. */
+static void leave_to_joining(struct mrp_rail *slot)
 {
-    snprintf(slot->reason, sizeof slot->reason, "%.*s", MRP_RAIL_REASON_SIZE - 1, reason);
-}
-
-/* A rail that joins does not disturb growth: who adds it finds out. */
-static bool note_join_failure(
-    struct mrp_rail *slot, enum mrp_status status, const char *reason)
-{
-    if (slot->state == MRP_RAIL_JOINING && slot->join_status == MRP_OK) {
-        slot->join_status = status;
-        set_reason(slot, reason);
-    }
-    return slot->state == MRP_RAIL_JOINING;
+    slot->has_missed = slot->has_missed || slot->state == MRP_RAIL_JOINING;
 }
 
 void mrp_rails_spare(struct mrp_pool *pool)
@@ -206,23 +197,19 @@ void mrp_rails_spare(struct mrp_pool *pool)
     for (unsigned rail = 0; rail < pool->n_rails; rail++) {
         struct mrp_rail *slot = &pool->rails[rail];
 
-        if (slot->state == MRP_RAIL_JOINING && slot->policy != MRP_RAIL_LAZY &&
-            slot->n_charged >= slot->max_registrations) {
-            note_join_failure(slot, MRP_ERR_LIMIT,
-                "it may hold no more registrations: raise max_registrations "
-                "(MRPOOL_MAX_REGISTRATIONS), or use larger chunks (chunk_min)");
+        if (slot->policy != MRP_RAIL_LAZY && mrp_rail_is_full(slot)) {
+            leave_to_joining(slot);
         }
     }
 }
 
 static bool mark_failed(struct mrp_pool *pool, struct mrp_rail *slot, const char *reason)
 {
-    if (note_join_failure(slot, MRP_ERR_UNAVAILABLE, reason) ||
-        slot->state != MRP_RAIL_ACTIVE) {
+    if (!mrp_rail_takes(slot)) {
         return false;
     }
     slot->state = MRP_RAIL_FAILED;
-    set_reason(slot, reason);
+    snprintf(slot->reason, sizeof slot->reason, "%.*s", MRP_RAIL_REASON_SIZE - 1, reason);
     mrp_line_room(pool); /* for those whom its limit has refused */
     return true;
 }
@@ -251,7 +238,7 @@ bool mrp_rail_go_on(
     }
     pthread_mutex_lock(&pool->mutex);
     slot->n_failures++;
-    note_join_failure(slot, status, mrp_error_last()->text);
+    leave_to_joining(slot);
     is_unused = slot->state != MRP_RAIL_ACTIVE; /* not yet, or no more */
     pthread_mutex_unlock(&pool->mutex);
     return is_unused && (request->only & mrp_rail_bit(rail)) == 0;

@@ -27,6 +27,12 @@ static inline bool mrp_rail_takes(const struct mrp_rail *rail)
     return rail->state == MRP_RAIL_JOINING || rail->state == MRP_RAIL_ACTIVE;
 }
 
+/** It may take no more registrations. Under the mutex. */
+static inline bool mrp_rail_is_full(const struct mrp_rail *rail)
+{
+    return rail->n_charged >= rail->max_registrations;
+}
+
 /* -- rails.c -- */
 
 /** Make a provider a rail: its slot, and its use of the provider. Under the mutex, or
@@ -53,8 +59,8 @@ uint64_t mrp_rails_used(const struct mrp_pool *pool);
 /** Choose the rails of a chunk that is to be made. Under the mutex. */
 void mrp_rails_choose(const struct mrp_pool *pool, struct mrp_chunk_request *request);
 
-/** A rail that is joining and has no room for one chunk more cannot join: no request is
- *  refused for it. Under the mutex. */
+/** Leave what a rail that is joining has no room for to who adds it: no request is refused
+ *  for it. Under the mutex. */
 void mrp_rails_spare(struct mrp_pool *pool);
 
 /** request->go_on of all chunks of pools. */

@@ -452,21 +452,47 @@ static void grow_meanwhile(struct test_provider *network, void *address, size_t 
     }
 }
 
-static void add__fails_where_growth_beside_it_could_not_register(void **state)
+/* What growth went without is registered when all else is. */
+static void add__makes_up_for_what_growth_could_not_register(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_region *regions[2];
+
+    f->networks[1].hook_user = f;
+    f->networks[1].on_register = grow_meanwhile;
+    pool_fixture_create(f, NULL);
+    regions[0] = pool_fixture_alloc(f, 2 * MRP_MIB);
+    regions[1] = pool_fixture_alloc(f, 5 * MRP_MIB);
+    assert_int_equal(mrp_region_free(regions[0]), MRP_OK);
+    assert_int_equal(mrp_pool_trim(f->pool, 0, NULL), MRP_OK);
+    /* number 0 is free: the walk has passed it when growth takes it */
+    assert_int_equal(add(f, f->rails[1], MRP_RAIL_EAGER), 1);
+    assert_int_equal(f->networks[1].n_failed, 1);
+    assert_int_equal(f->networks[1].n_register, 3);
+    assert_int_equal(f->networks[0].n_live, 2); /* the request was served */
+    pool_fixture_check_registrations(f, 2);
+    pool_fixture_free(regions[1]);
+}
+
+/* And where that fails, too, who adds the rail is told. */
+static void add__fails_where_growth_beside_it_finds_the_device_gone(void **state)
 {
     struct pool_fixture *f = *state;
     struct mrp_region *region;
     unsigned rail;
 
     f->networks[1].hook_user = f;
+    f->networks[1].fail_status = MRP_ERR_UNAVAILABLE;
     f->networks[1].on_register = grow_meanwhile;
     pool_fixture_create(f, NULL);
     region = pool_fixture_alloc(f, 2 * MRP_MIB);
     assert_refused(mrp_pool_rail_add(f->pool, f->rails[1], MRP_RAIL_EAGER, &rail),
-        MRP_ERR_REGISTER, "registration 1 fails as told");
-    assert_int_equal(f->networks[1].n_register, 3); /* the walk meets it, too */
+        MRP_ERR_UNAVAILABLE,
+        "provider second failed while it joined pool pool-1: test provider: "
+        "registration 1 fails as told");
+    assert_int_equal(query(f, 1).state, MRP_RAIL_UNUSED);
     pool_fixture_check_registrations(f, 1);
-    assert_int_equal(f->networks[0].n_live, 2); /* the request was served */
+    assert_int_equal(f->networks[0].n_live, 2);
     pool_fixture_free(region);
 }
 
@@ -537,7 +563,8 @@ int main(void)
         POOL_TEST(ensure__finds_a_rail_that_is_lost),
         POOL_TEST(add__of_a_device_that_is_gone),
         POOL_TEST(free__of_what_is_being_registered_waits),
-        POOL_TEST(add__fails_where_growth_beside_it_could_not_register),
+        POOL_TEST(add__makes_up_for_what_growth_could_not_register),
+        POOL_TEST(add__fails_where_growth_beside_it_finds_the_device_gone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
