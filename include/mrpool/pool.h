@@ -300,10 +300,11 @@ MRP_API enum mrp_status mrp_pool_drained(
 
 /** Make the provider a rail of the pool. All chunks there are that its policy wants,
  *  registered and adopted memory and memory in quarantine included, are registered with
- *  it, or none: then nothing has changed, and the pool has not stopped working. What is
- *  registered counts against max_registrations and the context's budgets. *rail is its
- *  index, the lowest that is not in use, and stays so; others keep theirs. The provider
- *  must be of the pool's context, and cannot be closed while it is a rail.
+ *  it, or none: then nothing has changed but idle memory, and the pool has not stopped
+ *  working. What is registered counts against max_registrations and the context's budgets,
+ *  for which idle memory is given up. *rail is its index, the lowest that is not in use,
+ *  and stays so; others keep theirs. The provider must be of the pool's context, and cannot
+ *  be closed while it is a rail.
  *
  *  From any thread; blocks for the registrations, while other threads allocate and free.
  *  Of several calls that add or remove rails one runs at a time. Not from callbacks of a

@@ -261,9 +261,9 @@ MRP_API enum mrp_status mrp_region_registration(
 
 /** Register the region's chunk on those rails of rail_mask (bit i: rail i) that do not
  *  have it yet: rails that are lazy, or far from it. All of them or none; what is
- *  registered stays until the chunk, or the rail, goes. Blocks; of several threads that
- *  want the same one registers. Lock-free where nothing is left to do. Errors as
- *  mrp_pool_rail_add; MRP_ERR_INVALID: the mask is 0. */
+ *  registered stays until the chunk, or the rail, goes. At a budget idle memory is given
+ *  up for it. Blocks; of several threads that want the same one registers. Lock-free where
+ *  nothing is left to do. Errors as mrp_pool_rail_add; MRP_ERR_INVALID: the mask is 0. */
 MRP_API enum mrp_status mrp_region_ensure(
     const struct mrp_region *region, uint64_t rail_mask);
 

@@ -58,7 +58,7 @@ struct mrp_chunk {
     size_t n_rails; /* room for so many */
     struct mrp_provider_state **rails; /* NULL: not registered with that one */
     struct mrp_registration *registrations;
-    uint64_t registered; /* bit i: with rail i */
+    uint64_t registered; /* bit i: with rail i; evictions of idle ones read it relaxed */
     struct mrp_parking
         *kept; /* what rails that have gone would not deregister; or NULL */
     bool is_lost; /* the same, and there was no memory to note it */
@@ -79,15 +79,14 @@ struct mrp_chunk {
     uint32_t first_free; /* granules below are in slabs */
     _Atomic uint64_t *granules;
     uint64_t serial; /* chunks are used oldest first */
-    bool is_held; /* by who changes its registrations: it is not given up meanwhile */
+    bool is_held; /* by who changes its registrations: it is not given up meanwhile, */
+    bool is_evicted; /* but by the holder, when he lets go */
     bool is_restricted; /* to the rails it was made for */
     uint8_t passage; /* of who builds it, or gives it up: rails.h; 0: none */
     _Atomic uint32_t generation; /* most owners a region has had whose slab is gone */
     bool has_room; /* it is on the pool's list */
     bool is_over_budget;
     struct mrp_chunk *next_with_room;
-    uint64_t holder; /* its mrp_thread_id(), where it is held, */
-    bool is_evicted; /* by the holder himself, from inside a call to the network */
 };
 
 /** The chunks of a context. */

@@ -101,7 +101,7 @@ enum mrp_status mrp_chunk_attach(
         pthread_mutex_lock(&chunk->context->chunks.mutex);
         chunk->rails[rail] = provider;
         chunk->registrations[rail] = registration;
-        chunk->registered |= bit(rail);
+        mrp_store_relaxed(&chunk->registered, chunk->registered | bit(rail));
         count(chunk);
         pthread_mutex_unlock(&chunk->context->chunks.mutex);
     }
@@ -177,7 +177,7 @@ enum mrp_status mrp_chunk_detach(struct mrp_chunk *chunk, unsigned rail)
     provider = chunk->rails[rail];
     registration = chunk->registrations[rail];
     chunk->rails[rail] = NULL;
-    chunk->registered &= ~bit(rail);
+    mrp_store_relaxed(&chunk->registered, chunk->registered & ~bit(rail));
     pthread_mutex_unlock(&chunk->context->chunks.mutex);
     status = mrp_provider_deregister(provider, &registration, chunk->mapping.size);
     if (status != MRP_OK) {

@@ -407,7 +407,7 @@ enum mrp_status mrp_context_stats(
     found.parked_size = context->chunks.parked_size;
     pthread_mutex_unlock(&context->chunks.mutex);
     mrp_retention_count(
-        &context->retention, NULL, &found.n_retained, &found.retained_size);
+        &context->retention, NULL, NULL, NULL, &found.n_retained, &found.retained_size);
     mrp_budget_read(&context->budget, &used, &max);
     found.charged_size = used.bytes;
     found.max_bytes = max.bytes;
@@ -427,9 +427,9 @@ enum mrp_status mrp_context_trim(struct mrp_context *handle, size_t keep)
     if (status != MRP_OK) {
         return status;
     }
-    mrp_retention_count(&context->retention, NULL, &n_items, &size);
+    mrp_retention_count(&context->retention, NULL, NULL, NULL, &n_items, &size);
     if (size > keep) {
-        mrp_retention_evict(&context->retention, NULL, size - keep);
+        mrp_retention_evict(&context->retention, NULL, size - keep, NULL, NULL);
     }
     mrp_context_serve(context);
     return MRP_OK;

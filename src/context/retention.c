@@ -200,6 +200,13 @@ static struct mrp_retained *next_newer(struct walk *walk)
     return item;
 }
 
+static bool is_meant(const struct mrp_retained *item, const void *owner,
+    mrp_retained_test *accepts, const void *accepts_user)
+{
+    return (owner == NULL || item->owner == owner) &&
+        (accepts == NULL || accepts(item, accepts_user));
+}
+
 /* -- what goes -- */
 
 /* Items off the list, chained through `older`, the oldest first. */
@@ -233,15 +240,34 @@ static bool is_nothing(const struct mrp_charge *charge)
 }
 
 /* Under the mutex. */
-static void leave(
-    struct mrp_retention *retention, struct mrp_retained *item, struct leaving *leaving)
+static void begin_leave(struct mrp_retention *retention, struct mrp_retained *item)
 {
     take_off(retention, item);
-    *(leaving->last != NULL ? &leaving->last->older : &leaving->first) = item;
-    leaving->last = item;
     item->lifts = worth_of(item);
     add_charge(&retention->leaving, &item->lifts);
     retention->n_leaving++;
+}
+
+/* No lock; false: it goes later. */
+static bool end_leave(struct mrp_retention *retention, struct mrp_retained *item)
+{
+    struct mrp_charge lifts = item->lifts; /* the item is gone after that */
+    bool has_gone = item->evict(item);
+
+    pthread_mutex_lock(&retention->mutex);
+    take_charge(&retention->leaving, &lifts);
+    retention->n_leaving--;
+    pthread_mutex_unlock(&retention->mutex);
+    return has_gone;
+}
+
+/* Under the mutex. */
+static void leave(
+    struct mrp_retention *retention, struct mrp_retained *item, struct leaving *leaving)
+{
+    begin_leave(retention, item);
+    *(leaving->last != NULL ? &leaving->last->older : &leaving->first) = item;
+    leaving->last = item;
 }
 
 /* Under the mutex. */
@@ -260,16 +286,9 @@ static size_t evict_all(struct mrp_retention *retention, const struct leaving *l
     size_t n_evicted = 0;
 
     for (; item != NULL; item = next) {
-        struct mrp_charge lifts = item->lifts; /* the item is gone after that */
-
         next = item->older;
         item->older = NULL;
-        item->evict(item);
-        n_evicted++;
-        pthread_mutex_lock(&retention->mutex);
-        take_charge(&retention->leaving, &lifts);
-        retention->n_leaving--;
-        pthread_mutex_unlock(&retention->mutex);
+        n_evicted += end_leave(retention, item);
     }
     return n_evicted;
 }
@@ -290,25 +309,41 @@ void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *ite
     evict_all(retention, &leaving);
 }
 
-size_t mrp_retention_evict(
-    struct mrp_retention *retention, const void *owner, size_t size)
+static struct mrp_retained *take_oldest(struct mrp_retention *retention,
+    const void *owner, mrp_retained_test *accepts, const void *accepts_user)
 {
-    struct leaving leaving = {NULL, NULL};
     struct mrp_retained *item;
-    size_t taken = 0;
     struct walk walk;
 
     pthread_mutex_lock(&retention->mutex);
     walk.at = retention->lists[false].oldest;
     walk.at_kept = owner != NULL ? retention->lists[true].oldest : NULL;
-    while (taken < size && (item = next_newer(&walk)) != NULL) {
-        if (owner == NULL || item->owner == owner) {
-            taken += item->size;
-            leave(retention, item, &leaving);
-        }
+    do {
+        item = next_newer(&walk);
+    } while (item != NULL && !is_meant(item, owner, accepts, accepts_user));
+    if (item != NULL) {
+        begin_leave(retention, item);
     }
     pthread_mutex_unlock(&retention->mutex);
-    return evict_all(retention, &leaving);
+    return item;
+}
+
+size_t mrp_retention_evict(struct mrp_retention *retention, const void *owner,
+    size_t size, mrp_retained_test *accepts, const void *accepts_user)
+{
+    size_t n_evicted = 0, evicted = 0;
+    struct mrp_retained *item;
+
+    while (evicted < size &&
+        (item = take_oldest(retention, owner, accepts, accepts_user)) != NULL) {
+        size_t item_size = item->size;
+
+        if (end_leave(retention, item)) {
+            evicted += item_size;
+            n_evicted++;
+        }
+    }
+    return n_evicted;
 }
 
 size_t mrp_retention_relieve(
@@ -419,16 +454,9 @@ enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
 
 /* -- what is there -- */
 
-static bool lies_at(const struct mrp_retained *item, const struct mrp_place *place)
-{
-    return place == NULL ||
-        (item->place.kind == place->kind && item->place.device == place->device &&
-            (place->node == 0 || item->place.node == place->node));
-}
-
 struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
-    const void *owner, size_t size, size_t max_size, const struct mrp_place *place,
-    bool (*accepts)(const struct mrp_retained *, const void *), const void *accepts_user)
+    const void *owner, size_t size, size_t max_size, mrp_retained_test *accepts,
+    const void *accepts_user)
 {
     struct mrp_retained *item;
     struct walk walk;
@@ -436,8 +464,8 @@ struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
     pthread_mutex_lock(&retention->mutex);
     walk = (struct walk){retention->lists[false].newest, retention->lists[true].newest};
     while ((item = next_older(&walk)) != NULL) {
-        if (item->owner == owner && item->size >= size && item->size <= max_size &&
-            lies_at(item, place) && (accepts == NULL || accepts(item, accepts_user))) {
+        if (item->size >= size && item->size <= max_size &&
+            is_meant(item, owner, accepts, accepts_user)) {
             take_off(retention, item);
             break;
         }
@@ -446,8 +474,8 @@ struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
     return item;
 }
 
-void mrp_retention_count(
-    struct mrp_retention *retention, const void *owner, size_t *n_items, size_t *size)
+void mrp_retention_count(struct mrp_retention *retention, const void *owner,
+    mrp_retained_test *accepts, const void *accepts_user, size_t *n_items, size_t *size)
 {
     struct mrp_retained *item;
     struct walk walk;
@@ -456,7 +484,7 @@ void mrp_retention_count(
     pthread_mutex_lock(&retention->mutex);
     walk = (struct walk){retention->lists[false].newest, retention->lists[true].newest};
     while ((item = next_older(&walk)) != NULL) {
-        if (owner == NULL || item->owner == owner) {
+        if (is_meant(item, owner, accepts, accepts_user)) {
             (*n_items)++;
             *size += item->size;
         }

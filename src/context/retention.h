@@ -42,13 +42,17 @@ struct mrp_retained {
     struct mrp_place place;
     /** Counts against no bounds, and goes only when its owner evicts. */
     bool is_kept;
-    /** Give the memory up. Called under no lock, once the item is off the list. */
-    void (*evict)(struct mrp_retained *item);
+    /** Give the memory up: false when who is using it does that later. Called under no lock,
+     *  once the item is off the list. */
+    bool (*evict)(struct mrp_retained *item);
     /** What that lifts of the context's budgets; NULL: nothing. Called under the mutex. */
     struct mrp_charge (*worth)(const struct mrp_retained *item);
 
     struct mrp_charge lifts; /* worth(), once it is off the list to be evicted */
 };
+
+/** Which items are meant. Under the mutex. */
+typedef bool mrp_retained_test(const struct mrp_retained *item, const void *user);
 
 /** Ends of a list. */
 struct mrp_retained_list {
@@ -87,16 +91,16 @@ void mrp_retention_destroy(struct mrp_retention *retention);
 void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *item);
 
 /** Take the most recent item of `owner` that holds at least `size` bytes and no more than
- *  `max_size`, lies at `place` (NULL: anywhere; with node 0: on any node), and satisfies
- *  `accepts` (NULL: any), off the list; NULL when there is none. */
+ *  `max_size`, and satisfies `accepts` (NULL: any), off the list; NULL when there is none. */
 struct mrp_retained *mrp_retention_take(struct mrp_retention *retention,
-    const void *owner, size_t size, size_t max_size, const struct mrp_place *place,
-    bool (*accepts)(const struct mrp_retained *, const void *), const void *accepts_user);
+    const void *owner, size_t size, size_t max_size, mrp_retained_test *accepts,
+    const void *accepts_user);
 
-/** Evict the oldest items of `owner` (NULL: of anybody, but none that is kept) until
- *  `size` bytes have gone. @return how many items went. */
-size_t mrp_retention_evict(
-    struct mrp_retention *retention, const void *owner, size_t size);
+/** Evict the oldest items of `owner` (NULL: of anybody, but none that is kept) that satisfy
+ *  `accepts` (NULL: any), until `size` bytes have gone. @return how many items went; what
+ *  is evicted later by who uses it does not count. */
+size_t mrp_retention_evict(struct mrp_retention *retention, const void *owner,
+    size_t size, mrp_retained_test *accepts, const void *accepts_user);
 
 /** Evict the oldest items, of anybody but none that is kept, which lift some of what is
  *  lacking, until all of it is lifted, with what other threads' evictions are about to lift.
@@ -119,9 +123,9 @@ size_t mrp_retention_evict_aged(struct mrp_retention *retention, const void *own
 enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
     const struct mrp_place *place, size_t max_size, size_t max_items);
 
-/** Count what `owner` has retained (NULL: everybody). */
-void mrp_retention_count(
-    struct mrp_retention *retention, const void *owner, size_t *n_items, size_t *size);
+/** Count what `owner` (NULL: anybody) has retained that satisfies `accepts` (NULL: any). */
+void mrp_retention_count(struct mrp_retention *retention, const void *owner,
+    mrp_retained_test *accepts, const void *accepts_user, size_t *n_items, size_t *size);
 
 /** Call `visit` for each place that has items or bounds, from a snapshot with the bounds in
  *  force, under no lock. */

@@ -2,6 +2,7 @@
  *
  * One chunk and one rail: registered, or deregistered, while both are in use.
  */
+#include "base/clock.h"
 #include "base/error.h"
 #include "pool/growth.h"
 #include "pool/rails.h"
@@ -22,11 +23,11 @@ struct mrp_chunk *mrp_chunk_hold(struct mrp_pool *pool, uint32_t id, unsigned ra
             mrp_wait(&pool->grown, &pool->mutex);
             continue;
         }
-        if (chunk == NULL || (wants != NULL && !wants(pool, chunk, rail))) {
+        if (chunk == NULL || chunk->passage != 0 || /* it is leaving */
+            (wants != NULL && !wants(pool, chunk, rail))) {
             return NULL;
         }
         chunk->is_held = true;
-        chunk->holder = mrp_thread_id();
         return chunk;
     }
 }
@@ -44,16 +45,18 @@ void mrp_chunk_unhold(struct mrp_pool *pool, struct mrp_chunk *chunk)
     }
 }
 
-bool mrp_chunk_postpone(struct mrp_chunk *chunk)
+bool mrp_chunk_begin_leave(struct mrp_chunk *chunk)
 {
     struct mrp_pool *pool = chunk->pool;
-    bool is_own;
+    bool is_held;
 
     pthread_mutex_lock(&pool->mutex);
-    is_own = chunk->is_held && chunk->holder == mrp_thread_id();
-    chunk->is_evicted = is_own;
+    is_held = chunk->is_evicted = chunk->is_held;
+    if (!is_held) {
+        chunk->passage = (uint8_t)mrp_passage_begin(pool);
+    }
     pthread_mutex_unlock(&pool->mutex);
-    return is_own;
+    return !is_held;
 }
 
 /* -- attach and detach -- */
@@ -74,13 +77,8 @@ static enum mrp_status book(struct mrp_pool *pool, const struct mrp_chunk *chunk
     if (slot->provider == NULL || !mrp_rail_takes(slot)) {
         return mrp_rail_refuse_locked("mrp_region_ensure", pool, rail);
     }
-    if (!chunk->is_over_budget && slot->n_charged >= slot->max_registrations) {
-        return mrp_fail(MRP_ERR_LIMIT, 0,
-            "pool %s holds %zu of %zu registrations on rail %u (%s): use larger chunks "
-            "(chunk_min), free registered buffers, or raise max_registrations "
-            "(MRPOOL_MAX_REGISTRATIONS)",
-            pool->member.named.name, slot->n_charged, slot->max_registrations, rail,
-            slot->provider->named.name);
+    if (!chunk->is_over_budget && mrp_rail_is_full(slot)) {
+        return mrp_rail_refuse_full(pool, rail);
     }
     slot->n_charged += !chunk->is_over_budget;
     *provider = slot->provider;
@@ -101,19 +99,25 @@ static void settle(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigne
     slot->registered_size += chunk->mapping.size;
 }
 
-/* Register within the context's budgets. No lock. */
-static enum mrp_status register_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk,
-    unsigned rail, struct mrp_provider_state *provider)
+static bool is_first_to_pin(
+    const struct mrp_chunk *chunk, const struct mrp_provider_state *provider)
 {
-    bool is_first =
-        (provider->info.traits & MRP_PROVIDER_PINS) != 0 && !mrp_chunk_is_pinned(chunk);
-    struct mrp_charge charge = charge_of(chunk, is_first);
+    return (provider->info.traits & MRP_PROVIDER_PINS) != 0 &&
+        !mrp_chunk_is_pinned(chunk);
+}
+
+/* Register within the context's budgets. *asked: the network was. No lock. */
+static enum mrp_status register_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk,
+    unsigned rail, struct mrp_provider_state *provider, bool *asked)
+{
+    struct mrp_charge charge = charge_of(chunk, is_first_to_pin(chunk, provider));
     uint64_t n_refusals = mrp_load_relaxed(&pool->context->budget.n_refusals);
     enum mrp_status status = mrp_budget_charge(&pool->context->budget, &charge);
 
     if (status != MRP_OK) {
         return status;
     }
+    *asked = true;
     status = mrp_chunk_attach(chunk, rail, provider);
     if (status != MRP_OK) {
         mrp_charge_lift(pool, &charge, n_refusals);
@@ -127,8 +131,8 @@ static enum mrp_status register_chunk(struct mrp_pool *pool, struct mrp_chunk *c
     return status;
 }
 
-enum mrp_status mrp_rail_attach(
-    struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail)
+static enum mrp_status attach(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail, bool *asked)
 {
     struct mrp_provider_state *provider = NULL;
     enum mrp_status status;
@@ -141,13 +145,85 @@ enum mrp_status mrp_rail_attach(
         return status;
     }
     n_refusals = mrp_load_relaxed(&pool->n_refusals);
-    status = register_chunk(pool, chunk, rail, provider);
+    status = register_chunk(pool, chunk, rail, provider, asked);
     pthread_mutex_lock(&pool->mutex);
     settle(pool, chunk, rail, status == MRP_OK);
     if (status != MRP_OK && mrp_load_relaxed(&pool->n_refusals) != n_refusals) {
         mrp_line_room(pool);
     }
     pthread_mutex_unlock(&pool->mutex);
+    return status;
+}
+
+static bool is_same(const struct mrp_retained *item, const void *chunk)
+{
+    return mrp_idle_chunk(item) == chunk;
+}
+
+static bool is_other(const struct mrp_retained *item, const void *chunk)
+{
+    uint64_t any = UINT64_MAX;
+
+    return !is_same(item, chunk) && mrp_idle_has(item, &any);
+}
+
+/* It is idle itself: who lets go of it gives it up. */
+static bool gives_up(struct mrp_pool *pool, const struct mrp_chunk *chunk)
+{
+    bool is_evicted;
+
+    if (!pool->never_free) {
+        mrp_retention_evict(&pool->context->retention, pool, 1, is_same, chunk);
+    }
+    pthread_mutex_lock(&pool->mutex);
+    is_evicted = chunk->is_evicted;
+    pthread_mutex_unlock(&pool->mutex);
+    return is_evicted;
+}
+
+/* A budget has refused: evict idle memory in whose place the chunk may be registered. True
+ * when it is time to try again. No lock. */
+static bool make_room(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail,
+    uint64_t deadline)
+{
+    const struct mrp_rail *slot = &pool->rails[rail];
+    uint64_t bit = mrp_rail_bit(rail);
+    struct mrp_charge charge;
+    bool is_full;
+
+    pthread_mutex_lock(&pool->mutex);
+    is_full = !chunk->is_over_budget && mrp_rail_is_full(slot);
+    charge = charge_of(chunk, is_first_to_pin(chunk, slot->provider));
+    pthread_mutex_unlock(&pool->mutex);
+    if (is_full) {
+        return !pool->never_free &&
+            mrp_retention_evict(&pool->context->retention, pool, 1, mrp_idle_has, &bit) >
+            0;
+    }
+    return mrp_pool_relieve_context(pool, &charge, deadline);
+}
+
+enum mrp_status mrp_rail_attach(
+    struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail)
+{
+    uint64_t deadline = mrp_clock() + MRP_EVICTION_PATIENCE;
+    struct mrp_error before = *mrp_error_last();
+    enum mrp_status status;
+    bool asked = false;
+
+    do {
+        status = attach(pool, chunk, rail, &asked);
+    } while (status == MRP_ERR_LIMIT && !asked && !gives_up(pool, chunk) &&
+        make_room(pool, chunk, rail, deadline));
+    if (asked && mrp_is_no_more(status) &&
+        !(status == MRP_ERR_LIMIT && gives_up(pool, chunk)) &&
+        mrp_retention_evict(
+            &pool->context->retention, NULL, chunk->mapping.size, is_other, chunk) > 0) {
+        status = attach(pool, chunk, rail, &asked);
+    }
+    if (status == MRP_OK) {
+        mrp_error_restore(&before);
+    }
     return status;
 }
 
@@ -281,8 +357,6 @@ enum mrp_status mrp_region_ensure(const struct mrp_region *region, uint64_t rail
     pthread_mutex_lock(&pool->mutex);
     mrp_chunk_unhold(pool, chunk);
     pthread_mutex_unlock(&pool->mutex);
-    if (status != MRP_OK) {
-        mrp_line_end(pool);
-    }
+    mrp_line_end(pool); /* what it has evicted, or took in vain, is room for others */
     return status;
 }

@@ -8,33 +8,25 @@
 #include "pool/rails.h"
 #include "pool/wait.h"
 
-/* The first of the rails that may take no more registrations; NULL: all may, even when
- * `n_fewer` chunks have gone. Under the mutex. */
-static const struct mrp_rail *find_full(
-    const struct mrp_pool *pool, uint64_t rails, size_t n_fewer)
+/* Those of the rails that may take no more registrations. Under the mutex. */
+static uint64_t full_rails(const struct mrp_pool *pool, uint64_t rails)
 {
-    for (; rails != 0; rails &= rails - 1) {
-        const struct mrp_rail *rail = &pool->rails[__builtin_ctzll(rails)];
+    uint64_t full = 0;
 
-        if (rail->n_charged - mrp_min(n_fewer, rail->n_charged) >=
-            rail->max_registrations) {
-            return rail;
-        }
+    for (; rails != 0; rails &= rails - 1) {
+        full |=
+            mrp_rail_is_full(&pool->rails[__builtin_ctzll(rails)]) ? rails & -rails : 0;
     }
-    return NULL;
+    return full;
 }
 
 static enum mrp_status over_budget(struct mrp_pool *pool, size_t size, uint64_t rails)
 {
-    const struct mrp_rail *full = find_full(pool, rails, 0);
+    uint64_t full = full_rails(pool, rails);
 
     mrp_add_relaxed(&pool->n_refusals, 1);
-    if (full != NULL) {
-        return mrp_fail(MRP_ERR_LIMIT, 0,
-            "pool %s holds %zu of %zu registrations per rail: use larger chunks "
-            "(chunk_min), free registered buffers, or raise max_registrations "
-            "(MRPOOL_MAX_REGISTRATIONS)",
-            pool->member.named.name, full->n_charged, full->max_registrations);
+    if (full != 0) {
+        return mrp_rail_refuse_full(pool, (unsigned)__builtin_ctzll(full));
     }
     if (size > pool->max_bytes) {
         return mrp_fail(MRP_ERR_LIMIT, 0,
@@ -53,7 +45,7 @@ static bool fits_budget(const struct mrp_pool *pool, size_t size, uint64_t rails
     return (size == 0 ||
                (size <= pool->max_bytes &&
                    pool->mapped_size <= pool->max_bytes - size)) &&
-        find_full(pool, rails, 0) == NULL;
+        full_rails(pool, rails) == 0;
 }
 
 /* Under the mutex. */
@@ -87,38 +79,58 @@ static enum mrp_status take_chunk_id(struct mrp_pool *pool, uint32_t *chunk_id)
     return status;
 }
 
-/* Whether giving up idle chunks could make room. Under the mutex. */
-static bool idle_could_help(const struct mrp_pool *pool, size_t size, uint64_t rails)
+bool mrp_idle_has(const struct mrp_retained *item, const void *rails)
 {
-    size_t busy = pool->mapped_size - mrp_min(pool->idle_size, pool->mapped_size);
-
-    return pool->n_idle > 0 && !pool->never_free && size <= pool->max_bytes &&
-        busy <= pool->max_bytes - size && find_full(pool, rails, pool->n_idle) == NULL;
+    /* relaxed: who holds the chunk may just be changing it */
+    return (mrp_load_relaxed(&mrp_idle_chunk(item)->registered) &
+               *(const uint64_t *)rails) != 0;
 }
 
-/* Evict idle chunks until the charge fits, and choose the rails that it then is for. What
- * another thread is evicting, or just putting aside, counts too: it is waited for. Under
- * the mutex, released meanwhile. */
+static bool lacks(const struct mrp_retained *item, const void *rails)
+{
+    return !mrp_idle_has(item, rails);
+}
+
+/* Evict idle chunks in place of which the size fits: registered ones, where a rail is full.
+ * What another thread is evicting, or just putting aside, is waited for. False: nothing that
+ * is idle helps. Under the mutex, released meanwhile. */
+static bool evict_for(struct mrp_pool *pool, size_t size, uint64_t full)
+{
+    size_t busy = pool->mapped_size - mrp_min(pool->idle_size, pool->mapped_size);
+    size_t wanted = pool->mapped_size + size, n_evicted, n_useless = 0, useless_size;
+    struct mrp_retention *retention = &pool->context->retention;
+    uint64_t changes = pool->idle_changes;
+
+    if (pool->n_idle == 0 || pool->never_free || size > pool->max_bytes ||
+        busy > pool->max_bytes - size) {
+        return false;
+    }
+    wanted = wanted > pool->max_bytes ? wanted - pool->max_bytes : 1;
+    pthread_mutex_unlock(&pool->mutex);
+    if (full != 0) {
+        full &= -full; /* one by one */
+        n_evicted = mrp_retention_evict(retention, pool, 1, mrp_idle_has, &full);
+        mrp_retention_count(retention, pool, lacks, &full, &n_useless, &useless_size);
+    } else {
+        n_evicted = mrp_retention_evict(retention, pool, wanted, NULL, NULL);
+    }
+    pthread_mutex_lock(&pool->mutex);
+    while (n_evicted == 0 && pool->idle_changes == changes && pool->n_idle > n_useless) {
+        mrp_wait(&pool->grown, &pool->mutex);
+    }
+    return n_evicted > 0 || pool->idle_changes != changes;
+}
+
+/* Choose the rails that the charge is for, and evict idle chunks until it fits. Under the
+ * mutex, released meanwhile. */
 static void make_room(
     struct mrp_pool *pool, struct mrp_chunk_request *request, size_t size)
 {
-    mrp_rails_spare(pool);
-    mrp_rails_choose(pool, request);
-    while (!request->is_over_budget && !fits_budget(pool, size, request->wanted) &&
-        idle_could_help(pool, size, request->wanted)) {
-        size_t wanted = pool->mapped_size + size, n_evicted;
-        uint64_t changes = pool->idle_changes;
-
-        wanted = wanted > pool->max_bytes ? wanted - pool->max_bytes : 1;
-        pthread_mutex_unlock(&pool->mutex);
-        n_evicted = mrp_retention_evict(&pool->context->retention, pool, wanted);
-        pthread_mutex_lock(&pool->mutex);
-        while (n_evicted == 0 && pool->idle_changes == changes && pool->n_idle > 0) {
-            mrp_wait(&pool->grown, &pool->mutex);
-        }
+    do {
         mrp_rails_spare(pool);
         mrp_rails_choose(pool, request);
-    }
+    } while (!request->is_over_budget && !fits_budget(pool, size, request->wanted) &&
+        evict_for(pool, size, full_rails(pool, request->wanted)));
 }
 
 /* Pinned is what is registered, the caller's own memory, too. */

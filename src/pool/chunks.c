@@ -13,8 +13,7 @@
 #define CACHE_LEAST (16 * MRP_MIB) /* may lie in all threads' caches in any case, */
 #define CACHE_SHARE 16 /* or this part of the chunks */
 #define EVICTION_LOOK \
-    UINT64_C(1000000) /* ns: how often others' evictions are looked at, */
-#define EVICTION_PATIENCE UINT64_C(1000000000) /* and for how long */
+    UINT64_C(1000000) /* ns: how often others' evictions are looked at */
 
 /* -- idle memory -- */
 
@@ -42,7 +41,7 @@ static struct mrp_charge worth(const struct mrp_retained *item)
 }
 
 void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
-    void (*evict)(struct mrp_retained *item))
+    bool (*evict)(struct mrp_retained *item))
 {
     chunk->retained.size = chunk->mapping.size;
     chunk->retained.owner = pool;
@@ -237,8 +236,7 @@ static bool await_eviction(struct mrp_pool *pool, uint64_t deadline)
     return true;
 }
 
-/* The context's budgets have refused the charge. True when it is time to try again. */
-static bool relieve_context(
+bool mrp_pool_relieve_context(
     struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t deadline)
 {
     struct mrp_charge lacking;
@@ -254,7 +252,7 @@ static void relieve_system(struct mrp_pool *pool, size_t size, uint64_t deadline
 {
     struct mrp_retention *retention = &pool->context->retention;
 
-    if (mrp_retention_evict(retention, NULL, size) > 0) {
+    if (mrp_retention_evict(retention, NULL, size, NULL, NULL) > 0) {
         return;
     }
     while (mrp_retention_is_evicting(retention) && await_eviction(pool, deadline)) {
@@ -278,7 +276,7 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
         !(refuser == POOL ? less < request->size : mrp_is_no_more(status))) {
         return status;
     }
-    deadline = mrp_clock() + EVICTION_PATIENCE;
+    deadline = mrp_clock() + MRP_EVICTION_PATIENCE;
     if (status != MRP_OK && refuser == SYSTEM) {
         relieve_system(pool, request->size, deadline);
     }
@@ -287,7 +285,7 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
         do {
             status = try_chunk(pool, request, made, chunk_id, &charge, &refuser);
         } while (status == MRP_ERR_LIMIT && refuser == CONTEXT &&
-            relieve_context(pool, &charge, deadline));
+            mrp_pool_relieve_context(pool, &charge, deadline));
     }
     if (status == MRP_OK) {
         mrp_error_restore(&before);
@@ -418,7 +416,7 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
     pool->n_coming++; /* until it has room, or is seen to be none */
     pthread_mutex_unlock(&pool->mutex);
     item = mrp_retention_take(
-        &pool->context->retention, pool, least, SIZE_MAX, NULL, is_empty, &node);
+        &pool->context->retention, pool, least, SIZE_MAX, is_empty, &node);
     if (item != NULL) {
         mrp_pool_count_idle(pool, -1, item->size, false);
     }

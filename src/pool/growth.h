@@ -108,6 +108,9 @@ void mrp_charge_tell_refused(struct mrp_pool *pool, uint64_t n_refusals);
 void mrp_charge_lift(
     struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t n_refusals);
 
+/** Whether an idle chunk is registered with one of the rails: of a uint64_t. */
+bool mrp_idle_has(const struct mrp_retained *item, const void *rails);
+
 /* -- chunks.c -- */
 
 /** `n` chunks of `size` bytes became idle, or are no longer (negative). Whoever waits for
@@ -116,7 +119,7 @@ void mrp_pool_count_idle(struct mrp_pool *pool, int n, size_t size, bool is_evic
 
 /** Put an idle chunk on the context's retention list. */
 void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
-    void (*evict)(struct mrp_retained *item));
+    bool (*evict)(struct mrp_retained *item));
 
 /** A request for `size` bytes of the pool's backend, on that node and all the pool's
  *  rails. */
@@ -129,6 +132,14 @@ void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment
 enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     struct mrp_chunk_request *request, size_t less, struct mrp_chunk **made,
     uint32_t *chunk_id);
+
+/** The context's budgets have refused the charge: evict what helps, or wait a moment for what
+ *  others evict. True when it is time to try again. No lock. */
+bool mrp_pool_relieve_context(
+    struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t deadline);
+
+/** ns until that deadline. */
+#define MRP_EVICTION_PATIENCE UINT64_C(1000000000)
 
 /** Give back a chunk that nobody finds any more by address: number, charges, memory. */
 enum mrp_status mrp_pool_dissolve_chunk(struct mrp_chunk *chunk);

@@ -62,16 +62,17 @@ enum mrp_status mrp_large_dissolve(struct mrp_chunk *chunk, bool is_memory_wante
 }
 
 /* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
-static void evict(struct mrp_retained *item)
+static bool evict(struct mrp_retained *item)
 {
     struct mrp_pool *pool = mrp_idle_chunk(item)->pool;
     size_t size = item->size;
 
-    if (mrp_chunk_postpone(mrp_idle_chunk(item))) {
-        return;
+    if (!mrp_chunk_begin_leave(mrp_idle_chunk(item))) {
+        return false;
     }
     mrp_large_dissolve(mrp_idle_chunk(item), false);
     mrp_pool_count_idle(pool, -1, size, true);
+    return true;
 }
 
 /* -- one new chunk with one region -- */
@@ -174,7 +175,7 @@ static struct mrp_region *take_idle(struct mrp_pool *pool, const struct want *wa
     size_t rounded = mrp_large_chunk_size(pool, want->size);
     struct mrp_retained *idle = mrp_retention_take(&pool->context->retention, pool,
         want->size + pool->classes.lead + pool->classes.tailroom,
-        mrp_max(rounded, want->size / 3 * 4), NULL, suits, want);
+        mrp_max(rounded, want->size / 3 * 4), suits, want);
 
     if (idle == NULL) {
         return NULL;

@@ -403,7 +403,7 @@ static void await_visitors(struct mrp_pool *pool)
  * now. */
 static void give_up_idle(struct mrp_pool *pool)
 {
-    mrp_retention_evict(&pool->context->retention, pool, SIZE_MAX);
+    mrp_retention_evict(&pool->context->retention, pool, SIZE_MAX, NULL, NULL);
     pthread_mutex_lock(&pool->mutex);
     while (pool->n_idle > 0) {
         mrp_wait(&pool->grown, &pool->mutex);

@@ -47,9 +47,11 @@ static bool is_registered(
     return (chunk->registered & mrp_rail_bit(rail)) != 0;
 }
 
-/* Chunks that get a number while this walks have been made with the rails of now. */
+/* Chunks that get a number while this walks have been made with the rails of now. One that
+ * is given up meanwhile need not be registered. */
 static enum mrp_status register_all(struct mrp_pool *pool, unsigned rail)
 {
+    struct mrp_error before = *mrp_error_last();
     enum mrp_status status = MRP_OK;
 
     pthread_mutex_lock(&pool->mutex);
@@ -60,6 +62,10 @@ static enum mrp_status register_all(struct mrp_pool *pool, unsigned rail)
             pthread_mutex_unlock(&pool->mutex);
             status = mrp_rail_attach(pool, chunk, rail);
             pthread_mutex_lock(&pool->mutex);
+            if (status == MRP_ERR_LIMIT && chunk->is_evicted) {
+                mrp_error_restore(&before);
+                status = MRP_OK;
+            }
             mrp_chunk_unhold(pool, chunk);
         }
     }

@@ -141,6 +141,18 @@ enum mrp_status mrp_rail_refuse(
     return status;
 }
 
+enum mrp_status mrp_rail_refuse_full(const struct mrp_pool *pool, unsigned rail)
+{
+    const struct mrp_rail *slot = &pool->rails[rail];
+
+    return mrp_fail(MRP_ERR_LIMIT, 0,
+        "pool %s holds %zu of %zu registrations on rail %u (%s): use larger chunks "
+        "(chunk_min), free registered buffers, or raise max_registrations "
+        "(MRPOOL_MAX_REGISTRATIONS)",
+        pool->member.named.name, slot->n_charged, slot->max_registrations, rail,
+        slot->provider->named.name);
+}
+
 /* -- which rails a chunk is made with -- */
 
 static bool may_be_near(const struct mrp_rail *rail, int node)

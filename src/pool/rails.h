@@ -53,6 +53,9 @@ enum mrp_status mrp_rail_refuse(
 enum mrp_status mrp_rail_refuse_locked(
     const char *function, const struct mrp_pool *pool, unsigned rail);
 
+/** MRP_ERR_LIMIT, of a rail that is full. Under the mutex. */
+enum mrp_status mrp_rail_refuse_full(const struct mrp_pool *pool, unsigned rail);
+
 /** Bits of the rails that are in use, failed ones included. Under the mutex. */
 uint64_t mrp_rails_used(const struct mrp_pool *pool);
 
@@ -92,14 +95,16 @@ void mrp_keys_shut(struct mrp_pool *pool, unsigned rail);
 struct mrp_chunk *mrp_chunk_hold(struct mrp_pool *pool, uint32_t id, unsigned rail,
     bool (*wants)(
         const struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail));
-/** Evicts it, if that has been postponed; the mutex is released meanwhile. */
+/** Evicts it, if somebody would have meanwhile; the mutex is released for that. */
 void mrp_chunk_unhold(struct mrp_pool *pool, struct mrp_chunk *chunk);
 
-/** An idle chunk is evicted by who holds it, whose network uses another pool: true, and it
- *  will be when the hold ends. No lock. */
-bool mrp_chunk_postpone(struct mrp_chunk *chunk);
+/** An idle chunk is evicted: from now on nobody holds it, and a passage has begun. False:
+ *  somebody does, and evicts it when he lets go. No lock. */
+bool mrp_chunk_begin_leave(struct mrp_chunk *chunk);
 
-/** Charge and register, or nothing; its line stays shut. The chunk is held. No lock. */
+/** Charge and register, or nothing; its line stays shut. The chunk is held. Where a budget or
+ *  the network refuses, idle memory is evicted, and it is tried once more; an idle chunk is
+ *  itself given up instead, when the hold ends (is_evicted). No lock. */
 enum mrp_status mrp_rail_attach(
     struct mrp_pool *pool, struct mrp_chunk *chunk, unsigned rail);
 

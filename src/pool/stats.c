@@ -186,7 +186,8 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     if (pool->checks == MRP_CHECKS_NONE) {
         count_unchecked(pool, n_regions, n_abandoned, &found);
     }
-    mrp_retention_count(&pool->context->retention, pool, &found.n_idle, &found.idle_size);
+    mrp_retention_count(
+        &pool->context->retention, pool, NULL, NULL, &found.n_idle, &found.idle_size);
     mrp_quarantine_count(&pool->quarantine, &found.n_quarantined, &found.quarantined_size,
         &found.n_revoked);
     count_free(pool, n_abandoned, &found);

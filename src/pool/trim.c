@@ -256,20 +256,21 @@ static void put_back(struct mrp_pool *pool, unsigned class)
 /* -- idle chunks -- */
 
 /* Nobody asked for this now, so nobody can be told: a failure shows as parked memory. */
-static void evict_empty(struct mrp_retained *item)
+static bool evict_empty(struct mrp_retained *item)
 {
     struct mrp_chunk *chunk = mrp_idle_chunk(item);
     struct mrp_pool *pool = chunk->pool;
     struct mrp_error before = *mrp_error_last();
     size_t size = item->size;
 
-    if (mrp_chunk_postpone(chunk)) {
-        return;
+    if (!mrp_chunk_begin_leave(chunk)) {
+        return false;
     }
     mrp_chunk_withdraw(chunk);
     mrp_pool_dissolve_chunk(chunk);
     mrp_error_restore(&before);
     mrp_pool_count_idle(pool, -1, size, true);
+    return true;
 }
 
 /* Put chunks without slabs on the retention list, whose bounds may give some up. Under the
@@ -442,9 +443,9 @@ enum mrp_status mrp_pool_trim(struct mrp_pool *pool, size_t keep, size_t *releas
     mrp_pool_sift_all(pool, true);
     pthread_mutex_unlock(&pool->mutex);
     mrp_quarantine_expire(pool);
-    mrp_retention_count(&pool->context->retention, pool, &n_items, &idle);
+    mrp_retention_count(&pool->context->retention, pool, NULL, NULL, &n_items, &idle);
     if (!pool->never_free && idle > keep) {
-        mrp_retention_evict(&pool->context->retention, pool, idle - keep);
+        mrp_retention_evict(&pool->context->retention, pool, idle - keep, NULL, NULL);
     }
     mrp_line_end(pool);
     if (released != NULL) {

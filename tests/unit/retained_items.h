@@ -15,6 +15,7 @@ static const char *const alice = "alice", *const bob = "bob";
 struct item {
     struct mrp_retained retained; /* first */
     int number;
+    bool is_used; /* so that it goes later */
 };
 
 static struct mrp_retention *present; /* whose items are evicted */
@@ -22,15 +23,16 @@ static int gone[32];
 static size_t n_gone;
 
 /* Under no lock, and off the list: it may ask the list anything. */
-static void evict(struct mrp_retained *retained)
+static bool evict(struct mrp_retained *retained)
 {
     struct item *item = (struct item *)retained;
     size_t n_items, size;
 
     assert_null(item->retained.newer);
     assert_null(item->retained.older);
-    mrp_retention_count(present, NULL, &n_items, &size);
+    mrp_retention_count(present, NULL, NULL, NULL, &n_items, &size);
     gone[n_gone++] = item->number;
+    return !item->is_used;
 }
 
 static struct item items[16];
@@ -77,7 +79,7 @@ static inline void check_kept(
 {
     size_t n_items = 99, found = 99;
 
-    mrp_retention_count(retention, owner, &n_items, &found);
+    mrp_retention_count(retention, owner, NULL, NULL, &n_items, &found);
     assert_int_equal(n_items, wanted);
     assert_int_equal(found, size);
 }
@@ -86,7 +88,7 @@ static inline int take(
     struct mrp_retention *retention, const char *owner, size_t size, size_t max)
 {
     struct item *item =
-        (struct item *)mrp_retention_take(retention, owner, size, max, NULL, NULL, NULL);
+        (struct item *)mrp_retention_take(retention, owner, size, max, NULL, NULL);
 
     return item == NULL ? -1 : item->number;
 }

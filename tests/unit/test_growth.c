@@ -357,7 +357,8 @@ static void cap__max_registrations_is_never_passed(void **state)
     }
     assert_int_equal(n, 3);
     assert_int_equal(mrp_error_last()->status, MRP_ERR_LIMIT);
-    assert_non_null(strstr(mrp_error_last()->text, "3 of 3 registrations per rail"));
+    assert_non_null(
+        strstr(mrp_error_last()->text, "3 of 3 registrations on rail 0 (first)"));
     assert_non_null(strstr(mrp_error_last()->text, "MRPOOL_MAX_REGISTRATIONS"));
     assert_none(mrp_region_alloc(f->pool, 2 * MRP_MIB), MRP_ERR_LIMIT, "3 of 3");
     assert_int_equal(f->networks[0].n_register, 3);

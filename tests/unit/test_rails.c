@@ -306,7 +306,7 @@ static void max_registrations__is_per_rail(void **state)
     struct pool_fixture *f = *state;
     struct mrp_pool_params params = pool_fixture_params(f);
     uint32_t policies[] = {MRP_RAIL_EAGER, MRP_RAIL_LAZY};
-    struct mrp_region *regions[3];
+    struct mrp_region *regions[4];
     unsigned rail;
 
     params.n_rails = 2;
@@ -323,11 +323,11 @@ static void max_registrations__is_per_rail(void **state)
     assert_int_equal(query(f, 1).n_registrations, 1);
     remove_rail(f, 0);
     assert_int_equal(pool_fixture_stats(f->pool).n_registrations, 1);
-    pool_fixture_free(pool_fixture_alloc(f, 2 * MRP_MIB)); /* lazy ones do not count */
+    regions[3] = pool_fixture_alloc(f, 2 * MRP_MIB); /* lazy ones do not count */
     assert_refused(mrp_pool_rail_add(f->pool, f->rails[2], MRP_RAIL_EAGER, &rail),
         MRP_ERR_LIMIT, "holds 3 of 3 registrations on rail 0 (third)");
     assert_int_equal(f->networks[2].n_live, 0);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         pool_fixture_free(regions[i]);
     }
 }

@@ -4,7 +4,9 @@
  * meet the chunk that their own thread is just registering or deregistering.
  */
 #include "rails.h"
+#include "thread_cache.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #define PATIENCE_S \
@@ -134,6 +136,93 @@ static void remove__whose_network_trims_the_context(void **state)
     use_beside_change(TRIMS, true);
 }
 
+/* -- two threads, each inside its network, evict what the other is registering -- */
+
+struct both {
+    pthread_barrier_t inside;
+    struct mrp_context *context;
+    const struct test_provider *first;
+    atomic_size_t n_trims;
+};
+
+static size_t count_retained(struct mrp_context *context)
+{
+    struct mrp_context_stats stats = MRP_CONTEXT_STATS_INIT;
+
+    mrp_context_stats(context, &stats);
+    return stats.n_retained;
+}
+
+/* The first registration of either network. The second one evicts the older chunk, which is
+ * the first one's, and then the first one what is left. */
+static void trim_together(struct test_provider *network, void *address, size_t size)
+{
+    struct both *both = network->hook_user;
+    bool is_first = network == both->first;
+
+    (void)address;
+    (void)size;
+    network->on_register = NULL;
+    pthread_barrier_wait(&both->inside);
+    while (is_first && count_retained(both->context) > 1) {
+        sched_yield();
+    }
+    if (mrp_context_trim(both->context, is_first ? 0 : 12 * MRP_MIB) == MRP_OK) {
+        both->n_trims++;
+    }
+}
+
+struct adding {
+    struct partner partner;
+    struct mrp_pool *pool;
+    struct mrp_provider *rail;
+    enum mrp_status status;
+};
+
+static void add_rail(void *argument)
+{
+    struct adding *adding = argument;
+    unsigned rail;
+
+    adding->status = mrp_pool_rail_add(adding->pool, adding->rail, MRP_RAIL_EAGER, &rail);
+}
+
+static void add__of_two_that_evict_each_others_chunk(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct both both = {.context = f->context, .first = &f->networks[0]};
+    struct adding adding[2];
+
+    pthread_barrier_init(&both.inside, NULL, 2);
+    for (size_t i = 0; i < 2; i++) {
+        adding[i].pool = create(f->context, f->backend);
+        adding[i].rail = f->rails[i];
+        f->networks[i].hook_user = &both;
+        f->networks[i].on_register = trim_together;
+        assert_int_equal(
+            mrp_region_free(mrp_region_alloc(adding[i].pool, 12 * MRP_MIB)), MRP_OK);
+    }
+    alarm(PATIENCE_S);
+    for (size_t i = 0; i < 2; i++) {
+        partner_start(&adding[i].partner);
+        partner_begin(&adding[i].partner, add_rail, &adding[i]);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        partner_wait(&adding[i].partner);
+        partner_stop(&adding[i].partner);
+        assert_int_equal(adding[i].status, MRP_OK);
+    }
+    alarm(0);
+    assert_int_equal(both.n_trims, 2);
+    for (size_t i = 0; i < 2; i++) { /* what is evicted goes with the end of its hold */
+        assert_int_equal(pool_fixture_stats(adding[i].pool).n_idle, 0);
+        assert_int_equal(f->networks[i].n_live, 0);
+        assert_int_equal(mrp_pool_check(adding[i].pool), MRP_OK);
+        assert_int_equal(mrp_pool_destroy(adding[i].pool), MRP_OK);
+    }
+    pthread_barrier_destroy(&both.inside);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +230,7 @@ int main(void)
         cmocka_unit_test(add__whose_network_trims_the_context),
         cmocka_unit_test(remove__whose_network_allocates_elsewhere),
         cmocka_unit_test(remove__whose_network_trims_the_context),
+        POOL_TEST(add__of_two_that_evict_each_others_chunk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

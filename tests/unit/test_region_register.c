@@ -269,7 +269,7 @@ static void register__counts_against_max_registrations(void **state)
     regions[1] = register_at(f, memory, 200);
     assert_int_equal(pool_fixture_stats(f->pool).n_evictions, 1);
     assert_refused(mrp_region_register(f->pool, memory, 300, NULL, &regions[2]),
-        MRP_ERR_LIMIT, "2 of 2 registrations per rail");
+        MRP_ERR_LIMIT, "2 of 2 registrations on rail 0 (first)");
     assert_none(mrp_region_alloc(f->pool, 1), MRP_ERR_LIMIT, "max_registrations");
     pool_fixture_free(regions[0]);
     regions[2] = register_at(f, memory, 300);

@@ -20,7 +20,7 @@ static void add__keeps_4_of_10(void **unused)
     add(&retention, 0, 9);
     assert_gone(0, 1, 2, 3, 4, 5);
     check_kept(&retention, alice, 4, 70 + 80 + 90 + 100);
-    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX), 4);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL), 4);
     assert_int_equal(n_gone, 4);
     check_kept(&retention, NULL, 0, 0);
     mrp_retention_destroy(&retention);
@@ -44,7 +44,7 @@ static void add__keeps_so_many_bytes(void **unused)
     assert_int_equal(gone[0] + gone[1], 0 + 1);
     n_gone = 0;
     check_kept(&retention, NULL, 3, 31);
-    mrp_retention_evict(&retention, NULL, SIZE_MAX);
+    mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL);
     mrp_retention_destroy(&retention);
 }
 
@@ -94,7 +94,7 @@ static void take__the_most_recent_that_fits_its_owner(void **unused)
     assert_int_equal(take(&retention, bob, 0, SIZE_MAX), 7); /* the newest */
     check_kept(&retention, NULL, 4, 70);
     check_gone(NULL, 0);
-    mrp_retention_evict(&retention, NULL, SIZE_MAX);
+    mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL);
     mrp_retention_destroy(&retention);
 }
 
@@ -112,12 +112,11 @@ static void take__what_the_asker_accepts(void **unused)
     start(&retention, 100, SIZE_MAX);
     add(&retention, 0, 3);
     assert_ptr_equal(
-        mrp_retention_take(&retention, alice, 0, SIZE_MAX, NULL, has_number, &wanted),
+        mrp_retention_take(&retention, alice, 0, SIZE_MAX, has_number, &wanted),
         &items[1].retained);
-    assert_null(
-        mrp_retention_take(&retention, alice, 0, SIZE_MAX, NULL, has_number, &wanted));
+    assert_null(mrp_retention_take(&retention, alice, 0, SIZE_MAX, has_number, &wanted));
     check_kept(&retention, NULL, 3, 30);
-    mrp_retention_evict(&retention, NULL, SIZE_MAX);
+    mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL);
     mrp_retention_destroy(&retention);
 }
 
@@ -131,15 +130,15 @@ static void add__again_is_a_use(void **unused)
     add(&retention, 0, 2);
     assert_int_equal(take(&retention, alice, 0, SIZE_MAX), 2);
     items[0].retained.size = 11;
-    assert_ptr_equal(mrp_retention_take(&retention, alice, 10, 10, NULL, NULL, NULL),
-        &items[1].retained);
+    assert_ptr_equal(
+        mrp_retention_take(&retention, alice, 10, 10, NULL, NULL), &items[1].retained);
     add(&retention, 2, 2);
     add(&retention, 1, 1); /* now 0, 2, 1 */
     add(&retention, 3, 3);
     assert_gone(0);
     add(&retention, 4, 4);
     assert_gone(2);
-    mrp_retention_evict(&retention, NULL, SIZE_MAX);
+    mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL);
     mrp_retention_destroy(&retention);
 }
 
@@ -153,20 +152,64 @@ static void evict__oldest_of_an_owner_until_enough_has_gone(void **unused)
         items[i].retained.owner = i % 2 == 0 ? alice : bob;
     }
     add(&retention, 0, 7);
-    assert_int_equal(mrp_retention_evict(&retention, alice, 0), 0);
-    assert_int_equal(mrp_retention_evict(&retention, alice, 11), 2);
+    assert_int_equal(mrp_retention_evict(&retention, alice, 0, NULL, NULL), 0);
+    assert_int_equal(mrp_retention_evict(&retention, alice, 11, NULL, NULL), 2);
     assert_int_equal(n_gone, 2);
     assert_int_equal(gone[0] + gone[1], 0 + 2);
     n_gone = 0;
-    assert_int_equal(mrp_retention_evict(&retention, NULL, 10), 1);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, 10, NULL, NULL), 1);
     assert_gone(1);
-    assert_int_equal(mrp_retention_evict(&retention, bob, SIZE_MAX), 3);
+    assert_int_equal(mrp_retention_evict(&retention, bob, SIZE_MAX, NULL, NULL), 3);
     n_gone = 0;
     check_kept(&retention, bob, 0, 0);
     check_kept(&retention, alice, 2, 20);
-    assert_int_equal(mrp_retention_evict(&retention, "nobody", SIZE_MAX), 0);
-    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX), 2);
-    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX), 0);
+    assert_int_equal(mrp_retention_evict(&retention, "nobody", SIZE_MAX, NULL, NULL), 0);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL), 2);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL), 0);
+    mrp_retention_destroy(&retention);
+}
+
+static void evict__what_the_asker_accepts(void **unused)
+{
+    struct mrp_retention retention;
+    size_t n_items, size;
+    int wanted = 2;
+    (void)unused;
+
+    start(&retention, 100, SIZE_MAX);
+    items[1].retained.is_kept = true;
+    add(&retention, 0, 3);
+    mrp_retention_count(&retention, NULL, has_number, &wanted, &n_items, &size);
+    assert_int_equal(n_items, 1);
+    assert_int_equal(size, 10);
+    assert_int_equal(mrp_retention_evict(&retention, bob, 1, has_number, &wanted), 0);
+    assert_int_equal(
+        mrp_retention_evict(&retention, NULL, SIZE_MAX, has_number, &wanted), 1);
+    assert_gone(2);
+    wanted = 1;
+    assert_int_equal(mrp_retention_evict(&retention, NULL, 1, has_number, &wanted), 0);
+    assert_int_equal(mrp_retention_evict(&retention, alice, 1, has_number, &wanted), 1);
+    assert_gone(1);
+    check_kept(&retention, NULL, 2, 20);
+    mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL);
+    mrp_retention_destroy(&retention);
+}
+
+/* What somebody is using goes when he has done: others go in its stead. */
+static void evict__counts_what_has_gone(void **unused)
+{
+    struct mrp_retention retention;
+    (void)unused;
+
+    start(&retention, 100, SIZE_MAX);
+    items[0].is_used = items[2].is_used = true;
+    add(&retention, 0, 5);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, 20, NULL, NULL), 2);
+    assert_gone(0, 1, 2, 3);
+    check_kept(&retention, NULL, 2, 20);
+    items[4].is_used = items[5].is_used = true;
+    assert_int_equal(mrp_retention_evict(&retention, alice, SIZE_MAX, NULL, NULL), 0);
+    check_kept(&retention, NULL, 0, 0);
     mrp_retention_destroy(&retention);
 }
 
@@ -183,12 +226,13 @@ struct counted {
     atomic_bool is_kept;
 };
 
-static void evict_counted(struct mrp_retained *retained)
+static bool evict_counted(struct mrp_retained *retained)
 {
     struct counted *item = (struct counted *)retained;
 
     item->is_kept = false;
     item->shared->n_evicted++;
+    return true;
 }
 
 /* Each item is with its owner or in the list; the owner sees it come back by eviction. */
@@ -212,14 +256,14 @@ static void *keep_and_take(void *user)
             mrp_retention_add(&shared->retention, &item->retained);
         } else {
             item = (struct counted *)mrp_retention_take(
-                &shared->retention, own, 1, 8, NULL, NULL, NULL);
+                &shared->retention, own, 1, 8, NULL, NULL);
             n_wrong += item != NULL && !item->is_kept;
             if (item != NULL) {
                 item->is_kept = false;
             }
         }
     }
-    mrp_retention_evict(&shared->retention, own, SIZE_MAX);
+    mrp_retention_evict(&shared->retention, own, SIZE_MAX, NULL, NULL);
     for (size_t i = 0; i < 8; i++) {
         while (own[i].is_kept) { /* another thread is evicting it */
         }
@@ -259,6 +303,8 @@ int main(void)
         TEST(take__what_the_asker_accepts),
         TEST(add__again_is_a_use),
         TEST(evict__oldest_of_an_owner_until_enough_has_gone),
+        TEST(evict__what_the_asker_accepts),
+        TEST(evict__counts_what_has_gone),
         TEST(all__by_several_threads),
     };
 

@@ -33,7 +33,7 @@ static void limit(struct mrp_retention *retention, const struct mrp_place *where
 
 static void finish(struct mrp_retention *retention)
 {
-    mrp_retention_evict(retention, NULL, SIZE_MAX);
+    mrp_retention_evict(retention, NULL, SIZE_MAX, NULL, NULL);
     check_kept(retention, NULL, 0, 0);
     mrp_retention_destroy(retention);
 }
@@ -122,40 +122,24 @@ static void evict__takes_the_oldest_of_all_places(void **unused)
         items[i].retained.place = i % 3 == 0 ? host : i % 3 == 1 ? cuda_0 : node_1;
     }
     add(&retention, 0, 8);
-    assert_int_equal(mrp_retention_evict(&retention, NULL, 40), 4);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, 40, NULL, NULL), 4);
     assert_gone(0, 1, 2, 3);
     finish(&retention);
 }
 
-static int take_at(struct mrp_retention *retention, const struct mrp_place *where)
+static bool lies_at(const struct mrp_retained *item, const void *where)
 {
-    struct item *item = (struct item *)mrp_retention_take(
-        retention, alice, 0, SIZE_MAX, where, NULL, NULL);
+    const struct mrp_place *place = where;
 
-    return item == NULL ? -1 : item->number;
+    return item->place.kind == place->kind && item->place.device == place->device;
 }
 
-static void take__what_lies_at_a_place(void **unused)
+static int take_at(struct mrp_retention *retention, const struct mrp_place *where)
 {
-    struct mrp_retention retention;
-    (void)unused;
+    struct item *item =
+        (struct item *)mrp_retention_take(retention, alice, 0, SIZE_MAX, lies_at, where);
 
-    start(&retention, 10, SIZE_MAX);
-    place(0, 1, &node_0);
-    place(2, 3, &node_1);
-    place(4, 4, &cuda_0);
-    place(5, 5, &cuda_1);
-    add(&retention, 0, 5);
-    assert_int_equal(take_at(&retention, &node_0), 1);
-    assert_int_equal(take_at(&retention, &cuda_0), 4);
-    assert_int_equal(take_at(&retention, &cuda_0), -1);
-    assert_int_equal(take_at(&retention, &host), 3); /* any node */
-    assert_int_equal(take_at(&retention, NULL), 5);
-    assert_int_equal(take_at(&retention, &node_1), 2);
-    assert_int_equal(take_at(&retention, &node_1), -1);
-    assert_int_equal(take_at(&retention, NULL), 0);
-    check_gone(NULL, 0);
-    finish(&retention);
+    return item == NULL ? -1 : item->number;
 }
 
 /* -- more places than records -- */
@@ -232,9 +216,9 @@ static void limit__of_a_place_finds_room_for_it(void **unused)
     assert_int_equal(take_at(&retention, &where), 65);
     assert_int_equal(take_at(&retention, &where), 0);
     check_places(&retention, 64, 0);
-    assert_int_equal(mrp_retention_evict(&retention, NULL, 20), 2);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, 20, NULL, NULL), 2);
     assert_gone(1, 2); /* in the order of their use as before */
-    while (mrp_retention_evict(&retention, NULL, 10) > 0) {
+    while (mrp_retention_evict(&retention, NULL, 10, NULL, NULL) > 0) {
         n_gone = 0;
     }
     finish(&retention);
@@ -256,7 +240,7 @@ static void limit__of_a_new_place_lets_the_oldest_go(void **unused)
     }
     limit(&retention, &where, 100, 1); /* 0 has to share with 64 and 65 */
     assert_gone(0);
-    while (mrp_retention_evict(&retention, NULL, 10) > 0) {
+    while (mrp_retention_evict(&retention, NULL, 10, NULL, NULL) > 0) {
         n_gone = 0;
     }
     finish(&retention);
@@ -279,13 +263,13 @@ static void add__joins_what_had_to_share(void **unused)
     place(2, 2, &node_1);
     add(&retention, 0, 2); /* both share */
     check_places(&retention, 64, 1);
-    assert_int_equal(mrp_retention_evict(&retention, NULL, 10), 1);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, 10, NULL, NULL), 1);
     assert_gone(100);
     add(&retention, 3, 3); /* finds the record that became free */
     check_places(&retention, 64, 1); /* node 1 shares with none */
     add(&retention, 4, 4); /* 0, 1, 3, 4 are of one place */
     assert_gone(0);
-    while (mrp_retention_evict(&retention, NULL, 10) > 0) {
+    while (mrp_retention_evict(&retention, NULL, 10, NULL, NULL) > 0) {
         n_gone = 0;
     }
     finish(&retention);
@@ -306,7 +290,7 @@ static void kept__goes_only_by_its_owner(void **unused)
     add(&retention, 0, 7); /* 1 3 5 7 count, of which two may stay */
     assert_gone(1, 3);
     check_kept(&retention, alice, 5, 50);
-    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX), 2);
+    assert_int_equal(mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL), 2);
     assert_gone(5, 7);
     limit(&retention, &host, 0, 0);
     check_gone(NULL, 0);
@@ -314,10 +298,10 @@ static void kept__goes_only_by_its_owner(void **unused)
         mrp_retention_evict_aged(&retention, alice, UINT64_MAX, 0, SIZE_MAX), 0);
     assert_int_equal(take(&retention, alice, 0, SIZE_MAX), 4); /* is reused */
     add(&retention, 4, 4);
-    assert_int_equal(mrp_retention_evict(&retention, alice, SIZE_MAX), 3);
+    assert_int_equal(mrp_retention_evict(&retention, alice, SIZE_MAX, NULL, NULL), 3);
     assert_gone(0, 2, 4);
     check_kept(&retention, bob, 1, 10);
-    assert_int_equal(mrp_retention_evict(&retention, bob, 1), 1);
+    assert_int_equal(mrp_retention_evict(&retention, bob, 1, NULL, NULL), 1);
     mrp_retention_destroy(&retention);
 }
 
@@ -334,7 +318,7 @@ static void kept__is_taken_in_the_order_of_use(void **unused)
     for (int i = 5; i >= 3; i--) {
         assert_int_equal(take(&retention, alice, 0, SIZE_MAX), i);
     }
-    assert_int_equal(mrp_retention_evict(&retention, alice, 20), 2);
+    assert_int_equal(mrp_retention_evict(&retention, alice, 20, NULL, NULL), 2);
     assert_gone(0, 1);
     finish(&retention);
 }
@@ -378,7 +362,7 @@ static void evict_aged__takes_the_owners_oldest(void **unused)
     assert_int_equal(mrp_retention_evict_aged(&retention, NULL, middle, 0, SIZE_MAX), 1);
     assert_gone(1);
     check_kept(&retention, alice, 5, 50);
-    mrp_retention_evict(&retention, alice, SIZE_MAX);
+    mrp_retention_evict(&retention, alice, SIZE_MAX, NULL, NULL);
     mrp_retention_destroy(&retention);
 }
 
@@ -450,7 +434,7 @@ static void visit__tells_each_places_items_and_bounds(void **unused)
     assert_int_equal(seen[1].kept_size, 10);
     assert_int_equal(seen[1].max_size, 500);
     assert_int_equal(seen[1].max_items, 5);
-    mrp_retention_evict(&retention, alice, SIZE_MAX);
+    mrp_retention_evict(&retention, alice, SIZE_MAX, NULL, NULL);
     mrp_retention_destroy(&retention);
 }
 
@@ -468,18 +452,19 @@ struct counted {
     atomic_bool is_idle;
 };
 
-static void evict_counted(struct mrp_retained *retained)
+static bool evict_counted(struct mrp_retained *retained)
 {
     struct counted *item = (struct counted *)retained;
     struct shared *shared = item->shared;
 
     atomic_fetch_add(&shared->n_evicted, 1);
     atomic_store(&item->is_idle, false);
+    return true;
 }
 
 static struct mrp_retained *take_own(struct shared *shared, const struct counted *own)
 {
-    return mrp_retention_take(&shared->retention, own, 1, 8, NULL, NULL, NULL);
+    return mrp_retention_take(&shared->retention, own, 1, 8, NULL, NULL);
 }
 
 /* Each item is with its owner or idle; the owner sees it come back by eviction. */
@@ -509,7 +494,7 @@ static void *add_and_take(void *user)
             atomic_store(&item->is_idle, false);
         }
     }
-    mrp_retention_evict(&shared->retention, own, SIZE_MAX);
+    mrp_retention_evict(&shared->retention, own, SIZE_MAX, NULL, NULL);
     for (size_t i = 0; i < 8; i++) {
         while (atomic_load(&own[i].is_idle)) { /* another thread is evicting it */
         }
@@ -527,10 +512,10 @@ static void *change_bounds(void *user)
         limit(&shared->retention, round % 2 == 0 ? &node_0 : &node_1, round % 40,
             round % 13);
         if (round % 7 == 0) {
-            mrp_retention_evict(&shared->retention, NULL, 10);
+            mrp_retention_evict(&shared->retention, NULL, 10, NULL, NULL);
         }
         mrp_retention_evict_aged(&shared->retention, NULL, UINT64_MAX, 5, round % 3);
-        mrp_retention_count(&shared->retention, NULL, &n_items, &size);
+        mrp_retention_count(&shared->retention, NULL, NULL, NULL, &n_items, &size);
     }
     return NULL;
 }
@@ -566,7 +551,6 @@ int main(void)
         TEST(limit__changes_both_ways_at_run_time),
         TEST(limit__evicts_what_is_there),
         TEST(evict__takes_the_oldest_of_all_places),
-        TEST(take__what_lies_at_a_place),
         TEST(limit__of_65_places_is_refused),
         TEST(limit__of_a_place_finds_room_for_it),
         TEST(limit__of_a_new_place_lets_the_oldest_go),
