@@ -102,15 +102,14 @@ struct mrp_pool_member {
     struct mrp_named named; /* first */
     struct mrp_pool *handle;
     const struct mrp_pool_reporter *reporter;
-    /* Reports that read it: raised under the context's mutex while the pool is listed
-     * there, lowered by the reporter's collect. A pool that goes waits for 0. */
-    _Atomic uint32_t n_holds;
+    /* Threads that come to serve it, or read it for a report: raised under the context's
+     * mutex while the pool is listed there. A pool that goes waits for 0. */
+    _Atomic size_t n_visitors;
     void (*destroy)(struct mrp_pool *pool, struct mrp_leak_report *report);
     /** See to those who wait for memory of the pool, and end the visit. No lock. */
     void (*serve)(struct mrp_pool *pool);
     _Atomic bool is_owed; /* somebody is to be served, or called back */
     _Atomic bool has_lift; /* room has come in a budget of the context */
-    _Atomic size_t n_visitors; /* threads that come to serve: the pool waits for them */
 };
 
 /** Room has come in a budget that all pools share: each is to be served. No lock. */

@@ -171,13 +171,13 @@ static void copy_provider(
     copy->parked_size = mrp_load_relaxed(&provider->parked_size);
 }
 
-/* A pool that is held does not go before its snapshot has been taken. */
-static void hold_pool(struct mrp_pool_member *member, struct mrp_report_pool *held)
+/* A pool that is visited does not go before its snapshot has been taken. */
+static void visit_pool(struct mrp_pool_member *member, struct mrp_report_pool *visited)
 {
-    mrp_add_relaxed(&member->n_holds, 1);
-    held->member = member;
-    held->handle = member->handle;
-    held->reporter = member->reporter;
+    mrp_add_relaxed(&member->n_visitors, 1);
+    visited->member = member;
+    visited->handle = member->handle;
+    visited->reporter = member->reporter;
 }
 
 /* Lists show the latest first, reports the first first. Under the context's mutex. */
@@ -196,7 +196,7 @@ static void copy_named(struct mrp_context_state *context, struct mrp_report *rep
     }
     i = report->n_pools;
     for (struct mrp_named *named = context->pools; named != NULL; named = named->next) {
-        hold_pool((struct mrp_pool_member *)named, &report->pools[--i]);
+        visit_pool((struct mrp_pool_member *)named, &report->pools[--i]);
     }
 }
 

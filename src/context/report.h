@@ -88,8 +88,8 @@ struct mrp_report {
 /** What a pool adds to a report. */
 struct mrp_pool_reporter {
     size_t snapshot_size; /* bytes, zeroed before collect */
-    /** Fill a snapshot, and end the hold on the pool (mrp_pool_member.n_holds), which may
-     *  be gone when this returns. Takes the pool's locks. */
+    /** Fill a snapshot, and end the visit (mrp_pool_member.n_visitors): the pool may be gone
+     *  when this returns. Takes the pool's locks. */
     void (*collect)(struct mrp_pool *pool, uint64_t now, void *snapshot);
     /** False: there was no memory to print all of it. No lock. */
     bool (*print_text)(const void *snapshot, FILE *file);

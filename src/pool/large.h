@@ -59,9 +59,6 @@ struct mrp_region *mrp_region_take_bare(struct mrp_pool *pool);
 enum mrp_status mrp_region_hand_over(
     struct mrp_pool *pool, struct mrp_region *region, unsigned class, size_t size);
 
-/** A thread that came to the pool without being its user is done. No lock. */
-void mrp_pool_end_visit(struct mrp_pool *pool);
-
 /** Run region_init, if there is one, on a region whose state is live; a failure has a
  * record. */
 enum mrp_status mrp_region_init_user(struct mrp_pool *pool, struct mrp_region *region);

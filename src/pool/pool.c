@@ -461,7 +461,6 @@ static void unmake_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 static void destroy_pool(struct mrp_pool *pool, struct mrp_leak_report *report)
 {
     mrp_context_unlink(pool->context, &pool->context->pools, &pool->member.named);
-    mrp_pool_await_reports(pool);
     unmake_pool(pool, report);
 }
 

@@ -456,12 +456,14 @@ static inline bool mrp_region_is_live(const struct mrp_region *region)
 size_t mrp_depot_count(
     const struct mrp_pool *pool, size_t class, size_t n_regions, size_t most_loose);
 
+/* -- pool.c -- */
+
+/** A thread that came to the pool without being its user is done. No lock. */
+void mrp_pool_end_visit(struct mrp_pool *pool);
+
 /* -- report.c -- */
 
 extern const struct mrp_pool_reporter mrp_pool_reporter;
-
-/** Wait until no report reads the pool, which its context no longer lists. */
-void mrp_pool_await_reports(struct mrp_pool *pool);
 
 /* -- check.c -- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * The pool's part of mrp_context_report: collected while the pool is held, judged and
+ * The pool's part of mrp_context_report: collected while the pool is visited, judged and
  * printed when it may be gone.
  */
 #include "pool/report.h"
@@ -186,20 +186,7 @@ static void collect(struct mrp_pool *pool, uint64_t now, void *snapshot)
     collect_quarantined(pool, now, report);
     collect_origins(pool, report);
     collect_totals(report);
-    pthread_mutex_lock(&pool->mutex);
-    if (mrp_sub_relaxed(&pool->member.n_holds, 1) == 1) {
-        mrp_wake_all(&pool->grown);
-    }
-    pthread_mutex_unlock(&pool->mutex);
-}
-
-void mrp_pool_await_reports(struct mrp_pool *pool)
-{
-    pthread_mutex_lock(&pool->mutex);
-    while (mrp_load_relaxed(&pool->member.n_holds) > 0) { /* lowered under the mutex */
-        mrp_wait(&pool->grown, &pool->mutex);
-    }
-    pthread_mutex_unlock(&pool->mutex);
+    mrp_pool_end_visit(pool);
 }
 
 const struct mrp_pool_reporter mrp_pool_reporter = {

@@ -487,7 +487,7 @@ static void destroy__waits_for_a_report(void **state)
     pthread_t thread;
 
     pool_fixture_create(f, NULL);
-    mrp_add_relaxed(&f->pool->member.n_holds, 1);
+    mrp_add_relaxed(&f->pool->member.n_visitors, 1);
     mrp_store_release(&is_gone, false);
     assert_int_equal(pthread_create(&thread, NULL, destroy_pool, f->pool), 0);
     while (mrp_pool_find(f->context, "pool-1", &found) == MRP_OK) {
