@@ -235,9 +235,12 @@ bool port_memory(struct port *port, struct port_memory *memory)
     }
     *memory = (struct port_memory){.n_registrations = info.n_registrations,
         .registered_size = info.registered_size,
+        .n_registered = info.n_registered,
+        .n_deregistered = info.n_deregistered,
         .n_chunks = stats.n_chunks + stats.n_idle,
         .mapped_size = stats.mapped_size,
         .n_growths = stats.n_growths,
+        .n_taken_up = stats.n_taken_up,
         .n_released = stats.n_released,
         .n_waits = stats.n_waits};
     return true;

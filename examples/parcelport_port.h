@@ -114,10 +114,10 @@ uint64_t port_repeated(struct port *port, unsigned rank);
 
 /* What the pool and the provider say. */
 struct port_memory {
-    uint64_t n_registrations; /* the provider's, live */
-    uint64_t registered_size;
+    uint64_t n_registrations, registered_size; /* the provider's, live */
+    uint64_t n_registered, n_deregistered; /* ever */
     uint64_t n_chunks, mapped_size;
-    uint64_t n_growths, n_released; /* ever */
+    uint64_t n_growths, n_taken_up, n_released; /* ever */
     uint64_t n_waits; /* requests that ever stood in line */
 };
 bool port_memory(struct port *port, struct port_memory *memory);

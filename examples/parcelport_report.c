@@ -77,8 +77,12 @@ static const struct figure memory_table[] = {
         offsetof(struct port_memory, n_registrations)},
     {"registered_bytes", "registered, MiB", EVER,
         offsetof(struct port_memory, registered_size)},
+    {"registered", "  made ever", EVER, offsetof(struct port_memory, n_registered)},
+    {"deregistered", "  given back ever", EVER,
+        offsetof(struct port_memory, n_deregistered)},
     {"chunks", "chunks", EVER, offsetof(struct port_memory, n_chunks)},
     {"growths", "growths", EVER, offsetof(struct port_memory, n_growths)},
+    {"taken_up", "idle chunks taken up", EVER, offsetof(struct port_memory, n_taken_up)},
     {"released", "chunks given back", EVER, offsetof(struct port_memory, n_released)},
     {"waits", "requests that waited", EVER, offsetof(struct port_memory, n_waits)},
 };
@@ -118,9 +122,9 @@ static struct totals totals_of(
         if (report->nanoseconds > totals.nanoseconds) {
             totals.nanoseconds = report->nanoseconds;
         }
-        totals.registrations_warm += report->warm.n_registrations;
+        totals.registrations_warm += report->warm.n_registered;
         totals.registrations_after +=
-            report->end.n_registrations - report->warm.n_registrations;
+            report->end.n_registered - report->warm.n_registered;
         totals.acks_repeated += report->counts.acks_repeated;
         totals.acks_stale += report->counts.acks_stale;
     }
@@ -250,13 +254,12 @@ static bool report_judge(const struct options *options, const struct report *rep
     for (unsigned i = 0; i < options->n_processes; i++) {
         const struct port_memory *warm = &reports[i].warm, *end = &reports[i].end;
 
-        if (end->n_registrations != warm->n_registrations ||
-            end->n_released != warm->n_released) {
+        if (end->n_registered != warm->n_registered ||
+            end->n_deregistered != warm->n_deregistered) {
             return trouble("rank %u after the warm-up: %" PRIu64
-                           " registrations instead of %" PRIu64 ", %" PRIu64
-                           " chunks given back",
-                i, end->n_registrations, warm->n_registrations,
-                end->n_released - warm->n_released);
+                           " registrations made, and %" PRIu64 " given back",
+                i, end->n_registered - warm->n_registered,
+                end->n_deregistered - warm->n_deregistered);
         }
     }
     if (totals->sent != options->n_messages || totals->received != totals->sent) {

@@ -249,8 +249,7 @@ struct mrp_pool_stats {
     size_t n_idle, idle_size;
     size_t n_user, user_size; /**< of mrp_region_register; bytes */
     size_t n_slices;
-    uint64_t
-        n_growths; /**< times that a chunk was made, or taken up again, for size classes */
+    uint64_t n_growths; /**< times that a chunk was made for size classes */
     uint64_t n_evictions; /**< idle chunks given up for room */
     size_t n_threads; /**< threads and thread slots with caches of this pool */
     size_t cached_size; /**< bytes of blocks in them */
@@ -262,18 +261,15 @@ struct mrp_pool_stats {
     uint64_t n_revoked; /**< abandoned regions whose keys were revoked */
     size_t room_size; /**< bytes of chunks in no slab */
     struct mrp_tier_stats tiers[MRP_TIERS];
+    uint64_t n_taken_up; /**< times that an idle chunk served size classes again */
 };
 #define MRP_POOL_STATS_INIT \
     { \
         sizeof(struct mrp_pool_stats), NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-        { \
-            {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, \
-                {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, \
-            { \
-                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
-            } \
-        } \
+            {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, \
+                {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}, \
+            0 \
     }
 MRP_API enum mrp_status mrp_pool_stats(
     struct mrp_pool *pool, struct mrp_pool_stats *stats);

@@ -102,10 +102,12 @@ struct mrp_provider_info {
     int node; /**< MRP_NODE(n) of the device; 0: unknown */
     size_t n_registrations; /**< live now */
     size_t registered_size; /**< bytes of them */
+    uint64_t n_registered, n_deregistered; /**< ever: made, and given back */
 };
 #define MRP_PROVIDER_INFO_INIT \
     { \
-        sizeof(struct mrp_provider_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+        sizeof(struct mrp_provider_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0 \
     }
 
 MRP_API enum mrp_status mrp_provider_query(

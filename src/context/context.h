@@ -89,6 +89,7 @@ struct mrp_provider_state {
     char device[128];
     _Atomic size_t n_users; /* pools that have it as a rail, imports, and backends */
     _Atomic size_t n_registrations, registered_size;
+    _Atomic uint64_t n_registered, n_deregistered; /* ever */
     _Atomic size_t n_parked, parked_size; /* what its refusals have kept mapped */
     pthread_mutex_t mutex; /* of the two lists; leaf lock */
     struct mrp_parked *parked; /* mappings that a failed deregistration keeps */

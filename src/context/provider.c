@@ -195,6 +195,7 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
         return status;
     }
     mrp_add_relaxed(&provider->n_registrations, 1);
+    mrp_add_relaxed(&provider->n_registered, 1);
     mrp_add_relaxed(&provider->registered_size, request->size);
     *registration = got;
     return MRP_OK;
@@ -206,6 +207,7 @@ enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,
     struct mrp_error before = *mrp_error_last();
 
     mrp_sub_relaxed(&provider->n_registrations, 1);
+    mrp_add_relaxed(&provider->n_deregistered, 1);
     mrp_sub_relaxed(&provider->registered_size, size);
     mrp_error_clear();
     return mrp_error_settle(&before,
@@ -327,6 +329,8 @@ enum mrp_status mrp_provider_query(
     found = provider->info;
     found.n_registrations = mrp_load_relaxed(&provider->n_registrations);
     found.registered_size = mrp_load_relaxed(&provider->registered_size);
+    found.n_registered = mrp_load_relaxed(&provider->n_registered);
+    found.n_deregistered = mrp_load_relaxed(&provider->n_deregistered);
     return mrp_info_write(info, &found, sizeof found, "mrp_provider_info");
 }
 

@@ -165,6 +165,8 @@ static void copy_provider(
     copy_text(copy->device, sizeof copy->device, provider->device);
     copy->n_registrations = mrp_load_relaxed(&provider->n_registrations);
     copy->registered_size = mrp_load_relaxed(&provider->registered_size);
+    copy->n_registered = mrp_load_relaxed(&provider->n_registered);
+    copy->n_deregistered = mrp_load_relaxed(&provider->n_deregistered);
     copy->max_registrations = provider->info.max_registrations;
     copy->max_size = provider->info.max_size;
     copy->n_parked = mrp_load_relaxed(&provider->n_parked);

@@ -49,6 +49,7 @@ struct mrp_report_backend {
 struct mrp_report_provider {
     char name[MRP_NAME_SIZE], module[MRP_NAME_SIZE], device[128];
     size_t n_registrations, registered_size, max_registrations, max_size;
+    uint64_t n_registered, n_deregistered;
     size_t n_parked, parked_size;
 };
 

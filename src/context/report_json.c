@@ -81,6 +81,8 @@ static void print_providers(const struct mrp_report *report, struct mrp_json *js
         mrp_json_text(json, "device", provider->device);
         mrp_json_number(json, "registrations", provider->n_registrations);
         limit_json(json, "max_registrations", provider->max_registrations);
+        mrp_json_number(json, "registered_ever", provider->n_registered);
+        mrp_json_number(json, "deregistered_ever", provider->n_deregistered);
         mrp_json_number(json, "registered_size", provider->registered_size);
         limit_json(json, "max_registration_size", provider->max_size);
         mrp_json_number(json, "parked", provider->n_parked);

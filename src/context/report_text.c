@@ -98,14 +98,14 @@ static bool print_backends(const struct mrp_report *report, FILE *file)
 static bool print_providers(const struct mrp_report *report, FILE *file)
 {
     static const char *const heads[] = {"<provider", "<module", "registrations", "of",
-        "size", "at once", "parked", "size", "<device"};
+        "ever", "size", "at once", "parked", "size", "<device"};
     char remedy[MRP_REMEDY_SIZE];
     struct mrp_table table;
 
     if (report->n_providers > 0) {
         fputs("\nWhere it is registered\n", file);
     }
-    mrp_table_open(&table, file, 9, heads);
+    mrp_table_open(&table, file, 10, heads);
     for (size_t i = 0; i < report->n_providers; i++) {
         const struct mrp_report_provider *provider = &report->providers[i];
 
@@ -113,6 +113,7 @@ static bool print_providers(const struct mrp_report *report, FILE *file)
         mrp_table_cell(&table, "%s", provider->module);
         mrp_table_cell(&table, "%s", mrp_count_words(provider->n_registrations).text);
         count_cell(&table, provider->max_registrations);
+        count_cell(&table, provider->n_registered);
         size_cell(&table, provider->registered_size);
         size_cell(&table, provider->max_size);
         count_cell(&table, provider->n_parked);

@@ -397,7 +397,6 @@ static void begin_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
     mrp_chunk_offer(pool, chunk);
     pool->n_chunks++;
     pool->chunk_size += chunk->mapping.size;
-    pool->n_growths++;
     pool->n_openings++;
     mrp_store_relaxed(
         &pool->cache_most, mrp_max(CACHE_LEAST, pool->chunk_size / CACHE_SHARE));
@@ -424,6 +423,7 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
     pool->n_coming--;
     mrp_wake_all(&pool->grown);
     if (item != NULL) {
+        pool->n_taken_up++;
         begin_chunk(pool, mrp_idle_chunk(item));
     }
     return item != NULL;
@@ -455,6 +455,7 @@ enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least, int no
     pthread_mutex_lock(&pool->mutex);
     if (status == MRP_OK) {
         chunk->serial = ++pool->last_serial;
+        pool->n_growths++;
         begin_chunk(pool, chunk);
     }
     return status;

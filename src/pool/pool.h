@@ -220,7 +220,7 @@ struct mrp_pool {
     uint64_t idle_changes; /* of the two */
     uint64_t n_openings; /* slabs retired, chunks begun and emptied: room for slabs */
     _Atomic uint64_t n_refusals; /* of charges, by max_bytes or max_registrations */
-    uint64_t n_growths, n_evictions, n_released, released_size;
+    uint64_t n_growths, n_taken_up, n_evictions, n_released, released_size;
     size_t n_temporary, temporary_size; /* charged to the context alone */
     size_t n_rails; /* one more than the highest index in use */
     struct mrp_rail rails[MRP_RAILS_MAX];

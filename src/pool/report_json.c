@@ -141,6 +141,7 @@ static void print_history(const struct mrp_pool_stats *stats, struct mrp_json *j
 {
     mrp_json_open(json, "since_made", '{');
     mrp_json_number(json, "growths", stats->n_growths);
+    mrp_json_number(json, "taken_up", stats->n_taken_up);
     mrp_json_number(json, "evictions", stats->n_evictions);
     mrp_json_number(json, "released", stats->n_released);
     mrp_json_number(json, "released_size", stats->released_size);

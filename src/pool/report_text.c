@@ -235,6 +235,7 @@ static void print_history(const struct mrp_pool_report *report, FILE *file)
         const char *one, *many;
     } events[] = {
         {stats->n_growths, "growth", "growths"},
+        {stats->n_taken_up, "idle chunk taken up", "idle chunks taken up"},
         {stats->n_evictions, "eviction", "evictions"},
         {stats->n_released, "chunk given back", "chunks given back"},
         {stats->n_waits, "wait", "waits"},

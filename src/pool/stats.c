@@ -168,6 +168,7 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
         }
     }
     found.n_growths = pool->n_growths;
+    found.n_taken_up = pool->n_taken_up;
     found.n_evictions = pool->n_evictions;
     found.n_released = pool->n_released;
     found.released_size = pool->released_size;

@@ -79,7 +79,8 @@ good = (
     and min(rank["rendezvous"] for rank in ranks) > 0
     and min(rank["scattered"] for rank in ranks) > 0
     and total("acks_stale") == total("acks_repeated") > 0
-    and total("released") == 0
+    and all(rank["registered"] == rank["registered_warm_up"] for rank in ranks)
+    and all(rank["deregistered"] == rank["deregistered_warm_up"] for rank in ranks)
     and all(rank["chunks"] == rank["registrations"] for rank in ranks)
     and eval(sys.argv[2])
 )

@@ -239,6 +239,48 @@ static void stats__describe_the_pool(void **state)
     assert_refused(mrp_pool_stats(NULL, &stats), MRP_ERR_STALE, "NULL");
 }
 
+static struct mrp_provider_info query_provider(struct mrp_provider *provider)
+{
+    struct mrp_provider_info info = MRP_PROVIDER_INFO_INIT;
+
+    assert_int_equal(mrp_provider_query(provider, &info), MRP_OK);
+    return info;
+}
+
+/* What is mapped and registered, and what only served again; ever, so that nothing that came
+ * and went goes unseen. */
+static void stats__tell_what_is_made_from_what_is_taken_up(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_provider_info info;
+
+    pool_fixture_create(f, NULL);
+    test_provider_fail_next(&f->networks[0], 1, 2, MRP_ERR_REGISTER);
+    assert_none(mrp_region_alloc(f->pool, 100), MRP_ERR_REGISTER, "fails as told");
+    for (uint64_t i = 0; i < 3; i++) {
+        pool_fixture_free(pool_fixture_alloc(f, 100));
+        assert_int_equal(pool_fixture_stats(f->pool).n_growths, 1);
+        assert_int_equal(pool_fixture_stats(f->pool).n_taken_up, i);
+        assert_int_equal(mrp_thread_flush(f->pool), MRP_OK);
+        assert_int_equal(mrp_pool_trim(f->pool, SIZE_MAX, NULL), MRP_OK); /* now idle */
+        assert_int_equal(pool_fixture_stats(f->pool).n_idle, 1);
+    }
+    info = query_provider(f->rails[0]);
+    assert_int_equal(info.n_registered, 1); /* of what was refused there was none */
+    assert_int_equal(info.n_deregistered, 0);
+    assert_int_equal(mrp_pool_trim(f->pool, 0, NULL), MRP_OK);
+    pool_fixture_free(pool_fixture_alloc(f, 100));
+    assert_int_equal(pool_fixture_stats(f->pool).n_growths, 2);
+    info = query_provider(f->rails[0]);
+    assert_int_equal(info.n_registered, 2);
+    assert_int_equal(info.n_deregistered, 1);
+    assert_int_equal(info.n_registrations, 1);
+    info.struct_size = offsetof(struct mrp_provider_info, n_registered);
+    info.n_registered = 77;
+    assert_int_equal(mrp_provider_query(f->rails[0], &info), MRP_OK);
+    assert_int_equal(info.n_registered, 77); /* beyond what an older program knows */
+}
+
 /* Blocks, with what stands before and after the payload; also where no descriptor tells
  * which regions are live. */
 static void stats__count_the_blocks_of_live_regions(void **state)
@@ -280,6 +322,7 @@ int main(void)
         POOL_TEST(stats__agree_with_a_model),
         POOL_TEST(stats__agree_with_the_registry),
         POOL_TEST(stats__describe_the_pool),
+        POOL_TEST(stats__tell_what_is_made_from_what_is_taken_up),
         POOL_TEST(stats__count_the_blocks_of_live_regions),
     };
 

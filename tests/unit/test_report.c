@@ -120,6 +120,8 @@ static void json__has_the_numbers_of_the_context(void **state)
     assert_string_equal(report_text(root, "providers.0.name"), "first");
     CHECK("providers.0.registrations", stats.n_chunks);
     CHECK("providers.1.registered_size", stats.chunk_size);
+    CHECK("providers.1.registered_ever", f->networks[1].n_register);
+    CHECK("providers.1.deregistered_ever", f->networks[1].n_deregister);
     CHECK("providers.2.registrations", 0);
     CHECK("budgets.mapped.used", stats.charged_size);
     CHECK("budgets.mapped.max", stats.max_bytes);
@@ -198,6 +200,7 @@ static void json__has_the_numbers_of_the_pool(void **state)
         report_number(root, "tiers.0.cached.size") +
             report_number(root, "tiers.1.cached.size"));
     CHECK("since_made.growths", stats.n_growths);
+    CHECK("since_made.taken_up", stats.n_taken_up);
     json_decref(whole);
     empty(f, &holdings);
 }
