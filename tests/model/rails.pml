@@ -22,7 +22,8 @@
  *                         network, nobody is inside it or comes there later, nothing
  *                         is charged to it
  *   all or none           when an eager rail has been added, and as long as it is active,
- *                         every chunk in the table is registered and shown there
+ *                         every chunk in the table is registered and shown there, but
+ *                         one that is leaving
  *   keys are true         a line opens for a registration that is there, of the rail's
  *                         network, while the rail is active; it is shut before the
  *                         registration or the chunk goes
@@ -40,7 +41,8 @@
  *   -DLOOK_ONCE           ensure does not look again whether the rails are still active
  *   -DOPEN_BLINDLY        who has added a rail opens its lines though it has failed
  *   -DNO_OPEN             or does not open them
- *   -DFORGET_FAILURE      nobody asks what growth has met with while a rail was joining
+ *   -DFORGET_MISSED       nobody asks what growth has made without a rail that was joining
+ *   -DFORGET_FAILURE      nor whether the rail has failed
  *   -DJOIN_AT_ONCE        joining does not wait for those who build without the rail
  *   -DLEAVE_AT_ONCE       leaving does not wait for those who build with it
  *   -DAWAIT_ONCE          nor, at its end, for those who give up chunks that have it
@@ -49,7 +51,8 @@
  *   -DEND_EARLY           and ends before the chunk is in the table
  *   -DIGNORE_HOLD         a chunk leaves the table though somebody holds it
  *   -DUNHOLD_EARLY        ensure lets go of the chunk before it takes back what it did
- *   -DEVICT_OWN           who evicts the chunk that it holds itself does so at once
+ *   -DEVICT_OWN           who evicts a chunk that somebody holds waits for the hold's end
+ *   -DHOLD_LEAVING        a chunk is held that is leaving
  *   -DSHUT_FIRST          a rail's lines are shut before it is leaving
  *   -DFAIL_OUTSIDE        who marks a rail failed is in no passage
  *   -DTWO_CHANGES         nobody looks whether somebody else changes rails
@@ -100,7 +103,7 @@ bool is_eager; /* rail 0; else it is lazy */
 byte state[RAILS];
 byte network[RAILS];
 byte n_charged[RAILS];
-bool has_refused; /* rail 0, while it was joining: join_status */
+bool has_missed; /* rail 0, while it is joining: growth has gone on without it */
 bool is_changing;
 byte phase, n_passages[2];
 byte asleep; /* set of threads */
@@ -109,6 +112,8 @@ byte asleep; /* set of threads */
 byte table = BIT(0); /* in the table */
 byte numbers;        /* in no use */
 byte held;
+byte evicted;        /* held, and the holder evicts it when he lets go */
+byte leaving;        /* somebody evicts it: nobody holds it any more */
 byte idle;           /* on the list of those that may be evicted */
 byte restricted;     /* made for rail 0 alone */
 byte registered[RAILS];
@@ -194,19 +199,29 @@ inline enter_to_deregister(p, c, r)
     enter(p)
 }
 
-/* mrp_chunk_postpone: inside the network another pool has wanted room. No chunk is idle
- * that has an owner, or is being made or given up. */
+/* mrp_chunk_begin_leave, of one that has been taken off the list: evicts, or not */
+inline begin_leave(c)
+{
+#ifdef EVICT_OWN
+    do
+    :: HAS(held, c) -> SLEEP
+    :: else -> break
+    od;
+#endif
+    if
+#ifndef IGNORE_HOLD
+    :: HAS(held, c) -> evicted = evicted | BIT(c)
+#endif
+    :: else -> leaving = leaving | BIT(c); begin_passage(passage); evicts = true
+    fi
+}
+
+/* Inside the network another pool has wanted room, or there is none on the rail. No chunk
+ * is idle that has an owner, or is being made or given up. */
 inline may_evict(c)
 {
     if
-    :: HAS(idle, c) ->
-        idle = idle & ~BIT(c);
-#ifdef EVICT_OWN
-        do
-        :: HAS(held, c) -> SLEEP
-        od;
-#endif
-        evicts = true
+    :: HAS(idle, c) -> idle = idle & ~BIT(c); begin_leave(c)
     :: true
     fi
 }
@@ -247,8 +262,7 @@ inline lose(r)
 {
     atomic {
         if
-        :: state[r] == JOINING -> has_refused = true
-        :: state[r] == ACTIVE -> state[r] = FAILED; news = true
+        :: TAKES(r) -> state[r] = FAILED; news = true
         :: else
         fi };
     if
@@ -265,8 +279,8 @@ inline hold(c, wants)
     do
 #ifdef WANTS_FIRST
     :: HAS(table, c) && (wants) && HAS(held, c) -> SLEEP
-    :: !HAS(table, c) || !(wants) -> got = false; break
-    :: HAS(table, c) && (wants) && !HAS(held, c) ->
+    :: !HAS(table, c) || HAS(leaving, c) || !(wants) -> got = false; break
+    :: HAS(table, c) && !HAS(leaving, c) && (wants) && !HAS(held, c) ->
         got = true;
         held = held | BIT(c);
         break
@@ -274,7 +288,11 @@ inline hold(c, wants)
     :: HAS(table, c) && HAS(held, c) -> SLEEP
     :: !HAS(table, c) -> got = false; break
     :: HAS(table, c) && !HAS(held, c) ->
+#ifdef HOLD_LEAVING
         got = (wants);
+#else
+        got = (wants) && !HAS(leaving, c);
+#endif
         held = held | (got -> BIT(c) : 0);
         break
 #endif
@@ -353,6 +371,7 @@ inline open_those(set, c)
 proctype ensurer(byte me)
 {
     byte c, asked, missing, attached, r, k, p, status;
+    byte passage;
     bool got, news, evicts;
 
     if
@@ -421,15 +440,12 @@ end:
 inline take_off(c) /* mrp_pool_leave_chunk */
 {
     atomic {
-        do
 #ifndef IGNORE_HOLD
-        :: HAS(held, c) -> SLEEP
+        assert(!HAS(held, c));
 #endif
-        :: else -> break
-        od;
         table = table & ~BIT(c);
         shown[0] = shown[0] & ~BIT(c);
-        begin_passage(passage) }
+        leaving = leaving & ~BIT(c) }
 }
 
 inline end_chunk(c) /* the rest of it, in a passage */
@@ -446,6 +462,14 @@ inline end_chunk(c) /* the rest of it, in a passage */
         end_passage(passage) }
 }
 
+inline give_up(c) /* what begin_leave() has begun */
+{
+    if
+    :: evicts -> evicts = false; take_off(c); end_chunk(c)
+    :: else
+    fi
+}
+
 inline find_first(set, c)
 {
     do
@@ -457,7 +481,7 @@ inline find_first(set, c)
 proctype grower(byte me)
 {
     byte o, c, k, p, status, passage;
-    bool news, is_chosen, goes_on;
+    bool news, is_chosen, goes_on, evicts;
 
     do
     :: atomic { o < OPS && numbers != 0 -> /* mrp_charge_pool, and into the network */
@@ -465,8 +489,8 @@ proctype grower(byte me)
             find_first(numbers, c);
             numbers = numbers & ~BIT(c);
             if
-            :: is_chosen = is_eager && TAKES(0) && !has_refused
-            :: TAKES(0) && !has_refused ->
+            :: is_chosen = is_eager && TAKES(0) && !has_missed
+            :: TAKES(0) && !has_missed ->
                 is_chosen = true;
                 restricted = restricted | BIT(c)
             fi;
@@ -493,7 +517,7 @@ proctype grower(byte me)
             if
             :: status != OK ->
                 atomic { /* mrp_rail_go_on */
-                    has_refused = has_refused || state[0] == JOINING;
+                    has_missed = has_missed || state[0] == JOINING;
                     goes_on = state[0] != ACTIVE && !HAS(restricted, c);
                     status = OK }
             :: else
@@ -525,9 +549,9 @@ proctype grower(byte me)
     :: atomic { o < OPS && idle != 0 -> /* mrp_retention_evict */
             o++;
             find_first(idle, c);
-            idle = idle & ~BIT(c) };
-        take_off(c);
-        end_chunk(c);
+            idle = idle & ~BIT(c);
+            begin_leave(c) };
+        give_up(c);
         c = 0
     :: o == OPS || (numbers == 0 && idle == 0) -> break
     od
@@ -557,12 +581,15 @@ end:
     skip
 }
 
-inline evict_postponed() /* what mrp_chunk_unhold ends with */
+inline unhold_and_evict(c) /* mrp_chunk_unhold; it is not idle that ensure holds */
 {
-    if
-    :: evicts -> evicts = false; take_off(c); end_chunk(c)
-    :: else
-    fi
+    atomic {
+        unhold(c);
+        if
+        :: HAS(evicted, c) -> evicted = evicted & ~BIT(c); begin_leave(c)
+        :: else
+        fi };
+    give_up(c)
 }
 
 inline leave()
@@ -591,8 +618,7 @@ inline leave()
         if
         :: c < CHUNKS ->
             detach(c, 0);
-            atomic { unhold(c) };
-            evict_postponed();
+            unhold_and_evict(c);
             c++
         :: else -> break
         fi
@@ -605,42 +631,55 @@ inline leave()
         assert(n_inside[network[0]] == 0);
         assert(at[network[0]] == 0);
         assert(registered[0] == 0 && shown[0] == 0 && n_charged[0] == 0);
-        has_refused = false;
+        has_missed = false;
         network[0] = 0;
         state[0] = UNUSED }
 }
 
 inline join()
 {
-#ifndef JOIN_AT_ONCE
-    atomic { await_passages() };
-#endif
-    do /* register_all() */
+    do
     :: atomic {
-            do
+            has_missed = false;
+#ifndef JOIN_AT_ONCE
+            await_passages()
+#endif
+        };
+        do /* register_all() */
+        :: atomic {
+                do
+                :: c < CHUNKS ->
+                    hold(c, !HAS(registered[0], c) && !HAS(restricted, c));
+                    if
+                    :: got -> break
+                    :: else -> c++
+                    fi
+                :: c == CHUNKS -> break
+                od };
+            if
             :: c < CHUNKS ->
-                hold(c, !HAS(registered[0], c) && !HAS(restricted, c));
-                if
-                :: got -> break
-                :: else -> c++
-                fi
-            :: c == CHUNKS -> break
-            od };
+                attach(c, 0);
+                /* what is given up need not be registered */
+                status = (status == REFUSED && HAS(evicted, c) -> OK : status);
+                unhold_and_evict(c);
+                c = (status == OK -> c + 1 : CHUNKS)
+            :: else -> break
+            fi
+        od;
+        atomic {
+            c = 0;
+#ifndef FORGET_MISSED
+            again = status == OK && has_missed;
+#endif
+#ifndef FORGET_FAILURE
+            status = (state[0] == FAILED -> REFUSED : status);
+#endif
+            state[0] = (status == OK && !again -> ACTIVE : state[0]) };
         if
-        :: c < CHUNKS ->
-            attach(c, 0);
-            atomic { unhold(c) };
-            evict_postponed();
-            c = (status == OK -> c + 1 : CHUNKS)
-        :: else -> break
+        :: !again || status != OK -> again = false; break
+        :: else
         fi
     od;
-    atomic {
-        c = 0;
-#ifndef FORGET_FAILURE
-        status = (has_refused -> REFUSED : status);
-#endif
-        state[0] = (status == OK -> ACTIVE : JOINING) };
     if
     :: status == OK -> /* open_all() */
         atomic {
@@ -664,7 +703,7 @@ inline join()
             :: c == CHUNKS -> c = 0; break
             od;
 #endif
-            assert(state[0] != ACTIVE || (table & ~restricted & ~shown[0]) == 0) }
+            assert(state[0] != ACTIVE || (table & ~restricted & ~leaving & ~shown[0]) == 0) }
     :: else -> status = OK; leaves = true
     fi
 }
@@ -672,7 +711,7 @@ inline join()
 proctype changer(byte me)
 {
     byte n, c, k, b, p, status, passage;
-    bool leaves, got, news, evicts;
+    bool leaves, again, got, news, evicts;
 
     do
     :: n == CHANGES -> break

@@ -9,7 +9,7 @@ untrue='assertion violated (((state[0]==2)&&((registered[0]&(1<<c))!=0))&&((at[n
 taken_back='assertion violated  !(((shown[r]&(1<<c))!=0))'
 still_open='assertion violated  !(((shown[0]&(1<<c))!=0))'
 in_use='assertion violated ((state[0]!=2)&&(state[0]!=1))'
-not_all='assertion violated ((state[0]!=2)||(((table& ~(restricted))& ~(shown[0]))==0))'
+not_all='assertion violated ((state[0]!=2)||((((table& ~(restricted))& ~(leaving))& ~(shown[0]))==0))'
 left='assertion violated (at[network[0]]==0)'
 inside='assertion violated (n_inside[network[0]]==0)'
 stuck='invalid end state'
@@ -29,7 +29,8 @@ search_fails rails "$taken_back" "${ensure[@]}" -DSHOW_EACH
 search_fails rails "$untrue" "${ensure[@]}" -DLOOK_ONCE
 search_fails rails "$untrue" "${fail[@]}" -DOPEN_BLINDLY
 search_fails rails "$not_all" "${grow[@]}" -DNO_OPEN
-search_fails rails "$not_all" "${grow[@]}" -DFORGET_FAILURE
+search_fails rails "$not_all" "${grow[@]}" -DFORGET_MISSED
+search_fails rails "$in_use" "${fail[@]}" -DFORGET_FAILURE
 search_fails rails "$not_all" "${grow[@]}" -DJOIN_AT_ONCE
 search_fails rails "$left" "${grow[@]}" -DLEAVE_AT_ONCE
 search_fails rails "$inside" "${grow[@]}" -DAWAIT_ONCE
@@ -39,6 +40,7 @@ search_fails rails "$left" "${grow[@]}" -DEND_EARLY
 search_fails rails 'assertion violated ((at[p]&(1<<c))!=0)' "${grow[@]}" -DIGNORE_HOLD
 search_fails rails "$inside" "${ensure[@]}" -DUNHOLD_EARLY
 search_fails rails "$stuck" "${grow[@]}" -DEVICT_OWN
+search_fails rails 'assertion violated  !(((held&(1<<c))!=0))' "${grow[@]}" -DHOLD_LEAVING
 search_fails rails "$still_open" "${grow[@]}" -DSHUT_FIRST
 search_fails rails "$in_use" "${fail[@]}" -DFAIL_OUTSIDE
 search_fails rails "$in_use" "${two[@]}" -DTWO_CHANGES
