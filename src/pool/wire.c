@@ -195,7 +195,7 @@ static enum mrp_status check_room(const void *buffer, size_t room, size_t needed
 static enum mrp_status pack(struct packing *packing, struct mrp_pool *pool,
     const struct mrp_chunk *chunk, uint64_t rail_mask, unsigned *rail)
 {
-    const struct mrp_registration *registration;
+    const struct mrp_registration *registration = NULL;
     enum mrp_status status = MRP_OK;
 
     for (; status == MRP_OK && rail_mask != 0; rail_mask &= rail_mask - 1) {

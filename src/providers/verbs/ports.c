@@ -215,7 +215,7 @@ static void visit_device(
 
 enum mrp_status mrp_verbs_devices(mrp_device_visitor *visit, void *user)
 {
-    struct ibv_device **list;
+    struct ibv_device **list = NULL;
     enum mrp_status status = mrp_verbs_device_list(&list);
     size_t n_opened = 0;
 
