@@ -177,8 +177,7 @@ struct mrp_register_request {
     size_t struct_size;
     void *address; /**< checked: not NULL */
     size_t size; /**< bytes; checked: 1 to max_size */
-    uint32_t
-        access; /**< enum mrp_access; checked: at least one, none but those granted */
+    uint32_t access; /**< enum mrp_access; checked: one at least, all of them granted */
     uint64_t native_flags; /**< passed on to the network library as they are */
     enum mrp_memory_kind kind; /**< checked: one of memory_kinds */
     int device;
