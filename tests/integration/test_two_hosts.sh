@@ -98,14 +98,29 @@ ranks() {
         skip mpi "$text: there is no $1"
     elif [[ ! -x $examples/$name ]]; then
         skip mpi "$text: examples/$name is not built"
-    elif on a timeout 90 "$@" >"$work/out" 2>&1 && grep 'transfers,' "$work/out" |
-        tee "$work/summary" | grep -q . && good "$work/summary"; then
+    elif run_ranks "$text" "$@" && good "$work/summary"; then
         moved "$text" 200000
         echo "ok: $text: $(cat "$work/summary")"
         n_passed=$((n_passed + 1))
     else
         fail "$text: $(tail -20 "$work/out")"
     fi
+}
+
+# MPICH before 4.2 can stay in MPI_Finalize for ever over UCX: a rank that waits in PMI's
+# barrier does not answer one that still disconnects (pmodels/mpich pull request 6596).
+# Who has verified everything and stays there is run again.
+run_ranks() {
+    local text=$1 try status
+    shift
+    for try in 1 2 3; do
+        on a timeout 60 "$@" >"$work/out" 2>&1
+        status=$?
+        grep 'transfers,' "$work/out" >"$work/summary"
+        [[ $status -eq 124 && $text == MPICH* && -s $work/summary ]] || break
+        echo "$text, run $try: did not come out of MPI_Finalize"
+    done
+    [[ $status -eq 0 && -s $work/summary ]]
 }
 
 # Of Open MPI's one-sided components only UCX's works both between machines over tcp and
