@@ -87,20 +87,8 @@ static int run_rma(struct rma_options *options)
 static void parse_sizes(
     struct rma_options *options, const char *list, struct argp_state *state)
 {
-    char item[32];
-
-    options->n_sizes = 0;
-    while (list != NULL) {
-        list = bench_next_item(list, item, sizeof item);
-        if (options->n_sizes == RMA_SIZES_MAX) {
-            argp_error(state, "--sizes: at most %d of them", RMA_SIZES_MAX);
-        }
-        if (!bench_parse_size(item, &options->sizes[options->n_sizes]) ||
-            options->sizes[options->n_sizes] > (64 << 20)) {
-            argp_error(state, "--sizes: '%s' is not a size up to 64M (64, 4K, 1M)", item);
-        }
-        options->n_sizes++;
-    }
+    options->n_sizes = bench_numbers(
+        list, "--sizes", 1, (size_t)64 << 20, 1, options->sizes, RMA_SIZES_MAX, state);
 }
 
 static void set_defaults(struct rma_options *options, struct argp_state *state)
@@ -213,7 +201,8 @@ static const struct argp_option rows[] = {
         0},
     {"port", OPTION_PORT, "N", 0, "Of the server (47471)", 0},
     {"limit", OPTION_LIMIT, "SECONDS", 0,
-        "Sample a case so long at most while a bound is open (3)", 0},
+        "Sample a case so long at most while a bound is open (3), and 16 rounds at least",
+        0},
     {"plot", OPTION_PLOT, "FILE", 0,
         "Draw bandwidth by size with gnuplot (.svg, .png, .pdf)", 0},
     {0},
@@ -233,8 +222,8 @@ static const char doc[] =
     "A round is a batch of each, in an order drawn by chance. What is held to a bound is "
     "the median of the rounds' ratios, and is reached (or missed) when its interval of "
     "99 % lies below (or above); else it is open, and rounds go on, 512 at most, or "
-    "until --limit; --repetitions says how many instead. The control is `once` measured "
-    "against itself, on other memory.\n"
+    "until --limit; --repetitions, without a default here, says how many instead. The "
+    "control is `once` measured against itself, on other memory.\n"
     "In --json and --csv a case is called put/latency/pool or put/message/register, "
     "where message is the time per message with many under way; `registration` is "
     "registering and deregistering alone. ratio is `register` divided by this. Of "

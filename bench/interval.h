@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * Between which of the values their median lies, whatever their distribution: the k-th
- * smallest and the k-th largest of n, where fewer than k of n tosses of a coin are heads
- * with half of the risk (Conover, Practical Nonparametric Statistics, 3rd ed., 3.2;
- * Le Boudec, Performance Evaluation, theorem 2.1). Workers use it too.
+ * Between which of some values the median lies of what they were drawn from, whatever its
+ * distribution, if one does not depend on the other: the k-th smallest and the k-th largest
+ * of n, where fewer than k of n tosses of a coin are heads with half of the risk (Conover,
+ * Practical Nonparametric Statistics, 3rd ed., 3.2; Le Boudec, Performance Evaluation,
+ * theorem 2.1). Workers use it too.
  */
 #ifndef BENCH_INTERVAL_H
 #define BENCH_INTERVAL_H

@@ -217,8 +217,7 @@ void rma_print(const struct bench *bench)
         "Ratios, round by round: median, its interval (99 %), and what that says of the "
         "bound. The pool to the library's own; the pool to what is registered once by "
         "hand, with which the whole registration is saved; and the control, which is "
-        "that "
-        "against itself on other memory.",
+        "that against itself on other memory.",
         0);
     print_all(bench, add_ratios, ratios, 4);
     print_control(bench);

@@ -130,8 +130,7 @@ static bool run_passive(struct example *example, enum ofi_operation operation,
 /* -- rounds -- */
 
 /* Every size, written and read, in both directions. Regions are given back after each
- * transfer and taken anew for the next; that must not register either. The larger-than-huge
- * ones stay registered within MRPOOL_RETAINED_SIZE and MRPOOL_RETAINED_COUNT. */
+ * transfer and taken anew for the next; that must not register either. */
 static bool run_round(struct example *example, bool is_warm_up)
 {
     const struct rma_options *options = &example->options.rma;
@@ -172,7 +171,7 @@ static bool run_rounds(struct example *example, struct result *result)
     struct rma *rma = &example->rma;
     struct trace warm;
 
-    if (!run_round(example, true) || !trace_take(rma->provider, rma->pool, &warm)) {
+    if (!run_round(example, true) || !trace_take(rma->provider, &warm)) {
         return false;
     }
     result->n_warm_up = example->endpoint.n_registrations;
@@ -182,7 +181,7 @@ static bool run_rounds(struct example *example, struct result *result)
         }
     }
     result->n_after = example->endpoint.n_registrations - result->n_warm_up;
-    return trace_compare(rma->provider, rma->pool, &warm);
+    return trace_compare(rma->provider, &warm);
 }
 
 /* Add the peer's counts to ours. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  *
- * What the examples ask of every call to mrpool, and of a pool: that nothing has been
- * registered since a certain time, and that all is in order at the end.
+ * What the examples ask of every call to mrpool, of a provider: that nothing has been
+ * registered since a certain time, and of a pool: that all is in order at the end.
  */
 #ifndef EXAMPLES_POOL_CHECKS_H
 #define EXAMPLES_POOL_CHECKS_H
@@ -17,37 +17,32 @@ static bool mrp_ok(const char *what, enum mrp_status status)
     return status == MRP_OK || complain("%s: %s", what, mrp_error_last()->text);
 }
 
-/* Registrations so far, as the provider and the pool count them. */
+/* Registrations that the provider has ever made, and given back. */
 struct trace {
-    size_t n_live;
-    uint64_t n_growths; /* chunks the pool has ever made */
+    uint64_t n_made, n_given_back;
 };
 
-static bool trace_take(
-    struct mrp_provider *provider, struct mrp_pool *pool, struct trace *trace)
+static bool trace_take(struct mrp_provider *provider, struct trace *trace)
 {
     struct mrp_provider_info info = MRP_PROVIDER_INFO_INIT;
-    struct mrp_pool_stats stats = {.struct_size = sizeof(stats)};
 
-    if (!mrp_ok("provider", mrp_provider_query(provider, &info)) ||
-        !mrp_ok("statistics", mrp_pool_stats(pool, &stats))) {
+    if (!mrp_ok("provider", mrp_provider_query(provider, &info))) {
         return false;
     }
-    *trace = (struct trace){info.n_registrations, stats.n_growths};
+    *trace = (struct trace){info.n_registered, info.n_deregistered};
     return true;
 }
 
-/* Nothing has been registered since, nor has been given up and made again. */
-static bool trace_compare(
-    struct mrp_provider *provider, struct mrp_pool *pool, const struct trace *warm)
+/* Nothing has been registered since, nor given back. */
+static bool trace_compare(struct mrp_provider *provider, const struct trace *warm)
 {
     struct trace end;
 
-    return trace_take(provider, pool, &end) &&
-        ((end.n_live == warm->n_live && end.n_growths == warm->n_growths) ||
-            complain("after the warm-up: %zu registrations live instead of %zu, pool "
-                     "grown %" PRIu64 " times",
-                end.n_live, warm->n_live, end.n_growths - warm->n_growths));
+    return trace_take(provider, &end) &&
+        ((end.n_made == warm->n_made && end.n_given_back == warm->n_given_back) ||
+            complain("after the warm-up: %" PRIu64 " registrations made, and %" PRIu64
+                     " given back",
+                end.n_made - warm->n_made, end.n_given_back - warm->n_given_back));
 }
 
 /* The context takes pool and provider along, and the regions that a failed step has left

@@ -239,7 +239,7 @@ static bool run_rounds(struct example *example, struct trace *warm)
 {
     struct rma *rma = &example->rma;
 
-    if (!run_round(example, true) || !trace_take(rma->provider, rma->pool, warm)) {
+    if (!run_round(example, true) || !trace_take(rma->provider, warm)) {
         return false;
     }
     for (size_t round = 0; round < example->options.rma.plan.rounds; round++) {
@@ -247,7 +247,7 @@ static bool run_rounds(struct example *example, struct trace *warm)
             return false;
         }
     }
-    return trace_compare(rma->provider, rma->pool, warm);
+    return trace_compare(rma->provider, warm);
 }
 
 /* Nothing of ours is in flight to the peer once it has said the same. */
@@ -281,8 +281,8 @@ static bool print_result(const struct example *example, const struct trace *trac
         example->is_direct ? "mapped here" : "not mapped here");
     tallies_print(example->tallies, names);
     printf("\nucx_rma: %" PRIu64 " steps, %" PRIu64 " MiB and %zu atomics, all verified, "
-           "%zu registrations in warm-up, 0 after\n",
-        example->rma.n_steps, example->n_bytes >> 20, example->n_atomics, trace->n_live);
+           "%" PRIu64 " registrations in warm-up, 0 after\n",
+        example->rma.n_steps, example->n_bytes >> 20, example->n_atomics, trace->n_made);
     return true;
 }
 

@@ -420,8 +420,8 @@ static void print_result(
             sender->n_copied, sender->n_sends);
     }
     printf("\nuring_send: %" PRIu64 " messages, %" PRIu64
-           " MiB, all bytes verified, %zu registrations in warm-up, 0 after\n",
-        plan->n_messages, sender->n_bytes >> 20, warm->n_live);
+           " MiB, all bytes verified, %" PRIu64 " registrations in warm-up, 0 after\n",
+        plan->n_messages, sender->n_bytes >> 20, warm->n_made);
 }
 
 static bool run_sender(struct sender *sender)
@@ -430,7 +430,7 @@ static bool run_sender(struct sender *sender)
     uint64_t started;
 
     if (!meet(sender) || !ring_open(sender) || !memory_open(sender) ||
-        !memory_warm_up(sender) || !trace_take(sender->provider, sender->pool, &warm) ||
+        !memory_warm_up(sender) || !trace_take(sender->provider, &warm) ||
         !plan_send(&sender->options->plan, &sender->peer)) {
         return false;
     }
@@ -439,7 +439,7 @@ static bool run_sender(struct sender *sender)
         return false;
     }
     started = now_ns() - started;
-    if (!trace_compare(sender->provider, sender->pool, &warm)) {
+    if (!trace_compare(sender->provider, &warm)) {
         return false;
     }
     print_result(sender, &warm, started);

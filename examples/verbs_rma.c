@@ -315,7 +315,7 @@ static bool run_rounds(struct example *example, struct trace *warm)
 {
     struct rma *rma = &example->rma;
 
-    if (!run_round(example, true) || !trace_take(rma->provider, rma->pool, warm)) {
+    if (!run_round(example, true) || !trace_take(rma->provider, warm)) {
         return false;
     }
     for (size_t round = 0; round < example->options.rma.plan.rounds; round++) {
@@ -323,12 +323,12 @@ static bool run_rounds(struct example *example, struct trace *warm)
             return false;
         }
     }
-    return trace_compare(rma->provider, rma->pool, warm);
+    return trace_compare(rma->provider, warm);
 }
 
 /* -- what is printed -- */
 
-static void print_result(const struct example *example, size_t n_registrations)
+static void print_result(const struct example *example, uint64_t n_registrations)
 {
     const struct verbs_endpoint *endpoint = &example->endpoint;
     uint64_t n_bytes = 0;
@@ -351,7 +351,7 @@ static void print_result(const struct example *example, size_t n_registrations)
             (double)tally->nanoseconds / 1e3 / (double)tally->n_steps);
     }
     printf("\nverbs_rma: %" PRIu64 " steps, %" PRIu64 " bytes after the warm-up, all "
-           "verified, %zu registrations, 0 after the warm-up\n",
+           "verified, %" PRIu64 " registrations, 0 after the warm-up\n",
         example->rma.n_steps, n_bytes, n_registrations);
 }
 
@@ -370,7 +370,7 @@ static bool run(struct example *example)
         !peer_receive(peer, PEER_RESULT, &message)) {
         return false;
     }
-    print_result(example, trace.n_live);
+    print_result(example, trace.n_made);
     return true;
 }
 

@@ -10,6 +10,7 @@
  *   cache <what the library does with buffers that nobody has registered>
  *   value <put|get>/<latency|message>/<subject> <bytes> <ns>    of one round
  *   value <put|get>/<latency|message>/<subject>/<subject> <bytes> <ratio>   of one round
+ *   working                                                      a case takes its time
  *   problem <why something was left out>
  *   end
  * latency: one message at a time, until it has arrived. message: time per message with

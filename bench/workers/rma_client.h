@@ -28,6 +28,7 @@
 #define LAST_LOOK 512
 #define ROUNDS_MAX 1000
 #define HUGE_PAGE ((size_t)2 << 20)
+#define SIGN_NS 1e10 /* how often the client says that it is at work */
 
 enum subject {
     SUBJECT_POOL, /* a region of the pool, taken for the message */
@@ -415,12 +416,18 @@ static bool run_rounds(struct client *client, struct cell *cell)
 {
     size_t wanted = client->options->repetitions, look = FIRST_LOOK;
     double started = worker_wall_ns(), limit = client->options->limit_s * 1e9;
+    double signed_at = started;
 
     while (wanted > 0
             ? cell->n_rounds < wanted
             : cell->n_rounds < FIRST_LOOK || worker_wall_ns() - started < limit) {
         if (!run_round(client, cell)) {
             return false;
+        }
+        if (worker_wall_ns() - signed_at > SIGN_NS) { /* else we are taken for dead */
+            signed_at = worker_wall_ns();
+            puts("working");
+            fflush(stdout);
         }
         if (wanted == 0 && cell->n_rounds == look) {
             if (look == LAST_LOOK || is_settled(client, cell)) {

@@ -299,9 +299,8 @@ static enum mrp_status explain_unknown(
 
         if (start != 0 && wanted > start && wanted - start < block->mapping.size) {
             return mrp_fail(MRP_ERR_STALE, 0,
-                "address %p lies %zu bytes inside the block of %zu bytes at %p: pass the "
-                "block's "
-                "first byte",
+                "address %p lies %zu bytes inside the block of %zu bytes at %p: pass "
+                "the block's first byte",
                 address, (size_t)(wanted - start), block->info.size, (void *)start);
         }
     }

@@ -185,8 +185,7 @@ static enum mrp_status check_token(
     if (token->chunk_generation != keys->chunk_generation) {
         return mrp_fail(MRP_ERR_STALE, 0,
             "the token is of generation %u of chunk %u, these keys of generation %u: ask "
-            "the peer "
-            "for new keys",
+            "the peer for new keys",
             token->chunk_generation, token->chunk, keys->chunk_generation);
     }
     if (token->offset > keys->chunk_size ||

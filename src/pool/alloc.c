@@ -179,8 +179,7 @@ static enum mrp_status check_request(
     if (alignment > pool->classes.alignment && pool->classes.lead % alignment != 0) {
         return mrp_fail(MRP_ERR_INVALID, 0,
             "alignment is %zu, but %zu bytes of headroom stand before each payload of "
-            "pool %s: "
-            "set the pool's own alignment instead",
+            "pool %s: set the pool's own alignment instead",
             alignment, pool->classes.lead, pool->member.named.name);
     }
     return MRP_OK;

@@ -87,8 +87,7 @@ static enum mrp_status refuse_own(const struct mrp_pool *pool)
 {
     return mrp_fail(MRP_ERR_BUSY, 0,
         "pool %s is growing in this very thread: its provider, its backend or "
-        "region_init "
-        "allocates from the pool it works for",
+        "region_init allocates from the pool it works for",
         pool->member.named.name);
 }
 

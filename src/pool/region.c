@@ -50,8 +50,7 @@ enum mrp_status mrp_region_check_handle(const struct mrp_region *region)
         (uintptr_t)pointer % MRP_LINE != 0) {
         return mrp_fail(MRP_ERR_STALE, 0,
             "%p is not a region of this library: pass the handle mrp_region_alloc gave, "
-            "or use "
-            "mrp_ptr_free for an address",
+            "or use mrp_ptr_free for an address",
             pointer);
     }
     status = mrp_pool_check_handle(mrp_pool_of(region));
@@ -61,8 +60,7 @@ enum mrp_status mrp_region_check_handle(const struct mrp_region *region)
     if (mrp_load_relaxed(&region->state) == MRP_STATE_QUARANTINED) {
         return mrp_fail(MRP_ERR_STALE, 0,
             "region %p is in quarantine: it was abandoned under fence %llu, and is "
-            "nobody's "
-            "until mrp_pool_drained reports that fence",
+            "nobody's until mrp_pool_drained reports that fence",
             pointer, (unsigned long long)mrp_load_relaxed(&region->length));
     }
     if (mrp_load_relaxed(&region->state) == MRP_STATE_FREE) {

@@ -43,13 +43,13 @@ struct rails {
     size_t n;
 };
 
-/* MPI's is for programs that are ranks of it: tests/conformance/test_mpi.sh names it. */
+/* MPI's is for programs that are ranks of it: tests/conformance/test_mpi.sh says whose. */
 static bool is_for_us(const struct network *network)
 {
-    const char *required = getenv("MRP_TEST_REQUIRE");
+    const char *ranks = getenv("MRP_TEST_RANKS");
 
     return strncmp(network->module, "mpi", 3) != 0 ||
-        (required != NULL && strcmp(required, network->module) == 0);
+        (ranks != NULL && strcmp(ranks, network->module) == 0);
 }
 
 /* Open what there is; of what is missing, say why. `access`: what they have to grant. */

@@ -19,7 +19,7 @@ for module in mpi mpich; do
             echo "    $((SECONDS - start)) s"
         done
     done
-    expect_ranks "mixed_rails, 2 ranks" "$module" 2 env MRP_TEST_REQUIRE="$module" \
+    expect_ranks "mixed_rails, 2 ranks" "$module" 2 env MRP_TEST_RANKS="$module" \
         "$build_dir/tests/mpi/mixed_rails-$module"
 done
 finish

@@ -3,34 +3,13 @@
 # JSON with its goals, CSV, the plot, wrong options. Times are not judged.
 # ctest: TIMEOUT 240
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source_dir=${1:-${MRP_SOURCE_DIR:-$here/../..}}
-build_dir=${2:-${MRP_BUILD_DIR:-$source_dir/build/dev}}
-bench=$build_dir/bench/mrpool-bench
-# shellcheck source=tests/integration/support/program.sh
-. "$here/support/program.sh"
-
-if [[ ! -x $bench || ! -x $build_dir/bench/workers/worker-rma-ofi ]]; then
-    echo "SKIP: mrpool-bench or its worker for libfabric is not built"
-    exit 77
-fi
+# shellcheck source=tests/integration/support/bench.sh
+. "$(dirname "${BASH_SOURCE[0]}")/support/bench.sh"
+needs_worker rma-ofi
+result_key="case size"
 
 rma() {
     timeout 100 "$bench" rma --quick "$@"
-}
-
-# holds EXPRESSION: true in python of the last output, as JSON in `it`; `results` by case and size
-holds() {
-    n_checks=$((n_checks + 1))
-    python3 - "$work/out" "$1" <<'PYTHON' || problem "JSON does not hold: $1"
-import json
-import sys
-
-it = json.load(open(sys.argv[1], encoding="utf-8"))
-results = {(r["case"], r["size"]): r for r in it["results"]}
-ratios = ("pool/cache", "pool/once", "control/once")
-sys.exit(0 if eval(sys.argv[2], {"it": it, "results": results, "ratios": ratios}) else 1)
-PYTHON
 }
 
 check_json() {
@@ -38,7 +17,7 @@ check_json() {
     holds 'len(results) == len(it["results"])'
     holds 'all((f"{op}/{figure}/{who}", size) in results for op in ("put", "get") for size in (64, 65536)
         for figure in ("latency", "message") for who in ("pool", "once", "register", "cache",
-            "control", "registration", *ratios))'
+            "control", "registration", "pool/cache", "pool/once", "control/once"))'
     holds 'all(r["unit"] == ("ratio" if r["case"].count("/") == 3 else "ns") for r in it["results"])'
     holds 'results["put/latency/pool", 64]["baseline"] == "put/latency/register"'
     holds 'all(r["median"] > 0 for r in it["results"])'

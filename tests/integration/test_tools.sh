@@ -147,7 +147,7 @@ check_benchmarks() {
         n_checks=$((n_checks + 1))
         python3 -c 'import csv, sys
 sys.exit(any(len(row) != 12 for row in csv.reader(open(sys.argv[1]))))' "$work/out" ||
-            problem "CSV of $subject has rows without 10 columns"
+            problem "CSV of $subject has rows without 12 columns"
         expect 0 "$bench" "$subject" --quick
         says out '^mrpool .* on '
     done

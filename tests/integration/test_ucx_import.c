@@ -147,10 +147,9 @@ static void import__of_a_segment_that_is_gone_harms_no_other(const char *options
     release(&living, first);
     release(&living, second);
     third = import_whole(&living, living.registration.remote_base);
-    if (import_at(&living, key, size, base, &stale) == MRP_OK) {
-        assert_false(is_mapped(stale, base, &local));
-        release(&living, stale);
-    }
+    assert_int_equal(import_at(&living, key, size, base, &stale), MRP_OK); /* unmapped */
+    assert_false(is_mapped(stale, base, &local));
+    release(&living, stale);
     assert_true(is_mapped(third, living.registration.remote_base, &local));
     assert_int_equal(local[4095], 0x5a);
     release(&living, third);
@@ -172,14 +171,25 @@ static void import__of_a_posix_segment_that_is_gone(void **state)
     import__of_a_segment_that_is_gone_harms_no_other("tls=posix+self");
 }
 
+static void import__of_a_posix_file_that_is_gone(void **state)
+{
+    (void)state;
+    import__of_a_segment_that_is_gone_harms_no_other(
+        "tls=posix+self,config=USE_PROC_LINK=n");
+    import__of_a_segment_that_is_gone_harms_no_other(
+        "tls=posix+self,config=USE_PROC_LINK=n;DIR=/tmp");
+}
+
 /* Else what is written to the peer lands in memory of ours beside the segment. */
 static void import__maps_no_segment_that_does_not_hold_the_chunk(void **state)
 {
-    static const char *const options[] = {"tls=sysv+self", "tls=posix+self"};
+    static const char *const options[] = {"tls=sysv+self", "tls=posix+self",
+        "tls=posix+self,config=USE_PROC_LINK=n",
+        "tls=posix+self,config=USE_PROC_LINK=n;DIR=/tmp"};
     static const int64_t distances[] = {-4096, -1, 1, 1 << 24, (int64_t)1 << 40};
     (void)state;
 
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
         struct shared shared;
         unsigned char *local;
         uint64_t base;
@@ -294,6 +304,7 @@ int main(void)
         cmocka_unit_test(import__without_rights_of_its_own_reads_no_cut_key_either),
         cmocka_unit_test(import__of_a_sysv_segment_that_is_gone),
         cmocka_unit_test(import__of_a_posix_segment_that_is_gone),
+        cmocka_unit_test(import__of_a_posix_file_that_is_gone),
         cmocka_unit_test(import__maps_no_segment_that_does_not_hold_the_chunk),
         cmocka_unit_test(import__reads_nothing_behind_the_key),
     };

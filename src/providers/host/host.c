@@ -133,6 +133,10 @@ static enum mrp_status check_request(const struct mrp_register_request *request)
             "host: native_flags 0x%llx, but there is no network library to pass them to",
             (unsigned long long)request->native_flags);
     }
+    if (request->has_dmabuf) {
+        return mrp_fail(MRP_ERR_UNSUPPORTED, 0,
+            "host: a dma-buf, but pages are pinned by their address");
+    }
     return MRP_OK;
 }
 

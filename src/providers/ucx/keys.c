@@ -9,8 +9,9 @@
  * tokens protect what came through mrpool.
  *
  * Two of its keys lead to memory that UCX maps into this process and then writes to at
- * wherever the peer's address comes to: posix (flags and number, address, size) and sysv
- * (number, address), the same in 1.13 to 1.20. They are believed only where the segment is
+ * wherever the peer's address comes to: posix (flags and number, address, size, and the
+ * folder of a file that has a name elsewhere than in /dev/shm) and sysv (number, address),
+ * the same in 1.13 to 1.20. They are believed only where the segment is
  * there and holds the chunk; when it is not there UCX before 1.19 unmaps what lies in
  * memory that it has not written. What is not believed is left out: UCX then sends
  * messages, as it does to another machine, where such numbers mean nothing.
@@ -79,6 +80,10 @@ bool mrp_ucx_key_has_bytes(const void *key, size_t size)
 #define POSIX_PROCFS \
     (UINT64_C(1) << 63) /* a file of a process: 30 bits each, its number */
 #define POSIX_NUMBER_MASK ((UINT64_C(1) << 30) - 1)
+#define POSIX_SHM_OPEN \
+    (UINT64_C(1) << 62) /* a file in /dev/shm, as have those of no flag */
+#define POSIX_NAME_MASK ((UINT64_C(1) << 60) - 1)
+#define POSIX_PATH_MAX 320 /* a key has 255 bytes */
 
 static uint64_t get(const unsigned char *bytes, size_t size)
 {
@@ -106,15 +111,35 @@ static bool is_sysv_usable(
         is_covered(request, get(key + 4, 8), segment.shm_segsz);
 }
 
-static bool is_posix_usable(
-    const struct mrp_import_request *request, const unsigned char *key)
+/* The file that a key of posix leads to. False: it is none of posix. */
+static bool find_posix_file(
+    const unsigned char *key, size_t size, char path[POSIX_PATH_MAX])
 {
-    uint64_t number = get(key, 8), size = get(key + 16, 8);
-    struct stat file;
-    char path[48];
+    const char *folder = (const char *)key + POSIX_KEY_SIZE;
+    uint64_t number = size >= POSIX_KEY_SIZE ? get(key, 8) : 0;
+    bool has_folder = size > POSIX_KEY_SIZE && folder[0] == '/' &&
+        memchr(folder, '\0', size - POSIX_KEY_SIZE) == key + size - 1;
 
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)(number & POSIX_NUMBER_MASK),
-        (int)(number >> 30 & POSIX_NUMBER_MASK));
+    if (size == POSIX_KEY_SIZE && (number & POSIX_PROCFS) != 0) {
+        snprintf(path, POSIX_PATH_MAX, "/proc/%d/fd/%d",
+            (int)(number & POSIX_NUMBER_MASK), (int)(number >> 30 & POSIX_NUMBER_MASK));
+    } else if (size == POSIX_KEY_SIZE ? (number & POSIX_SHM_OPEN) != 0
+                                      : has_folder && number >> 62 == 0) {
+        snprintf(path, POSIX_PATH_MAX, "%s/ucx_shm_posix_%llx",
+            has_folder ? folder : "/dev/shm",
+            (unsigned long long)(number & POSIX_NAME_MASK));
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool is_posix_usable(
+    const struct mrp_import_request *request, const unsigned char *key, const char *path)
+{
+    uint64_t size = get(key + 16, 8);
+    struct stat file;
+
     return stat(path, &file) == 0 && S_ISREG(file.st_mode) && file.st_size >= 0 &&
         size <= (uint64_t)file.st_size && is_covered(request, get(key + 8, 8), size);
 }
@@ -122,11 +147,12 @@ static bool is_posix_usable(
 static bool is_usable(
     const struct mrp_import_request *request, const unsigned char *key, size_t size)
 {
+    char path[POSIX_PATH_MAX];
+
     if (size == SYSV_KEY_SIZE) {
         return is_sysv_usable(request, key);
     }
-    return size != POSIX_KEY_SIZE || (get(key, 8) & POSIX_PROCFS) == 0 ||
-        is_posix_usable(request, key);
+    return !find_posix_file(key, size, path) || is_posix_usable(request, key, path);
 }
 
 /* A whole key without what is not usable. */
