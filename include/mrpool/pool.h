@@ -241,8 +241,9 @@ struct mrp_pool_stats {
     size_t chunk_size; /**< bytes of them */
     size_t mapped_size; /**< bytes charged to max_bytes: chunks, large ones, idle ones */
     size_t max_bytes;
-    size_t n_registrations; /**< live, of the rail that has most */
-    size_t max_registrations; /**< per rail: of the one that may have least */
+    /** live, of the rail that may have fewest more, and at most; with no rail: none, and
+     *  as the pool is set */
+    size_t n_registrations, max_registrations;
     size_t n_large, large_size; /**< larger than huge, live; bytes asked for */
     /** chunks without a live region, kept registered for reuse: larger-than-huge ones,
      *  and those whose slabs have all gone; bytes held */

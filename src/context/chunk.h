@@ -127,6 +127,7 @@ struct mrp_chunk_request {
     unsigned passage;
     bool is_over_budget; /* for a temporary region: charged to the context alone */
     bool is_for_slabs; /* not for one region */
+    bool is_told; /* of what others give up: who wants it need not wait for that */
 };
 
 void mrp_chunk_store_create(struct mrp_chunk_store *store);

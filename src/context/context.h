@@ -162,6 +162,13 @@ enum mrp_status mrp_provider_state_open(struct mrp_context_state *context,
     const char *module, const struct mrp_provider_params *params,
     struct mrp_provider_state **provider);
 void mrp_provider_state_close(struct mrp_provider_state *provider);
+/** It never registers as much at once. */
+static inline bool mrp_provider_is_too_small(
+    const struct mrp_provider_state *provider, size_t size)
+{
+    return provider->info.max_size != 0 && size > provider->info.max_size;
+}
+
 enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
     const struct mrp_register_request *request, struct mrp_registration *registration);
 enum mrp_status mrp_provider_deregister(struct mrp_provider_state *provider,

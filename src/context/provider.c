@@ -181,7 +181,7 @@ enum mrp_status mrp_provider_register(struct mrp_provider_state *provider,
             "provider %s: %zu bytes at %p: nothing to register", provider->named.name,
             request->size, request->address);
     }
-    if (info->max_size != 0 && request->size > info->max_size) {
+    if (mrp_provider_is_too_small(provider, request->size)) {
         return mrp_fail(MRP_ERR_LIMIT, 0,
             "provider %s registers at most %zu bytes at once, not %zu: use smaller "
             "chunks (chunk_max, MRPOOL_CHUNK_MAX)",

@@ -209,11 +209,6 @@ static bool is_meant(const struct mrp_retained *item, const void *owner,
 
 /* -- what goes -- */
 
-/* Items off the list, chained through `older`, the oldest first. */
-struct leaving {
-    struct mrp_retained *first, *last;
-};
-
 static struct mrp_charge worth_of(const struct mrp_retained *item)
 {
     return item->worth != NULL ? item->worth(item) : (struct mrp_charge){0, 0, 0};
@@ -261,52 +256,39 @@ static bool end_leave(struct mrp_retention *retention, struct mrp_retained *item
     return has_gone;
 }
 
-/* Under the mutex. */
-static void leave(
-    struct mrp_retention *retention, struct mrp_retained *item, struct leaving *leaving)
+/* One at a time, here and below: while it goes its network may use pools whose idle memory
+ * would be the next. No lock. */
+static bool evict_beyond(
+    struct mrp_retention *retention, struct mrp_retention_place *place)
 {
-    begin_leave(retention, item);
-    *(leaving->last != NULL ? &leaving->last->older : &leaving->first) = item;
-    leaving->last = item;
-}
+    struct mrp_retained *item = NULL;
 
-/* Under the mutex. */
-static void leave_beyond(struct mrp_retention *retention,
-    struct mrp_retention_place *place, struct leaving *leaving)
-{
-    while (is_beyond(retention, place) && place->items.oldest != NULL) {
-        leave(retention, place->items.oldest, leaving);
+    pthread_mutex_lock(&retention->mutex);
+    if (is_beyond(retention, place) && place->items.oldest != NULL) {
+        item = place->items.oldest;
+        begin_leave(retention, item);
     }
-}
-
-/* No lock. */
-static size_t evict_all(struct mrp_retention *retention, const struct leaving *leaving)
-{
-    struct mrp_retained *item = leaving->first, *next;
-    size_t n_evicted = 0;
-
-    for (; item != NULL; item = next) {
-        next = item->older;
-        item->older = NULL;
-        n_evicted += end_leave(retention, item);
+    pthread_mutex_unlock(&retention->mutex);
+    if (item != NULL) {
+        end_leave(retention, item);
     }
-    return n_evicted;
+    return item != NULL;
 }
 
 void mrp_retention_add(struct mrp_retention *retention, struct mrp_retained *item)
 {
-    struct leaving leaving = {NULL, NULL};
     struct mrp_retention_place *place;
 
     pthread_mutex_lock(&retention->mutex);
     item->turn = ++retention->last_turn;
     item->since = mrp_clock_coarse(); /* under the mutex: later ones are no older */
     place = provide_place(retention, &item->place);
+    place = place != NULL ? place : elsewhere(retention);
     link_newest(retention, item);
-    link_there(place != NULL ? place : elsewhere(retention), item);
-    leave_beyond(retention, item->home, &leaving);
+    link_there(place, item);
     pthread_mutex_unlock(&retention->mutex);
-    evict_all(retention, &leaving);
+    while (evict_beyond(retention, place)) {
+    }
 }
 
 static struct mrp_retained *take_oldest(struct mrp_retention *retention,
@@ -346,37 +328,63 @@ size_t mrp_retention_evict(struct mrp_retention *retention, const void *owner,
     return n_evicted;
 }
 
-size_t mrp_retention_relieve(
+/* Whether what there is lifts all of the rest. Under the mutex. */
+static bool is_enough(const struct mrp_retention *retention, struct mrp_charge rest)
+{
+    for (const struct mrp_retained *item = retention->lists[false].oldest;
+         item != NULL && !is_nothing(&rest); item = item->newer) {
+        struct mrp_charge worth = worth_of(item);
+
+        take_charge(&rest, &worth);
+    }
+    return is_nothing(&rest);
+}
+
+/* The oldest that lifts some of what is lacking, off the list; NULL when what others evict
+ * lifts it, or all there is would not. */
+static struct mrp_retained *take_helpful(
     struct mrp_retention *retention, const struct mrp_charge *lacking, bool *is_coming)
 {
-    struct mrp_charge rest = *lacking, worth, least;
-    struct leaving leaving = {NULL, NULL};
-    struct mrp_retained *item, *newer;
-    bool is_enough;
+    struct mrp_retained *item = NULL;
+    struct mrp_charge rest = *lacking;
+    bool can_be;
 
     pthread_mutex_lock(&retention->mutex);
     take_charge(&rest, &retention->leaving);
-    least = rest;
-    for (item = retention->lists[false].oldest; item != NULL && !is_nothing(&least);
-         item = item->newer) {
-        worth = worth_of(item);
-        take_charge(&least, &worth);
-    }
-    is_enough = is_nothing(&least);
-    *is_coming = is_enough && retention->n_leaving > 0;
-    for (item = retention->lists[false].oldest;
-         item != NULL && is_enough && !is_nothing(&rest); item = newer) {
-        struct mrp_charge before = rest;
+    can_be = is_enough(retention, rest);
+    *is_coming = can_be && retention->n_leaving > 0;
+    if (can_be && !is_nothing(&rest)) {
+        for (item = retention->lists[false].oldest; item != NULL; item = item->newer) {
+            struct mrp_charge before = rest, worth = worth_of(item);
 
-        newer = item->newer;
-        worth = worth_of(item);
-        take_charge(&rest, &worth);
-        if (memcmp(&before, &rest, sizeof rest) != 0) {
-            leave(retention, item, &leaving);
+            take_charge(&rest, &worth);
+            if (memcmp(&before, &rest, sizeof rest) != 0) {
+                begin_leave(retention, item);
+                break;
+            }
         }
     }
     pthread_mutex_unlock(&retention->mutex);
-    return evict_all(retention, &leaving);
+    return item;
+}
+
+/* One by one: while one goes, its network may use pools of the others. */
+size_t mrp_retention_relieve(
+    struct mrp_retention *retention, const struct mrp_charge *lacking, bool *is_coming)
+{
+    struct mrp_charge rest = *lacking, lifts;
+    struct mrp_retained *item;
+    size_t n_evicted = 0;
+
+    while (!is_nothing(&rest) &&
+        (item = take_helpful(retention, &rest, is_coming)) != NULL) {
+        lifts = item->lifts;
+        if (end_leave(retention, item)) { /* else others go in its stead */
+            take_charge(&rest, &lifts);
+            n_evicted++;
+        }
+    }
+    return n_evicted;
 }
 
 bool mrp_retention_is_evicting(struct mrp_retention *retention)
@@ -401,33 +409,45 @@ static size_t sum_size(const struct mrp_retention *retention, const void *owner)
     return size;
 }
 
-size_t mrp_retention_evict_aged(struct mrp_retention *retention, const void *owner,
-    uint64_t before, size_t keep, size_t max_items)
+static struct mrp_retained *take_aged(
+    struct mrp_retention *retention, const void *owner, uint64_t before, size_t keep)
 {
-    struct leaving leaving = {NULL, NULL};
-    struct mrp_retained *item, *newer;
-    size_t left, n_leaving = 0;
+    struct mrp_retained *item;
+    size_t left;
 
     pthread_mutex_lock(&retention->mutex);
     item = retention->lists[false].oldest;
     left = item != NULL && item->since < before ? sum_size(retention, owner) : 0;
-    for (; item != NULL && item->since < before && left > keep && n_leaving < max_items;
-         item = newer) {
-        newer = item->newer;
-        if ((owner == NULL || item->owner == owner) && left - item->size >= keep) {
-            left -= item->size;
-            leave(retention, item, &leaving);
-            n_leaving++;
-        }
+    while (item != NULL && item->since < before &&
+        ((owner != NULL && item->owner != owner) || left < keep ||
+            left - keep < item->size)) {
+        item = item->newer;
+    }
+    item = item != NULL && item->since < before && left > keep ? item : NULL;
+    if (item != NULL) {
+        begin_leave(retention, item);
     }
     pthread_mutex_unlock(&retention->mutex);
-    return evict_all(retention, &leaving);
+    return item;
+}
+
+size_t mrp_retention_evict_aged(struct mrp_retention *retention, const void *owner,
+    uint64_t before, size_t keep, size_t max_items)
+{
+    struct mrp_retained *item;
+    size_t n_evicted = 0;
+
+    for (size_t n = 0;
+         n < max_items && (item = take_aged(retention, owner, before, keep)) != NULL;
+         n++) {
+        n_evicted += end_leave(retention, item);
+    }
+    return n_evicted;
 }
 
 enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
     const struct mrp_place *wanted, size_t max_size, size_t max_items)
 {
-    struct leaving leaving = {NULL, NULL};
     struct mrp_retention_place *place;
 
     pthread_mutex_lock(&retention->mutex);
@@ -439,11 +459,12 @@ enum mrp_status mrp_retention_limit(struct mrp_retention *retention,
         place->has_bounds = true;
         place->max_size = max_size;
         place->max_items = max_items;
-        leave_beyond(retention, place, &leaving);
-        leave_beyond(retention, elsewhere(retention), &leaving);
     }
     pthread_mutex_unlock(&retention->mutex);
-    evict_all(retention, &leaving);
+    while (place != NULL &&
+        (evict_beyond(retention, place) ||
+            evict_beyond(retention, elsewhere(retention)))) {
+    }
     return place != NULL
         ? MRP_OK
         : mrp_fail(MRP_ERR_LIMIT, 0,

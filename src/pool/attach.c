@@ -189,16 +189,18 @@ static bool make_room(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsi
     const struct mrp_rail *slot = &pool->rails[rail];
     uint64_t bit = mrp_rail_bit(rail);
     struct mrp_charge charge;
-    bool is_full;
+    bool is_full, has_idle;
 
     pthread_mutex_lock(&pool->mutex);
+    has_idle = pool->n_idle > 0;
     is_full = !chunk->is_over_budget && mrp_rail_is_full(slot);
     charge = charge_of(chunk, is_first_to_pin(chunk, slot->provider));
     pthread_mutex_unlock(&pool->mutex);
     if (is_full) {
-        return !pool->never_free &&
-            mrp_retention_evict(&pool->context->retention, pool, 1, mrp_idle_has, &bit) >
-            0;
+        return has_idle && !pool->never_free &&
+            (mrp_retention_evict(&pool->context->retention, pool, 1, mrp_idle_has, &bit) >
+                    0 ||
+                mrp_pool_await_eviction(pool, deadline));
     }
     return mrp_pool_relieve_context(pool, &charge, deadline);
 }
@@ -217,6 +219,7 @@ enum mrp_status mrp_rail_attach(
         make_room(pool, chunk, rail, deadline));
     if (asked && mrp_is_no_more(status) &&
         !(status == MRP_ERR_LIMIT && gives_up(pool, chunk)) &&
+        !mrp_provider_is_too_small(pool->rails[rail].provider, chunk->mapping.size) &&
         mrp_retention_evict(
             &pool->context->retention, NULL, chunk->mapping.size, is_other, chunk) > 0) {
         status = attach(pool, chunk, rail, &asked);

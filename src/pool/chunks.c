@@ -139,7 +139,7 @@ void mrp_pool_leave_chunk(struct mrp_pool *pool, struct mrp_chunk *chunk)
     for (uint64_t rails = chunk->registered; rails != 0; rails &= rails - 1) {
         mrp_key_shut(pool, (unsigned)__builtin_ctzll(rails), chunk->id);
     }
-    if (chunk->passage == 0) { /* else it has never been in the table */
+    if (chunk->passage == 0) { /* else it is evicted, or has never been in the table */
         chunk->passage = (uint8_t)mrp_passage_begin(pool);
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -173,10 +173,25 @@ static size_t plan_chunk(const struct mrp_pool *pool, size_t least)
 
 /* Who has refused a chunk: idle memory of all pools helps but against its own budget. */
 enum refuser {
-    POOL,
+    POOL, /* or a network that never registers so much at once */
     CONTEXT,
     SYSTEM /* the network, too */
 };
+
+/* Whether one of the networks never registers as much at once. In a passage. */
+static bool is_too_large(const struct mrp_chunk_request *request)
+{
+    for (uint64_t rails = request->wanted & ~request->near; rails != 0;
+         rails &= rails - 1) {
+        const struct mrp_provider_state *provider =
+            request->rails[__builtin_ctzll(rails)];
+
+        if (mrp_provider_is_too_small(provider, request->size)) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* Charge the budgets, map and register. */
 static enum mrp_status try_chunk(struct mrp_pool *pool, struct mrp_chunk_request *request,
@@ -197,8 +212,8 @@ static enum mrp_status try_chunk(struct mrp_pool *pool, struct mrp_chunk_request
     *refuser = CONTEXT;
     status = mrp_budget_charge(&pool->context->budget, charge);
     if (status == MRP_OK) {
-        *refuser = SYSTEM;
         status = mrp_chunk_create(pool->context, request, made);
+        *refuser = status == MRP_ERR_LIMIT && is_too_large(request) ? POOL : SYSTEM;
         if (status != MRP_OK) {
             mrp_charge_lift(pool, charge, n_refusals_of_all);
         }
@@ -247,6 +262,12 @@ bool mrp_pool_relieve_context(
         (is_coming && await_eviction(pool, deadline));
 }
 
+bool mrp_pool_await_eviction(struct mrp_pool *pool, uint64_t deadline)
+{
+    return mrp_retention_is_evicting(&pool->context->retention) &&
+        await_eviction(pool, deadline);
+}
+
 /* The system has. */
 static void relieve_system(struct mrp_pool *pool, size_t size, uint64_t deadline)
 {
@@ -255,7 +276,7 @@ static void relieve_system(struct mrp_pool *pool, size_t size, uint64_t deadline
     if (mrp_retention_evict(retention, NULL, size, NULL, NULL) > 0) {
         return;
     }
-    while (mrp_retention_is_evicting(retention) && await_eviction(pool, deadline)) {
+    while (mrp_pool_await_eviction(pool, deadline)) {
     }
 }
 
@@ -276,7 +297,7 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
         !(refuser == POOL ? less < request->size : mrp_is_no_more(status))) {
         return status;
     }
-    deadline = mrp_clock() + MRP_EVICTION_PATIENCE;
+    deadline = request->is_told ? 0 : mrp_clock() + MRP_EVICTION_PATIENCE;
     if (status != MRP_OK && refuser == SYSTEM) {
         relieve_system(pool, request->size, deadline);
     }
@@ -429,8 +450,8 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node)
     return item != NULL;
 }
 
-static enum mrp_status new_chunk(
-    struct mrp_pool *pool, size_t size, size_t least, int node, struct mrp_chunk **made)
+static enum mrp_status new_chunk(struct mrp_pool *pool, size_t size, size_t least,
+    int node, bool is_told, struct mrp_chunk **made)
 {
     struct mrp_chunk_request request;
     /* of fixed memory another pool may have a part: then any chunk will do */
@@ -440,18 +461,20 @@ static enum mrp_status new_chunk(
 
     mrp_pool_request_chunk(pool, size, pool->classes.alignment, node, &request);
     request.is_for_slabs = true;
+    request.is_told = is_told;
     status = mrp_pool_make_chunk(pool, &request, mrp_min(less, request.size), made, &id);
     return status == MRP_OK ? publish_chunk(pool, *made, id) : status;
 }
 
-enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least, int node)
+enum mrp_status mrp_pool_build_chunk(
+    struct mrp_pool *pool, size_t least, int node, bool is_told)
 {
     size_t size = plan_chunk(pool, least);
     struct mrp_chunk *chunk;
     enum mrp_status status;
 
     pthread_mutex_unlock(&pool->mutex);
-    status = new_chunk(pool, size, least, node, &chunk);
+    status = new_chunk(pool, size, least, node, is_told, &chunk);
     pthread_mutex_lock(&pool->mutex);
     if (status == MRP_OK) {
         chunk->serial = ++pool->last_serial;

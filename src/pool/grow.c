@@ -100,7 +100,7 @@ bool mrp_is_no_more(enum mrp_status status)
 /* What the search for a slab has tried. */
 struct search {
     uint32_t flags; /* enum mrp_region_request_flag */
-    bool has_regrouped, has_sifted_all;
+    bool has_regrouped, has_sifted_all, is_told;
     struct mrp_region *served; /* a region that came back meanwhile */
 };
 
@@ -138,15 +138,16 @@ size_t mrp_least_chunk(const struct mrp_pool *pool, unsigned class)
         block_size, (size_t)1 << mrp_granule_shift(block_size + granule_max));
 }
 
-static enum mrp_status build_chunk(struct mrp_pool *pool, unsigned class)
+static enum mrp_status build_chunk(
+    struct mrp_pool *pool, unsigned class, const struct search *search)
 {
     enum mrp_status status;
 
     pool->chunk_growing = true;
     pool->chunk_grower = mrp_thread_id();
     mrp_wake_all(&pool->grown); /* who would not wait for that */
-    status = mrp_pool_build_chunk(
-        pool, mrp_least_chunk(pool, class), pool->classes.classes[class].node);
+    status = mrp_pool_build_chunk(pool, mrp_least_chunk(pool, class),
+        pool->classes.classes[class].node, search->is_told);
     pool->chunk_growing = false;
     mrp_wake_all(&pool->grown);
     return status;
@@ -189,7 +190,8 @@ static enum mrp_status seek_room(
     if (pool->chunk_growing && pool->chunk_grower == mrp_thread_id()) {
         return refuse_own(pool);
     }
-    return look_before_mapping(pool, class, search) ? MRP_OK : build_chunk(pool, class);
+    return look_before_mapping(pool, class, search) ? MRP_OK
+                                                    : build_chunk(pool, class, search);
 }
 
 /* There is no more to be had: all that is free is regrouped, once; true when that has
@@ -403,11 +405,12 @@ static enum mrp_status grow_class(
 
 /* Grow, or wait for who grows the class already. Under the mutex, released meanwhile. */
 static struct mrp_region *find_region(
-    struct mrp_pool *pool, unsigned class, uint32_t flags)
+    struct mrp_pool *pool, unsigned class, const struct mrp_region_request *request)
 {
+    uint32_t flags = request->flags;
     struct mrp_depot *depot = &pool->depots[class];
     bool is_own = depot->growing && depot->grower == mrp_thread_id();
-    struct search search = {.flags = flags};
+    struct search search = {.flags = flags, .is_told = mrp_pool_is_told(pool, request)};
     struct mrp_region *region = take_answer(pool, class);
 
     while (region == NULL && depot->growing && !is_own &&
@@ -448,9 +451,16 @@ static struct mrp_region *find_region(
 static struct mrp_region *attempt(struct mrp_pool *pool, void *user)
 {
     unsigned class = *(const unsigned *)user;
-    struct search search = {.flags = 0};
+    struct search search = {.is_told = true};
 
     return grow_class(pool, class, &search) == MRP_OK ? search.served : NULL;
+}
+
+bool mrp_pool_is_told(
+    const struct mrp_pool *pool, const struct mrp_region_request *request)
+{
+    return (request->flags & MRP_REQUEST_NO_LINE) != 0 || request->wait_ms != 0 ||
+        pool->at_limit == MRP_AT_LIMIT_WAIT;
 }
 
 uint32_t mrp_pool_patience(
@@ -506,7 +516,7 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t s
     if (!enter_dry(pool, request->flags)) {
         return NULL;
     }
-    region = find_region(pool, class, request->flags);
+    region = find_region(pool, class, request);
     wait_ms = region == NULL
         ? mrp_pool_patience(
               pool, class == MRP_CLASS_BARE ? 0 : mrp_least_chunk(pool, class), request)
@@ -554,7 +564,9 @@ enum mrp_status mrp_pool_preallocate(struct mrp_pool *pool, unsigned class, size
     pthread_mutex_lock(&pool->mutex);
     pool->depots[class].n_preallocated = count;
     while (status == MRP_OK && pool->depots[class].n_regions < count) {
-        struct search search = {0, true, true, NULL}; /* all are free */
+        struct search search = {/* all are free */
+            .has_regrouped = true,
+            .has_sifted_all = true};
 
         status = grow_class(pool, class, &search);
         if (status == MRP_OK) {

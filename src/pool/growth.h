@@ -126,9 +126,10 @@ void mrp_pool_retain(struct mrp_pool *pool, struct mrp_chunk *chunk,
 void mrp_pool_request_chunk(struct mrp_pool *pool, size_t size, size_t alignment,
     int node, struct mrp_chunk_request *request);
 
-/** Charge, map and register. When the system refuses, idle memory of the context is
- *  evicted and `less` bytes are tried, once; when the budget refuses, `less` bytes
- *  without evicting others'. No lock. */
+/** Charge, map and register. When the pool's budgets refuse, `less` bytes are tried; when
+ *  those of the context do, too, with idle memory of all pools evicted as long as that
+ *  helps; when the system refuses, idle memory is evicted and `less` bytes are tried, once.
+ *  Waits for what others are giving up, unless the request is told of it. No lock. */
 enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
     struct mrp_chunk_request *request, size_t less, struct mrp_chunk **made,
     uint32_t *chunk_id);
@@ -137,6 +138,10 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
  *  others evict. True when it is time to try again. No lock. */
 bool mrp_pool_relieve_context(
     struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t deadline);
+
+/** A moment for what others evict, if they do: a rail is full. True when it is time to try
+ *  again. No lock. */
+bool mrp_pool_await_eviction(struct mrp_pool *pool, uint64_t deadline);
 
 /** ns until that deadline. */
 #define MRP_EVICTION_PATIENCE UINT64_C(1000000000)
@@ -167,7 +172,8 @@ bool mrp_pool_take_up(struct mrp_pool *pool, size_t least, int node);
 
 /** Build a chunk that slabs are cut from, of at least `least` bytes. The caller has set
  *  chunk_growing and holds the mutex, which is released meanwhile. */
-enum mrp_status mrp_pool_build_chunk(struct mrp_pool *pool, size_t least, int node);
+enum mrp_status mrp_pool_build_chunk(
+    struct mrp_pool *pool, size_t least, int node, bool is_told);
 
 /** Bytes of it that count against max_bytes: none of the caller's own memory. */
 static inline size_t mrp_chunk_charge(const struct mrp_chunk *chunk)
@@ -197,6 +203,10 @@ struct mrp_region *mrp_pool_grow(struct mrp_pool *pool, unsigned class, size_t s
 /** Stand in line for a region of the class, without waiting; see mrp_line_join. */
 struct mrp_region *mrp_pool_join(
     struct mrp_pool *pool, unsigned class, size_t size, struct mrp_waiter *waiter);
+
+/** It will stand in line, where it is told of what others give up: it need not wait for it. */
+bool mrp_pool_is_told(
+    const struct mrp_pool *pool, const struct mrp_region_request *request);
 
 /** Milliseconds that a request which has just failed stands in line for `size` bytes of
  *  chunk; 0: not at all. Under the mutex. */

@@ -38,6 +38,7 @@ struct want {
     size_t size, alignment;
     uint32_t flags; /* enum mrp_region_request_flag */
     int node; /* where a chunk is asked to be */
+    bool is_told; /* mrp_pool_is_told() */
 };
 
 /* A chunk of that node that is one region: those whose slabs have gone are idle, too. Of adopted memory
@@ -65,12 +66,14 @@ enum mrp_status mrp_large_dissolve(struct mrp_chunk *chunk, bool is_memory_wante
 static bool evict(struct mrp_retained *item)
 {
     struct mrp_pool *pool = mrp_idle_chunk(item)->pool;
+    struct mrp_error before = *mrp_error_last();
     size_t size = item->size;
 
     if (!mrp_chunk_begin_leave(mrp_idle_chunk(item))) {
         return false;
     }
     mrp_large_dissolve(mrp_idle_chunk(item), false);
+    mrp_error_restore(&before);
     mrp_pool_count_idle(pool, -1, size, true);
     return true;
 }
@@ -204,6 +207,7 @@ static struct mrp_region *make_large(struct mrp_pool *pool, const struct want *w
     mrp_pool_request_chunk(pool, mrp_large_chunk_size(pool, want->size), want->alignment,
         want->node, &request);
     mrp_debug_request(pool, want->size, &request);
+    request.is_told = want->is_told;
     return mrp_large_make(pool, &request, MRP_REGION_LARGE);
 }
 
@@ -250,14 +254,14 @@ static struct mrp_region *wait_for_large(
 struct mrp_region *mrp_large_join(
     struct mrp_pool *pool, size_t size, struct mrp_waiter *waiter)
 {
-    struct want want = {size, pool->classes.alignment, 0, pool->node};
+    struct want want = {size, pool->classes.alignment, 0, pool->node, true};
 
     return mrp_line_join(pool, MRP_CLASS_BARE, size, waiter, attempt, &want);
 }
 
 struct mrp_region *mrp_large_reuse(struct mrp_pool *pool, size_t size)
 {
-    struct want want = {size, pool->classes.alignment, 0, pool->node};
+    struct want want = {size, pool->classes.alignment, 0, pool->node, true};
 
     return take_idle(pool, &want);
 }
@@ -276,8 +280,8 @@ static struct mrp_region *begin_large(
 struct mrp_region *mrp_large_alloc(struct mrp_pool *pool, size_t size, size_t alignment,
     const struct mrp_region_request *request)
 {
-    struct want want = {
-        size, alignment, request->flags, mrp_place_node(pool, request->node)};
+    struct want want = {size, alignment, request->flags,
+        mrp_place_node(pool, request->node), mrp_pool_is_told(pool, request)};
     struct mrp_region *region = NULL;
     uint32_t wait_ms = 0;
 

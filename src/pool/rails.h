@@ -4,8 +4,8 @@
  * two states that removing a rail waits for:
  *
  *   a passage    builds a chunk, from the choice of its rails until it is in the chunk
- *                table; or gives one up, from its leaving the table until its charges are
- *                lifted
+ *                table; or gives one up, from its leaving the table, or the decision to
+ *                evict it, until its charges are lifted
  *   a hold       has marked a chunk of the table (is_held), and registers it or
  *                deregisters it; nobody gives the chunk up, or holds it, meanwhile
  *

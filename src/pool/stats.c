@@ -139,6 +139,14 @@ static void count_free(
     }
 }
 
+/* The rail that growth is refused for first. */
+static bool has_less_left(const struct mrp_rail *rail, const struct mrp_pool_stats *stats)
+{
+    return rail->max_registrations - mrp_min(rail->n_charged, rail->max_registrations) <
+        stats->max_registrations -
+        mrp_min(stats->n_registrations, stats->max_registrations);
+}
+
 enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *stats)
 {
     struct mrp_pool_stats found = {.struct_size = sizeof found};
@@ -160,11 +168,11 @@ enum mrp_status mrp_pool_stats(struct mrp_pool *pool, struct mrp_pool_stats *sta
     for (size_t rail = 0; rail < pool->n_rails; rail++) {
         const struct mrp_rail *slot = &pool->rails[rail];
 
-        if (slot->provider != NULL) {
-            found.n_rails++;
-            found.n_registrations = mrp_max(found.n_registrations, slot->n_charged);
-            found.max_registrations =
-                mrp_min(found.max_registrations, slot->max_registrations);
+        found.n_rails += slot->provider != NULL;
+        if (slot->provider != NULL &&
+            (found.n_rails == 1 || has_less_left(slot, &found))) {
+            found.n_registrations = slot->n_charged;
+            found.max_registrations = slot->max_registrations;
         }
     }
     found.n_growths = pool->n_growths;

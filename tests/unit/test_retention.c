@@ -195,6 +195,68 @@ static void evict__what_the_asker_accepts(void **unused)
     mrp_retention_destroy(&retention);
 }
 
+static struct mrp_charge worth_its_size(const struct mrp_retained *item)
+{
+    return (struct mrp_charge){item->size, 0, 1};
+}
+
+static void relieve__takes_no_more_than_helps(void **unused)
+{
+    struct mrp_charge lacking = {15, 0, 0}, too_much = {51, 0, 0}, pinned = {0, 1, 0};
+    struct mrp_retention retention;
+    bool is_coming = true;
+    (void)unused;
+
+    start(&retention, 100, SIZE_MAX);
+    for (int i = 0; i < 6; i++) {
+        items[i].retained.worth = i == 0 ? NULL : worth_its_size;
+    }
+    items[2].is_used = true; /* another one in its stead, also of one alone */
+    add(&retention, 0, 5);
+    assert_int_equal(mrp_retention_relieve(&retention, &too_much, &is_coming), 0);
+    assert_int_equal(mrp_retention_relieve(&retention, &pinned, &is_coming), 0);
+    assert_int_equal(n_gone, 0);
+    assert_int_equal(mrp_retention_relieve(&retention, &lacking, &is_coming), 2);
+    assert_gone(1, 2, 3);
+    items[4].is_used = true;
+    lacking.bytes = 10;
+    assert_int_equal(mrp_retention_relieve(&retention, &lacking, &is_coming), 1);
+    assert_gone(4, 5);
+    assert_false(is_coming);
+    check_kept(&retention, NULL, 1, 10);
+    mrp_retention_evict(&retention, NULL, SIZE_MAX, NULL, NULL);
+    mrp_retention_destroy(&retention);
+}
+
+/* While one goes its network may have the next one evicted, or take it: it is on the list. */
+static bool evict_that_looks(struct mrp_retained *item)
+{
+    size_t n_items, size;
+
+    mrp_retention_count(present, NULL, NULL, NULL, &n_items, &size);
+    assert_int_equal(n_items, 3 - (size_t)((struct item *)item)->number - 1);
+    gone[n_gone++] = ((struct item *)item)->number;
+    return true;
+}
+
+static void relieve__takes_one_by_one(void **unused)
+{
+    struct mrp_charge lacking = {30, 0, 0};
+    struct mrp_retention retention;
+    bool is_coming;
+    (void)unused;
+
+    start(&retention, 100, SIZE_MAX);
+    for (int i = 0; i < 3; i++) {
+        items[i].retained.worth = worth_its_size;
+        items[i].retained.evict = evict_that_looks;
+    }
+    add(&retention, 0, 2);
+    assert_int_equal(mrp_retention_relieve(&retention, &lacking, &is_coming), 3);
+    assert_gone(0, 1, 2);
+    mrp_retention_destroy(&retention);
+}
+
 /* What somebody is using goes when he has done: others go in its stead. */
 static void evict__counts_what_has_gone(void **unused)
 {
@@ -305,6 +367,8 @@ int main(void)
         TEST(evict__oldest_of_an_owner_until_enough_has_gone),
         TEST(evict__what_the_asker_accepts),
         TEST(evict__counts_what_has_gone),
+        TEST(relieve__takes_no_more_than_helps),
+        TEST(relieve__takes_one_by_one),
         TEST(all__by_several_threads),
     };
 
