@@ -150,7 +150,7 @@ endfunction()
 # library, and one exported symbol.
 function(mrp_add_module target name folder)
   add_library(${target} MODULE ${ARGN})
-  set_property(GLOBAL APPEND PROPERTY MRP_MODULES ${target})
+  set_property(GLOBAL APPEND PROPERTY MRP_MODULE_TARGETS ${target})
   mrp_house_rules(${target})
   target_link_libraries(${target} PRIVATE mrpool)
   set(map "${MRP_GENERATED_DIR}/${target}.map")
