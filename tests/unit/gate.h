@@ -74,6 +74,12 @@ static inline void gate_at(struct test_provider *network, struct gate *gate)
     network->on_register = gate_stop;
 }
 
+static inline void gate_at_deregister(struct test_provider *network, struct gate *gate)
+{
+    network->hook_user = gate;
+    network->on_deregister = gate_stop;
+}
+
 static inline void gate_await(struct gate *gate)
 {
     assert_true(gate_wait_for(&gate->is_reached));
@@ -166,6 +172,15 @@ static inline void beside_alloc(void *argument)
     beside->region = mrp_region_alloc(beside->f->pool, beside->size);
     beside->error = *mrp_error_last();
     beside->status = beside->region != NULL ? MRP_OK : beside->error.status;
+}
+
+static inline void beside_trim(void *argument)
+{
+    struct beside *beside = argument;
+
+    mrp_error_clear();
+    beside->status = mrp_pool_trim(beside->f->pool, 0, NULL);
+    beside->error = *mrp_error_last();
 }
 
 /* Until another thread has brought it there. */

@@ -4,7 +4,8 @@
  * that would not be enough, and what another thread is giving up is waited for.
  */
 #include "context/context.h"
-#include "support/pool_fixture.h"
+#include "gate.h"
+#include "standing_clock.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -178,6 +179,80 @@ static void bytes__evict_the_oldest_that_do(void **state)
     end(f);
 }
 
+/* A rail that has to register the older one holds it meanwhile. */
+static void held__has_others_go_in_its_stead(void **state)
+{
+    struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    struct beside joining = {.policy = MRP_RAIL_EAGER};
+    struct pool_fixture *f = *state;
+    struct mrp_region *older, *younger, *live, *region;
+    struct mrp_pool *other;
+    struct gate gate;
+
+    params.max_bytes = 48 * MRP_MIB;
+    create_context(f, &params);
+    create_rail(f, 0);
+    joining.provider = f->rails[0];
+    f->pool = create_pool(f, NULL, false);
+    other = create_pool(f, NULL, false);
+    older = pool_fixture_alloc(f, 16 * MRP_MIB);
+    younger = pool_fixture_alloc(f, 16 * MRP_MIB);
+    live = mrp_region_alloc(other, 16 * MRP_MIB);
+    assert_non_null(live);
+    pool_fixture_free(older);
+    pool_fixture_free(younger);
+    gate_init(&gate, 1);
+    gate_at(&f->networks[0], &gate);
+    beside_begin(&joining, f, beside_add);
+    gate_await(&gate);
+    region = mrp_region_alloc(other, 16 * MRP_MIB);
+    gate_open(&gate);
+    assert_int_equal(beside_end(&joining), MRP_OK);
+    if (region == NULL) {
+        fail_msg("beside the hold: %s", mrp_error_last()->text);
+    }
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+    pool_fixture_free(region);
+    pool_fixture_free(live);
+    end(f);
+}
+
+/* No memory that goes makes a network register more at once than it ever does. */
+static void too_large__for_a_network_evicts_nothing(void **state)
+{
+    struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    struct pool_fixture *f = *state;
+    struct mrp_pool *giving, *bare, *registered;
+    struct mrp_provider *rail;
+    struct test_provider narrow;
+    struct mrp_region *region;
+    unsigned number;
+
+    create_context(f, &params);
+    create_rail(f, 0);
+    test_provider_init(&narrow);
+    narrow.max_size = 4 * MRP_MIB;
+    assert_int_equal(
+        mrp_provider_create(f->context, "narrow", test_provider_ops(), &narrow, &rail),
+        MRP_OK);
+    giving = create_pool(f, f->rails, false);
+    bare = create_pool(f, NULL, false);
+    registered = create_pool(f, &rail, false);
+    make_idle(giving, 16 * MRP_MIB);
+    region = mrp_region_alloc(bare, 16 * MRP_MIB);
+    assert_non_null(region);
+    assert_refused(mrp_pool_rail_add(bare, rail, MRP_RAIL_EAGER, &number), MRP_ERR_LIMIT,
+        "at most 4194304 bytes");
+    assert_int_equal(pool_fixture_stats(giving).n_idle, 1);
+    assert_none(mrp_region_alloc(registered, 16 * MRP_MIB), MRP_ERR_LIMIT,
+        "at most 4194304 bytes");
+    assert_int_equal(pool_fixture_stats(giving).n_idle, 1);
+    pool_fixture_free(region);
+    end(f);
+    assert_string_equal(narrow.first_error, "");
+    test_provider_fini(&narrow);
+}
+
 /* -- what is on its way -- */
 
 static struct mrp_budget *budget;
@@ -247,6 +322,66 @@ static void trim__fails_no_request_that_its_memory_serves(void **state)
     end(f);
 }
 
+struct asking {
+    struct mrp_waiter waiter;
+    atomic_size_t n_calls;
+    enum mrp_status status;
+};
+
+static void notify(
+    struct mrp_waiter *waiter, struct mrp_region *region, enum mrp_status status)
+{
+    struct asking *asking = waiter->user;
+
+    (void)region;
+    asking->status = status;
+    asking->n_calls++;
+}
+
+/* An event loop does not wait for another thread's network: it is told when that has done.
+ * The clock stands, so that even the shortest wait would not end. */
+static void async__returns_beside_an_eviction(void **state)
+{
+    static const size_t sizes[] = {20 * MRP_MIB, 64};
+    struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    struct pool_fixture *f = *state;
+
+    params.max_bytes = 32 * MRP_MIB;
+    for (size_t i = 0; i < 2; i++) {
+        struct asking asking = {.waiter = MRP_WAITER_INIT(notify, &asking)};
+        struct mrp_region *region = NULL;
+        struct beside trim = {.rail = 0};
+        struct mrp_pool *other;
+        enum mrp_status status;
+        struct gate gate;
+
+        create_context(f, &params);
+        create_rail(f, 0);
+        f->pool = create_pool(f, f->rails, false);
+        other = create_pool(f, NULL, false);
+        make_idle(f->pool, 32 * MRP_MIB - 64 * MRP_KIB);
+        gate_init(&gate, 1);
+        gate_at_deregister(&f->networks[0], &gate);
+        beside_begin(&trim, f, beside_trim);
+        gate_await(&gate);
+        stand_still();
+        alarm(PATIENCE_S);
+        status = mrp_region_alloc_async(other, sizes[i], &asking.waiter, &region);
+        alarm(0);
+        go_on_again();
+        assert_int_equal(status, MRP_ERR_AGAIN);
+        assert_int_equal(asking.n_calls, 0);
+        gate_open(&gate);
+        assert_int_equal(beside_end(&trim), MRP_OK);
+        assert_int_equal(asking.n_calls, 1);
+        assert_int_equal(asking.status, MRP_ERR_AGAIN); /* a chunk is to be made */
+        assert_int_equal(
+            mrp_region_alloc_async(other, sizes[i], &asking.waiter, &region), MRP_OK);
+        pool_fixture_free(region);
+    }
+    end(f);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -257,7 +392,13 @@ int main(void)
             kept__memory_is_no_reason_to_evict, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes__evict_the_oldest_that_do, setup, teardown),
         cmocka_unit_test_setup_teardown(
+            held__has_others_go_in_its_stead, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            too_large__for_a_network_evicts_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(
             trim__fails_no_request_that_its_memory_serves, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            async__returns_beside_an_eviction, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
