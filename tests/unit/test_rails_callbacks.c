@@ -136,6 +136,115 @@ static void remove__whose_network_trims_the_context(void **state)
     use_beside_change(TRIMS, true);
 }
 
+/* -- a thread evicts chunks of two pools, and the network of the first uses the second -- */
+
+struct chain {
+    struct pool_fixture f;
+    struct user user;
+    struct mrp_pool *last; /* makes the other two give up theirs */
+};
+
+/* Of pool f.pool one idle chunk of 16 MiB, and a younger one of pool user.other, which may
+ * have no more: a request there waits for it to be idle, or gone. */
+static void chain_create(struct chain *chain, struct mrp_context_params *bounds)
+{
+    struct mrp_pool_params params = MRP_POOL_PARAMS_INIT;
+    struct pool_fixture *f = &chain->f;
+    struct mrp_region *first, *second;
+
+    memset(chain, 0, sizeof *chain);
+    assert_int_equal(mrp_context_create(bounds, &f->context), MRP_OK);
+    test_provider_init(&f->networks[0]);
+    f->networks[0].hook_user = &chain->user;
+    f->networks[0].on_deregister = use_context;
+    assert_int_equal(mrp_provider_create(f->context, "network", test_provider_ops(),
+                         &f->networks[0], &f->rails[0]),
+        MRP_OK);
+    params.decay_ms = UINT32_MAX;
+    params.max_bytes = 256 * MRP_MIB;
+    assert_int_equal(mrp_pool_create(f->context, &params, &chain->last), MRP_OK);
+    params.max_bytes = 16 * MRP_MIB;
+    assert_int_equal(mrp_pool_create(f->context, &params, &chain->user.other), MRP_OK);
+    params.rails = f->rails;
+    params.n_rails = 1;
+    assert_int_equal(mrp_pool_create(f->context, &params, &f->pool), MRP_OK);
+    chain->user.use = ALLOCATES;
+    first = pool_fixture_alloc(f, 16 * MRP_MIB);
+    second = mrp_region_alloc(chain->user.other, 16 * MRP_MIB);
+    assert_non_null(second);
+    pool_fixture_free(first);
+    pool_fixture_free(second);
+}
+
+static void chain_end(struct chain *chain)
+{
+    struct pool_fixture *f = &chain->f;
+
+    assert_int_equal(chain->user.n_calls, 1);
+    assert_int_equal(chain->user.status, MRP_OK);
+    assert_int_equal(pool_fixture_stats(f->pool).n_idle, 0);
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+    assert_int_equal(mrp_pool_check(chain->user.other), MRP_OK);
+    assert_int_equal(mrp_pool_check(chain->last), MRP_OK);
+    assert_int_equal(mrp_context_destroy(f->context), MRP_OK);
+    assert_string_equal(f->networks[0].first_error, "");
+    test_provider_fini(&f->networks[0]);
+}
+
+static void growth__evicts_what_the_network_of_another_uses(void **state)
+{
+    struct mrp_context_params bounds = MRP_CONTEXT_PARAMS_INIT;
+    struct mrp_region *region;
+    struct chain chain;
+    (void)state;
+
+    bounds.max_bytes = 48 * MRP_MIB;
+    bounds.retained_size = MRP_GIB;
+    chain_create(&chain, &bounds);
+    alarm(PATIENCE_S);
+    region = mrp_region_alloc(chain.last, 40 * MRP_MIB);
+    alarm(0);
+    if (region == NULL) {
+        fail_msg("%s", mrp_error_last()->text);
+    }
+    pool_fixture_free(region);
+    chain_end(&chain);
+}
+
+/* The same where a free is beyond what may stay idle. */
+static void free__evicts_what_the_network_of_another_uses(void **state)
+{
+    struct mrp_context_params bounds = MRP_CONTEXT_PARAMS_INIT;
+    struct mrp_region *region;
+    struct chain chain;
+    (void)state;
+
+    bounds.retained_size = 40 * MRP_MIB;
+    chain_create(&chain, &bounds);
+    region = mrp_region_alloc(chain.last, 40 * MRP_MIB);
+    assert_non_null(region);
+    alarm(PATIENCE_S);
+    pool_fixture_free(region);
+    alarm(0);
+    chain_end(&chain);
+}
+
+/* The same where less may stay idle from now on. */
+static void retain__evicts_what_the_network_of_another_uses(void **state)
+{
+    struct mrp_context_params bounds = MRP_CONTEXT_PARAMS_INIT;
+    struct mrp_retention_params none = MRP_RETENTION_PARAMS_INIT;
+    struct chain chain;
+    (void)state;
+
+    bounds.retained_size = MRP_GIB;
+    chain_create(&chain, &bounds);
+    alarm(PATIENCE_S);
+    assert_int_equal(mrp_context_retain(chain.f.context, &none), MRP_OK);
+    alarm(0);
+    chain_end(&chain);
+}
+
 /* -- two threads, each inside its network, evict what the other is registering -- */
 
 struct both {
@@ -230,6 +339,9 @@ int main(void)
         cmocka_unit_test(add__whose_network_trims_the_context),
         cmocka_unit_test(remove__whose_network_allocates_elsewhere),
         cmocka_unit_test(remove__whose_network_trims_the_context),
+        cmocka_unit_test(growth__evicts_what_the_network_of_another_uses),
+        cmocka_unit_test(free__evicts_what_the_network_of_another_uses),
+        cmocka_unit_test(retain__evicts_what_the_network_of_another_uses),
         POOL_TEST(add__of_two_that_evict_each_others_chunk),
     };
 
