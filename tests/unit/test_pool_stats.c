@@ -281,6 +281,61 @@ static void stats__tell_what_is_made_from_what_is_taken_up(void **state)
     assert_int_equal(info.n_registered, 77); /* beyond what an older program knows */
 }
 
+static void check_registrations(struct pool_fixture *f, size_t n, size_t most)
+{
+    struct mrp_pool_stats stats = pool_fixture_stats(f->pool);
+
+    assert_int_equal(stats.n_registrations, n);
+    assert_int_equal(stats.max_registrations, most);
+}
+
+/* Both figures are of one rail: of the one that growth is refused for first. */
+static void stats__tell_of_the_rail_that_has_least_left(void **state)
+{
+    static const char *const names[] = {"twelve", "four"};
+    static const size_t most[] = {12, 4};
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct mrp_region *regions[10];
+    struct mrp_provider *providers[2];
+    struct test_provider narrow[2];
+    unsigned rail;
+
+    for (size_t i = 0; i < 2; i++) {
+        test_provider_init(&narrow[i]);
+        narrow[i].max_registrations = most[i];
+        assert_int_equal(mrp_provider_create(f->context, names[i], test_provider_ops(),
+                             &narrow[i], &providers[i]),
+            MRP_OK);
+    }
+    params.rails = providers;
+    pool_fixture_create(f, &params);
+    check_registrations(f, 0, 12);
+    assert_int_equal(
+        mrp_pool_rail_add(f->pool, providers[1], MRP_RAIL_LAZY, &rail), MRP_OK);
+    for (size_t i = 0; i < 10; i++) {
+        regions[i] = pool_fixture_alloc(f, 2 * MRP_MIB);
+        if (i == 6) {
+            check_registrations(f, 0, 4); /* 4 left, and 5 of the other */
+        }
+    }
+    check_registrations(f, 10, 12);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(mrp_region_ensure(regions[i], (uint64_t)1 << rail), MRP_OK);
+    }
+    check_registrations(f, 3, 4);
+    for (size_t i = 0; i < 10; i++) {
+        pool_fixture_free(regions[i]);
+    }
+    assert_int_equal(mrp_pool_destroy(f->pool), MRP_OK);
+    f->pool = NULL;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(mrp_provider_close(providers[i]), MRP_OK);
+        assert_string_equal(narrow[i].first_error, "");
+        test_provider_fini(&narrow[i]);
+    }
+}
+
 /* Blocks, with what stands before and after the payload; also where no descriptor tells
  * which regions are live. */
 static void stats__count_the_blocks_of_live_regions(void **state)
@@ -323,6 +378,7 @@ int main(void)
         POOL_TEST(stats__agree_with_the_registry),
         POOL_TEST(stats__describe_the_pool),
         POOL_TEST(stats__tell_what_is_made_from_what_is_taken_up),
+        POOL_TEST(stats__tell_of_the_rail_that_has_least_left),
         POOL_TEST(stats__count_the_blocks_of_live_regions),
     };
 
