@@ -69,6 +69,13 @@ static struct mrp_charge charge_of(const struct mrp_chunk *chunk, bool is_first_
 }
 
 /* Under the mutex. */
+static bool is_full(
+    const struct mrp_pool *pool, const struct mrp_chunk *chunk, unsigned rail)
+{
+    return !chunk->is_over_budget && mrp_rail_is_full(&pool->rails[rail]);
+}
+
+/* Under the mutex. */
 static enum mrp_status book(struct mrp_pool *pool, const struct mrp_chunk *chunk,
     unsigned rail, struct mrp_provider_state **provider)
 {
@@ -77,7 +84,7 @@ static enum mrp_status book(struct mrp_pool *pool, const struct mrp_chunk *chunk
     if (slot->provider == NULL || !mrp_rail_takes(slot)) {
         return mrp_rail_refuse_locked("mrp_region_ensure", pool, rail);
     }
-    if (!chunk->is_over_budget && mrp_rail_is_full(slot)) {
+    if (is_full(pool, chunk, rail)) {
         return mrp_rail_refuse_full(pool, rail);
     }
     slot->n_charged += !chunk->is_over_budget;
@@ -189,20 +196,27 @@ static bool make_room(struct mrp_pool *pool, const struct mrp_chunk *chunk, unsi
     const struct mrp_rail *slot = &pool->rails[rail];
     uint64_t bit = mrp_rail_bit(rail);
     struct mrp_charge charge;
-    bool is_full, has_idle;
+    bool was_full, has_idle;
 
     pthread_mutex_lock(&pool->mutex);
     has_idle = pool->n_idle > 0;
-    is_full = !chunk->is_over_budget && mrp_rail_is_full(slot);
+    was_full = is_full(pool, chunk, rail);
     charge = charge_of(chunk, is_first_to_pin(chunk, slot->provider));
     pthread_mutex_unlock(&pool->mutex);
-    if (is_full) {
-        return has_idle && !pool->never_free &&
-            (mrp_retention_evict(&pool->context->retention, pool, 1, mrp_idle_has, &bit) >
-                    0 ||
-                mrp_pool_await_eviction(pool, deadline));
+    if (!was_full) {
+        return mrp_pool_relieve_context(pool, &charge, deadline);
     }
-    return mrp_pool_relieve_context(pool, &charge, deadline);
+    if (!has_idle || pool->never_free) {
+        return false;
+    }
+    if (mrp_retention_evict(&pool->context->retention, pool, 1, mrp_idle_has, &bit) > 0 ||
+        mrp_pool_await_eviction(pool, deadline)) {
+        return true;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    was_full = is_full(pool, chunk, rail); /* or what filled it went between the looks */
+    pthread_mutex_unlock(&pool->mutex);
+    return !was_full;
 }
 
 enum mrp_status mrp_rail_attach(

@@ -254,12 +254,17 @@ static bool await_eviction(struct mrp_pool *pool, uint64_t deadline)
 bool mrp_pool_relieve_context(
     struct mrp_pool *pool, const struct mrp_charge *charge, uint64_t deadline)
 {
+    struct mrp_budget *budget = &pool->context->budget;
     struct mrp_charge lacking;
     bool is_coming;
 
-    return !mrp_budget_lacks(&pool->context->budget, charge, &lacking) ||
-        mrp_retention_relieve(&pool->context->retention, &lacking, &is_coming) > 0 ||
-        (is_coming && await_eviction(pool, deadline));
+    if (!mrp_budget_lacks(budget, charge, &lacking) ||
+        mrp_retention_relieve(&pool->context->retention, &lacking, &is_coming) > 0) {
+        return true;
+    }
+    return is_coming
+        ? await_eviction(pool, deadline)
+        : !mrp_budget_lacks(budget, charge, &lacking); /* gone between the two looks */
 }
 
 bool mrp_pool_await_eviction(struct mrp_pool *pool, uint64_t deadline)

@@ -3,6 +3,7 @@
  * Two threads at one rail: what the second does while the first is inside the network.
  */
 #include "gate.h"
+#include "standing_clock.h"
 
 #include "pool/pool.h"
 
@@ -152,6 +153,48 @@ static void ensure__looks_at_all_rails_in_the_end(void **state)
     refuse_keys(f, both.region, 2, MRP_ERR_UNSUPPORTED, "mrp_region_ensure first");
     assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
     pool_fixture_free(both.region);
+}
+
+/* What fills the rail is going: that is waited for, a second at most, and the clock stands
+ * until it has gone. */
+static void ensure__waits_for_what_a_trim_gives_up(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = pool_fixture_params(f);
+    struct beside trim = {.rail = 0}, ensure = {.rail = 0};
+    uint32_t lazy = MRP_RAIL_LAZY;
+    struct mrp_region *registered;
+    struct gate gate;
+    bool goes_on;
+
+    params.rail_policies = &lazy;
+    params.max_registrations = 1;
+    params.decay_ms = UINT32_MAX;
+    pool_fixture_create(f, &params);
+    registered = pool_fixture_alloc(f, 2 * MRP_MIB);
+    ensure.region = pool_fixture_alloc(f, 3 * MRP_MIB);
+    assert_int_equal(mrp_region_ensure(registered, 1), MRP_OK);
+    pool_fixture_free(registered);
+    assert_int_equal(pool_fixture_stats(f->pool).n_idle, 1);
+    gate_init(&gate, 1);
+    gate_at_deregister(&f->networks[0], &gate);
+    beside_begin(&trim, f, beside_trim);
+    gate_await(&gate);
+    stand_still();
+    beside_begin(&ensure, f, beside_ensure);
+    goes_on = beside_goes_on(&ensure);
+    gate_open(&gate);
+    if (beside_end(&ensure) != MRP_OK) {
+        print_error("beside the trim: %s\n", ensure.error.text);
+    }
+    go_on_again();
+    assert_int_equal(beside_end(&trim), MRP_OK);
+    assert_int_equal(ensure.status, MRP_OK);
+    assert_true(goes_on);
+    check_keys(f, ensure.region, 0, f->rails[0]);
+    assert_int_equal(f->networks[0].n_live, 1);
+    assert_int_equal(mrp_pool_check(f->pool), MRP_OK);
+    pool_fixture_free(ensure.region);
 }
 
 /* -- a rail joins -- */
@@ -354,6 +397,7 @@ int main(void)
         POOL_TEST(ensure__says_that_the_rail_failed_meanwhile),
         POOL_TEST(ensure__shows_no_key_before_all_are_there),
         POOL_TEST(ensure__looks_at_all_rails_in_the_end),
+        POOL_TEST(ensure__waits_for_what_a_trim_gives_up),
         POOL_TEST(add__shows_no_key_before_all_are_there),
         POOL_TEST(add__of_a_rail_with_no_room_refuses_nobody_else),
         POOL_TEST(growth__does_not_fail_for_a_rail_that_has_failed),
