@@ -72,10 +72,12 @@ static struct mrp_region *alloc_any(struct mrp_pool *pool, unsigned class, size_
 
 static const struct mrp_region_request plain = MRP_REGION_REQUEST_INIT;
 
-/* What has been idle for long goes. In calls that may have been quick. */
+/* What has been idle for long goes. In calls that may have been quick: in one of 64, where
+ * the region counts them. */
 static void decay_now_and_then(struct mrp_pool *pool, const struct mrp_region *region)
 {
-    if (mrp_load_relaxed(&region->generation) % 64 == 0) {
+    if (mrp_is_unchecked(pool, region) ||
+        mrp_load_relaxed(&region->generation) % 64 == 0) {
         mrp_pool_tick(pool);
     }
 }

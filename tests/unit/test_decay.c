@@ -109,12 +109,10 @@ static void not_called(
 }
 
 /* By a program that has no other calls: an event loop, and one that works in bulk. */
-static void decay__goes_on_in_calls_of_every_kind(void **state)
+static void check_calls_of_every_kind(struct pool_fixture *f)
 {
-    struct pool_fixture *f = *state;
     struct mrp_waiter waiter = MRP_WAITER_INIT(not_called, NULL);
 
-    create(f, DECAY_MS, 0);
     for (size_t how = 0; how < 2; how++) {
         take_all(f, regions, 3, 3 * CHUNK);
         give_all(f, regions, 3);
@@ -135,6 +133,32 @@ static void decay__goes_on_in_calls_of_every_kind(void **state)
         assert_int_equal(pool_fixture_stats(f->pool).n_idle, 0);
     }
     assert_int_equal(mrp_thread_flush(f->pool), MRP_OK);
+}
+
+static void decay__goes_on_in_calls_of_every_kind(void **state)
+{
+    struct pool_fixture *f = *state;
+
+    create(f, DECAY_MS, 0);
+    check_calls_of_every_kind(f);
+}
+
+/* Nobody counts the owners of the blocks, but descriptors that have served large ones come
+ * with a count. */
+static void decay__goes_on_where_nothing_is_checked(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct mrp_pool_params params = small_chunks_params(f, 16);
+
+    params.decay_ms = DECAY_MS;
+    params.checks = MRP_CHECKS_NONE;
+    pool_fixture_create(f, &params);
+    take_all(f, regions, 256, 64);
+    for (size_t i = 0; i < 256; i++) {
+        regions[i]->generation = 1;
+    }
+    give_all(f, regions, 256);
+    check_calls_of_every_kind(f);
 }
 
 /* However often the pool looks; and then at the next look. */
@@ -225,6 +249,7 @@ int main(void)
         POOL_TEST(decay__gives_back_idle_large_ones),
         POOL_TEST(decay__goes_on_in_calls_for_large_ones),
         POOL_TEST(decay__goes_on_in_calls_of_every_kind),
+        POOL_TEST(decay__goes_on_where_nothing_is_checked),
         POOL_TEST(decay__takes_nothing_before_its_time),
         POOL_TEST(decay__leaves_the_reserve),
         POOL_TEST(decay__never),
