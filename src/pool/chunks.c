@@ -303,15 +303,17 @@ enum mrp_status mrp_pool_make_chunk(struct mrp_pool *pool,
         return status;
     }
     deadline = request->is_told ? 0 : mrp_clock() + MRP_EVICTION_PATIENCE;
-    if (status != MRP_OK && refuser == SYSTEM) {
-        relieve_system(pool, request->size, deadline);
-    }
-    if (status != MRP_OK) {
+    for (bool is_first = true, is_relieved = false; status != MRP_OK; is_first = false) {
+        if (refuser == SYSTEM && mrp_is_no_more(status) && !is_relieved) {
+            relieve_system(pool, request->size, deadline);
+            is_relieved = true;
+        } else if (!is_first &&
+            !(status == MRP_ERR_LIMIT && refuser == CONTEXT &&
+                mrp_pool_relieve_context(pool, &charge, deadline))) {
+            break;
+        }
         request->size = less;
-        do {
-            status = try_chunk(pool, request, made, chunk_id, &charge, &refuser);
-        } while (status == MRP_ERR_LIMIT && refuser == CONTEXT &&
-            mrp_pool_relieve_context(pool, &charge, deadline));
+        status = try_chunk(pool, request, made, chunk_id, &charge, &refuser);
     }
     if (status == MRP_OK) {
         mrp_error_restore(&before);

@@ -179,6 +179,33 @@ static void bytes__evict_the_oldest_that_do(void **state)
     end(f);
 }
 
+/* The network refuses what the budget allows once something has gone: more goes for it. */
+static void network__refuses_after_the_budget(void **state)
+{
+    struct mrp_context_params params = MRP_CONTEXT_PARAMS_INIT;
+    struct pool_fixture *f = *state;
+    struct mrp_pool *pools[2], *other;
+    struct mrp_region *region;
+
+    params.max_registrations = 2;
+    create_context(f, &params);
+    create_rail(f, 0);
+    other = create_pool(f, f->rails, false);
+    for (size_t i = 0; i < 2; i++) {
+        pools[i] = create_pool(f, f->rails, false);
+        make_idle(pools[i], 8 * MRP_MIB);
+    }
+    test_provider_fail_next(&f->networks[0], 1, 1, MRP_ERR_LIMIT);
+    region = mrp_region_alloc(other, 8 * MRP_MIB);
+    if (region == NULL) {
+        fail_msg("%s", mrp_error_last()->text);
+    }
+    assert_int_equal(pool_fixture_stats(pools[0]).n_idle, 0);
+    assert_int_equal(pool_fixture_stats(pools[1]).n_idle, 0);
+    pool_fixture_free(region);
+    end(f);
+}
+
 /* A rail that has to register the older one holds it meanwhile. */
 static void held__has_others_go_in_its_stead(void **state)
 {
@@ -391,6 +418,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             kept__memory_is_no_reason_to_evict, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes__evict_the_oldest_that_do, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            network__refuses_after_the_budget, setup, teardown),
         cmocka_unit_test_setup_teardown(
             held__has_others_go_in_its_stead, setup, teardown),
         cmocka_unit_test_setup_teardown(
