@@ -313,7 +313,7 @@ static enum mrp_status collect(
         struct mrp_report_pool *pool = &report->pools[i];
 
         pool->reporter->collect(pool->member->handle, report->now, pool->snapshot);
-        pool->member = NULL; /* no longer held */
+        pool->member = NULL; /* no longer visited */
     }
     report->stats.struct_size = sizeof report->stats;
     mrp_context_stats(context->handle, &report->stats);
