@@ -281,7 +281,7 @@ bool rma_plot(const struct bench *bench, const char *path)
         return false;
     }
     fprintf(gnuplot,
-        "set multiplot layout %zu,2\nset logscale xy\nset grid\nset key left top "
+        "set multiplot layout %zu,2\nset logscale xy\nset grid\nset key bottom right "
         "noenhanced\nset xlabel 'message'\nset ylabel 'GB/s'\n"
         "set xtics ('8 B' 8, '512 B' 512, '32 KiB' 32768, '1 MiB' 1048576, "
         "'64 MiB' 67108864)\n",
